@@ -1,0 +1,162 @@
+"""What porter raises: one tree, every error with a stable code, a place and a way out.
+
+    PorterError
+    ├── FormatError            F…  the file's content is wrong, truncated, or of no known kind   (ValueError)
+    │   └── UnsafeFileError    S…  the file tries something a weight file has no business doing
+    ├── LossError              L…  the target cannot hold this exactly, and no one allowed it     (ValueError)
+    ├── UsageError             U…  the request itself makes no sense                               (ValueError)
+    ├── MissingDependencyError D…  an optional library is needed                                   (ImportError)
+    └── FileAccessError        I…  the operating system said no                                    (OSError)
+
+A reader knows the byte offset or the line; `located` adds the path once, where the file was opened.
+What each code means at length: `porter explain CODE`, from `porter/error_codes/*.toml`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a file something is: a byte offset for binary files, line and column (1-based) for text."""
+
+    path: str | None = None
+    offset: int | None = None
+    line: int | None = None
+    column: int | None = None
+    tensor: str | None = None
+
+    def __str__(self) -> str:
+        text = printable(self.path) if self.path is not None else ""
+        if self.line is not None:
+            text += f":{self.line}" if text else f"line {self.line}"
+            if self.column is not None:
+                text += f":{self.column}" if self.path is not None else f", column {self.column}"
+        elif self.offset is not None:
+            text += f" at byte {self.offset} (0x{self.offset:x})" if text else f"byte {self.offset} (0x{self.offset:x})"
+        if self.tensor is not None:
+            text += f"{'  ' if text else ''}tensor '{printable(self.tensor)}'"
+        return text
+
+
+def printable(text: str) -> str:
+    """`text` with control characters and lone surrogates escaped, so that a name out of a file cannot move the cursor."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
+
+
+class PorterError(Exception):
+    """The root: `code` (stable), `message` (one line), `where` (a `Place`) and `hint` (the way out, or None)."""
+
+    code: str
+    message: str
+    where: Place
+    hint: str | None
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        path: str | None = None,
+        offset: int | None = None,
+        line: int | None = None,
+        column: int | None = None,
+        tensor: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.where = Place(path, offset, line, column, tensor)
+        self.hint = hint
+
+    def located(self, *, path: str | None = None, tensor: str | None = None) -> Self:
+        """This error with the path and the tensor filled in where it did not know them yet."""
+        where = self.where
+        self.where = replace(
+            where,
+            path=where.path if where.path is not None else path,
+            tensor=where.tensor if where.tensor is not None else tensor,
+        )
+        return self
+
+    def __str__(self) -> str:
+        place = str(self.where)
+        lines = [f"error[{self.code}]: {printable(self.message)}"]
+        if place:
+            lines.append(f"  --> {place}")
+        if self.hint:
+            lines.append(f"   = help: {printable(self.hint)}")
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.code, self.message, self.where, self.hint))
+
+
+def _rebuild(kind: type[PorterError], code: str, message: str, where: Place, hint: str | None) -> PorterError:
+    error = kind(code, message, hint=hint)
+    error.where = where
+    return error
+
+
+class FormatError(PorterError, ValueError):
+    """The file's content is wrong, truncated, or of no known kind."""
+
+
+class UnsafeFileError(FormatError):
+    """The file asks for something that reading weights never needs: code, files outside it, absurd sizes."""
+
+
+class LossError(PorterError, ValueError):
+    """Writing would lose something, and nobody said that it may."""
+
+
+class UsageError(PorterError, ValueError):
+    """The request makes no sense: an unknown format, an option that the format does not know, an ambiguous choice."""
+
+
+class MissingDependencyError(PorterError, ImportError):
+    """An optional library is needed for this file."""
+
+
+class FileAccessError(PorterError, OSError):
+    """The operating system refused: no such file, no permission, no space, or the output exists."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        path: str | None = None,
+        offset: int | None = None,
+        tensor: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(code, message, path=path, offset=offset, tensor=tensor, hint=hint)
+
+    def __str__(self) -> str:
+        # OSError defines its own __str__, which would win over PorterError's for two-argument errors.
+        return PorterError.__str__(self)
+
+
+def access_error(error: OSError, path: str, doing: str) -> FileAccessError:
+    """A `FileAccessError` for what the operating system said while `doing` ("reading", "writing") something to `path`."""
+    import errno
+
+    codes = {
+        errno.ENOENT: ("I001", "no such file or directory"),
+        errno.EACCES: ("I002", "permission denied"),
+        errno.EPERM: ("I002", "permission denied"),
+        errno.EROFS: ("I002", "the file system is read-only"),
+        errno.ENOSPC: ("I003", "no space left on the device; nothing was written"),
+        errno.EDQUOT: ("I003", "the disk quota is used up; nothing was written"),
+        errno.EFBIG: ("I003", "the file would be larger than this file system allows; nothing was written"),
+        errno.EISDIR: ("I004", "is a directory"),
+        errno.ENOTDIR: ("I001", "a part of the path is not a directory"),
+    }
+    code, text = codes.get(error.errno or 0, ("I005", error.strerror or str(error)))
+    return FileAccessError(code, f"{doing}: {text}", path=path)

@@ -1,0 +1,102 @@
+"""Payloads whose canonical bytes are put together while they are read: pieces, strided views, computed values."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from porter.tensor import BytesPayload, Payload
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class ConcatPayload:
+    """Several payloads, one after the other."""
+
+    parts: tuple[Payload, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(p.nbytes for p in self.parts)
+
+    @property
+    def location(self) -> None:
+        return None
+
+    def chunks(self, limit: int) -> Iterator[memoryview]:
+        return itertools.chain.from_iterable(p.chunks(limit) for p in self.parts)
+
+    def buffer(self) -> memoryview:
+        return memoryview(b"".join(p.buffer() for p in self.parts))
+
+
+@dataclass(frozen=True, slots=True)
+class ComputedPayload:
+    """Bytes that `produce` yields piece by piece when they are asked for, and again each time.
+
+    `produce` may yield pieces of any size; they are cut to the caller's limit. Its total must be `nbytes`.
+    """
+
+    nbytes: int
+    produce: Callable[[], Iterator[bytes | bytearray | memoryview]]
+
+    @property
+    def location(self) -> None:
+        return None
+
+    def chunks(self, limit: int) -> Iterator[memoryview]:
+        for piece in self.produce():
+            yield from BytesPayload.of(piece).chunks(limit)
+
+    def buffer(self) -> memoryview:
+        return memoryview(b"".join(self.produce())).toreadonly()
+
+
+@dataclass(frozen=True, slots=True)
+class StridedPayload:
+    """A view with strides into the flat elements of `base`, as torch and unpacked protobuf floats have them.
+
+    `offset` and `strides` count bytes of `base`; elements are `element` (a numpy dtype string or dtype) at any
+    alignment. Every element must lie inside `base`: `strided` checks that.
+    """
+
+    base: Payload
+    element: np.dtype[Any]
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.element.itemsize
+
+    @property
+    def location(self) -> None:
+        return None
+
+    def chunks(self, limit: int) -> Iterator[memoryview]:
+        return BytesPayload.of(self.buffer()).chunks(limit)
+
+    def buffer(self) -> memoryview:
+        import numpy as np
+
+        if not self.nbytes:
+            return memoryview(b"")
+        view = np.ndarray(self.shape, self.element, self.base.buffer(), self.offset, self.strides)
+        return np.ascontiguousarray(view).reshape(-1).view(np.uint8).data.toreadonly()
+
+
+def strided_extent(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, int]:
+    """Lowest and one past the highest position that a view touches, relative to its offset, in the unit of `strides`.
+
+    `(0, 0)` for an empty view.
+    """
+    if 0 in shape:
+        return 0, 0
+    reach = [(n - 1) * s for n, s in zip(shape, strides, strict=True)]
+    return sum(r for r in reach if r < 0), sum(r for r in reach if r > 0) + 1

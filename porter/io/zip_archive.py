@@ -1,0 +1,163 @@
+"""Zip archives as indexes of byte ranges: stored members are ranges of the file, compressed ones are streamed within bounds.
+
+Source: PKWARE APPNOTE.TXT 6.3.10, 4.3.7 (local file header).
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, cast
+
+from porter.errors import FormatError, PorterError, UnsafeFileError
+from porter.io.payloads import ComputedPayload
+from porter.io.source import FileSource
+from porter.tensor import CHUNK, Payload
+
+_LOCAL_HEADER = struct.Struct("<4sHHHHHLLLHH")
+_BOMB_RATIO = 200
+_BOMB_SIZE = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ZipMember:
+    """One member: where its data starts in the file, its size there and its size expanded, in bytes."""
+
+    name: str
+    offset: int
+    stored: int
+    size: int
+    method: int
+
+
+class ZipArchive:
+    """The members of a zip archive, by name, in the order of its directory.
+
+    Reading the directory reads the end of the file and each member's local header. Data is read through `payload` or
+    `read`.
+
+    Raises:
+        FormatError: the directory is broken, a member lies outside the file, is encrypted or named twice.
+        UnsafeFileError: members overlap, or expand more than 200-fold to more than 64 MiB.
+    """
+
+    def __init__(self, source: FileSource) -> None:
+        self.source = source
+        self.entries: dict[str, ZipMember] = {}
+        try:
+            with zipfile.ZipFile(cast(BinaryIO, _SourceFile(source))) as archive:
+                infos = archive.infolist()
+        except PorterError:
+            raise
+        except Exception as error:  # zipfile raises struct.error, ValueError, NotImplementedError … on hostile input
+            raise FormatError("F010", f"broken zip archive: {error}", path=source.path) from error
+        for info in infos:
+            if info.is_dir():
+                continue
+            if info.filename in self.entries:
+                raise FormatError("F010", f"zip member '{info.filename}' is there twice", path=source.path)
+            self.entries[info.filename] = self._member(info)
+        self._refuse_overlaps()
+
+    def payload(self, name: str) -> Payload:
+        """The expanded bytes of member `name`; a range of the file where it is stored."""
+        member = self._find(name)
+        if member.method == zipfile.ZIP_STORED:
+            return self.source.payload(member.offset, member.size, f"zip member '{name}'")
+        return ComputedPayload(member.size, lambda: self._inflate(member))
+
+    def read(self, name: str, limit: int = 256 << 20) -> bytes:
+        """The expanded bytes of member `name`, which may not be larger than `limit`."""
+        member = self._find(name)
+        if member.size > limit:
+            raise UnsafeFileError(
+                "S003", f"zip member '{name}' has {member.size} bytes, more than the {limit} it may have", path=self.source.path
+            )
+        return bytes(self.payload(name).buffer())
+
+    def _find(self, name: str) -> ZipMember:
+        if name not in self.entries:
+            raise FormatError("F011", f"the archive has no member '{name}'", path=self.source.path)
+        return self.entries[name]
+
+    def _member(self, info: zipfile.ZipInfo) -> ZipMember:
+        path, name = self.source.path, info.filename
+        if info.flag_bits & 1:
+            raise FormatError("F010", f"zip member '{name}' is encrypted", path=path, offset=info.header_offset)
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise FormatError("F010", f"zip member '{name}' has compression method {info.compress_type}", path=path)
+        header = _LOCAL_HEADER.unpack(self.source.read(info.header_offset, _LOCAL_HEADER.size, "a zip member's header"))
+        if header[0] != b"PK\x03\x04":
+            raise FormatError("F010", f"zip member '{name}' has no header where the directory says", path=path, offset=info.header_offset)
+        if info.compress_type == zipfile.ZIP_STORED and info.file_size != info.compress_size:
+            raise FormatError("F010", f"zip member '{name}' is stored but has two sizes", path=path, offset=info.header_offset)
+        if info.file_size > max(_BOMB_SIZE, info.compress_size * _BOMB_RATIO):
+            raise UnsafeFileError(
+                "S002",
+                f"zip member '{name}' expands from {info.compress_size} to {info.file_size} bytes",
+                path=path,
+                offset=info.header_offset,
+                hint="this is what a zip bomb does; unpack the file yourself if you trust it",
+            )
+        offset = info.header_offset + _LOCAL_HEADER.size + header[9] + header[10]
+        self.source.check(offset, info.compress_size, f"zip member '{name}'")
+        return ZipMember(name, offset, info.compress_size, info.file_size, info.compress_type)
+
+    def _refuse_overlaps(self) -> None:
+        end, before = 0, ""
+        for member in sorted(self.entries.values(), key=lambda m: m.offset):
+            if member.offset < end:
+                raise UnsafeFileError(
+                    "S002", f"zip members '{before}' and '{member.name}' overlap", path=self.source.path, offset=member.offset
+                )
+            end, before = member.offset + member.stored, member.name
+
+    def _inflate(self, member: ZipMember) -> Iterator[bytes]:
+        stream, left = zlib.decompressobj(-15), member.size
+        try:
+            for chunk in self.source.chunks(member.offset, member.stored, CHUNK):
+                data: bytes = bytes(chunk)
+                while data and left:
+                    piece = stream.decompress(data, min(left, CHUNK))
+                    left -= len(piece)
+                    data = stream.unconsumed_tail
+                    yield piece
+            if left:
+                piece = stream.flush()[:left]
+                left -= len(piece)
+                yield piece
+        except zlib.error as error:
+            raise FormatError("F010", f"zip member '{member.name}': {error}", path=self.source.path, offset=member.offset) from error
+        if left:
+            raise FormatError("F010", f"zip member '{member.name}' is {left} bytes short", path=self.source.path, offset=member.offset)
+
+
+class _SourceFile(io.RawIOBase):
+    """A `FileSource` as the seekable binary file that `zipfile` wants."""
+
+    def __init__(self, source: FileSource) -> None:
+        self._source = source
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._at = max(0, offset + (0, self._at, self._source.size)[whence])
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(self._source.size - self._at, 0)
+        data = self._source.read_up_to(self._at, left if size < 0 else min(size, left))
+        self._at += len(data)
+        return data
