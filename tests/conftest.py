@@ -1,0 +1,27 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get("PORTER_SHARED", ROOT.parent / "shared"))
+
+
+def shared_folder() -> Path | None:
+    """The folder of real files that lies beside a developer's checkout, or None where there is none."""
+    return SHARED if (SHARED / "real" / "INDEX.md").is_file() else None
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    folder = shared_folder()
+    if folder is None:
+        message = f"the real weight files are not at {SHARED}; set PORTER_SHARED to where they are"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return folder
