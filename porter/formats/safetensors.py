@@ -54,8 +54,9 @@ def detect(probe: Probe) -> str | None:
     head = probe.head
     if len(head) >= 10 and head[8:9] == b"{" and head[9:].lstrip()[:1] in (b'"', b"}"):
         return "single"
-    if head.lstrip()[:1] == b"{" and b'"weight_map"' in head + probe.tail and b".safetensors" in head + probe.tail:
-        return "sharded"
+    if head.lstrip()[:1] == b"{" and b'"weight_map"' in head + probe.tail:
+        named_so = probe.path.endswith(".safetensors" + _INDEX_SUFFIX)
+        return "sharded" if named_so or b".safetensors" in head + probe.tail else None
     return None
 
 
