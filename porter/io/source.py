@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from porter.errors import FileAccessError, FormatError, access_error
+from porter.errors import FileAccessError, FormatError, UsageError, access_error
 from porter.tensor import Location
 
 if TYPE_CHECKING:
@@ -92,13 +92,20 @@ class FileSource:
         if self._map is None:
             import mmap
 
-            self._map = mmap.mmap(self.fd, 0, access=mmap.ACCESS_READ)
+            try:
+                self._map = mmap.mmap(self.fd, 0, access=mmap.ACCESS_READ)
+            except OSError as error:
+                raise access_error(error, self.path, "reading") from error
         if len(self._map) < offset + nbytes:
             raise self._shrunk(len(self._map))
         return memoryview(self._map)[offset : offset + nbytes]
 
     def check(self, offset: int, nbytes: int, what: str = "data") -> None:
-        """Raise a `FormatError` unless the file has `nbytes` bytes at `offset`."""
+        """Raise a `FormatError` unless the file has `nbytes` bytes at `offset`, a `UsageError` once the file is closed."""
+        if self.fd < 0:
+            raise UsageError(
+                "U015", "the store was closed before its values were read", path=self.path, hint="read inside the 'with' block"
+            )
         if nbytes < 0 or offset < 0:
             raise FormatError("F002", f"negative size or offset for {what}", path=self.path, offset=max(offset, 0))
         if offset + nbytes > self.size:
