@@ -49,12 +49,16 @@ def printable(text: str) -> str:
 
 
 class PorterError(Exception):
-    """The root: `code` (stable), `message` (one line), `where` (a `Place`) and `hint` (the way out, or None)."""
+    """The root: `code` (stable), `message` (one line), `where` (a `Place`) and `hint` (the way out, or None).
+
+    `excerpt` is the line of a text file that `where` points into, or None; it is shown with a caret below the column.
+    """
 
     code: str
     message: str
     where: Place
     hint: str | None
+    excerpt: str | None
 
     def __init__(
         self,
@@ -67,12 +71,14 @@ class PorterError(Exception):
         column: int | None = None,
         tensor: str | None = None,
         hint: str | None = None,
+        excerpt: str | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.where = Place(path, offset, line, column, tensor)
         self.hint = hint
+        self.excerpt = excerpt
 
     def located(self, *, path: str | None = None, tensor: str | None = None) -> Self:
         """This error with the path and the tensor filled in where it did not know them yet."""
@@ -89,18 +95,31 @@ class PorterError(Exception):
         lines = [f"error[{self.code}]: {printable(self.message)}"]
         if place:
             lines.append(f"  --> {place}")
+        if self.excerpt is not None and self.where.line is not None and self.where.column is not None:
+            lines += _pointed(self.excerpt, self.where.line, self.where.column)
         if self.hint:
             lines.append(f"   = help: {printable(self.hint)}")
         return "\n".join(lines)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (type(self), self.code, self.message, self.where, self.hint))
+        return (_rebuild, (type(self), self.code, self.message, self.where, self.hint, self.excerpt))
 
 
-def _rebuild(kind: type[PorterError], code: str, message: str, where: Place, hint: str | None) -> PorterError:
+def _rebuild(kind: type[PorterError], code: str, message: str, where: Place, hint: str | None, excerpt: str | None) -> PorterError:
     error = kind(code, message, hint=hint)
     error.where = where
+    error.excerpt = excerpt
     return error
+
+
+def _pointed(text: str, line: int, column: int) -> list[str]:
+    """A line of a file, at most 60 characters to either side of `column`, with a caret below it."""
+    start = max(0, column - 1 - 60)
+    before, after = text[start : column - 1], text[column - 1 : column + 60]
+    dots = "..." if start else ""
+    shown = [dots + printable(before.replace("\t", " ")), printable(after.replace("\t", " "))]
+    margin = " " * len(str(line))
+    return [f" {margin} |", f" {line} | {''.join(shown)}".rstrip(), f" {margin} | {' ' * len(shown[0])}^"]
 
 
 class FormatError(PorterError, ValueError):
