@@ -56,7 +56,7 @@ class ZipArchive:
         except Exception as error:  # zipfile raises struct.error, ValueError, NotImplementedError … on hostile input
             raise FormatError("F010", f"broken zip archive: {error}", path=source.path) from error
         for info in infos:
-            if info.is_dir():
+            if info.filename.endswith("/"):
                 continue
             if info.filename in self.entries:
                 raise FormatError("F010", f"zip member '{info.filename}' is there twice", path=source.path)
