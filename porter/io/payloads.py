@@ -58,6 +58,38 @@ class ComputedPayload:
 
 
 @dataclass(frozen=True, slots=True)
+class SwappedPayload:
+    """`base` with the bytes of every `width`-byte number reversed: big-endian data made canonical. `width` is 2, 4 or 8."""
+
+    base: Payload
+    width: int
+
+    @property
+    def nbytes(self) -> int:
+        return self.base.nbytes
+
+    @property
+    def location(self) -> None:
+        return None
+
+    def chunks(self, limit: int) -> Iterator[memoryview]:
+        rest = b""
+        for chunk in self.base.chunks(limit):
+            data = rest + bytes(chunk) if rest else chunk
+            whole = len(data) - len(data) % self.width
+            rest = bytes(data[whole:])
+            yield from BytesPayload(self._swap(data[:whole])).chunks(limit)
+
+    def buffer(self) -> memoryview:
+        return self._swap(self.base.buffer())
+
+    def _swap(self, data: bytes | memoryview) -> memoryview:
+        import numpy as np
+
+        return np.frombuffer(data, f"u{self.width}").byteswap().view(np.uint8).data.toreadonly()
+
+
+@dataclass(frozen=True, slots=True)
 class StridedPayload:
     """A view with strides into the flat elements of `base`, as torch and unpacked protobuf floats have them.
 

@@ -25,13 +25,14 @@ _BOMB_SIZE = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class ZipMember:
-    """One member: where its data starts in the file, its size there and its size expanded, in bytes."""
+    """One member: where its data starts in the file, its size there and its size expanded, in bytes, and its CRC-32."""
 
     name: str
     offset: int
     stored: int
     size: int
     method: int
+    crc: int
 
 
 class ZipArchive:
@@ -70,6 +71,22 @@ class ZipArchive:
             return self.source.payload(member.offset, member.size, f"zip member '{name}'")
         return ComputedPayload(member.size, lambda: self._inflate(member))
 
+    def start(self, name: str, nbytes: int) -> bytes:
+        """The first `nbytes` expanded bytes of member `name`, fewer in a shorter one; reads and expands no more than needed."""
+        member = self._find(name)
+        nbytes = min(nbytes, member.size)
+        if member.method == zipfile.ZIP_STORED:
+            return self.source.read(member.offset, nbytes, f"zip member '{name}'")
+        stream, out = zlib.decompressobj(-15), b""
+        try:
+            for chunk in self.source.chunks(member.offset, member.stored, 4096):
+                out += stream.decompress(chunk, nbytes - len(out)) if len(out) < nbytes else b""
+                if len(out) == nbytes:
+                    return out
+        except zlib.error as error:
+            raise self._broken(member, str(error)) from error
+        raise self._broken(member, f"ends after {len(out)} of {member.size} bytes")
+
     def read(self, name: str, limit: int = 256 << 20) -> bytes:
         """The expanded bytes of member `name`, which may not be larger than `limit`."""
         member = self._find(name)
@@ -105,7 +122,7 @@ class ZipArchive:
             )
         offset = info.header_offset + _LOCAL_HEADER.size + header[9] + header[10]
         self.source.check(offset, info.compress_size, f"zip member '{name}'")
-        return ZipMember(name, offset, info.compress_size, info.file_size, info.compress_type)
+        return ZipMember(name, offset, info.compress_size, info.file_size, info.compress_type, info.CRC)
 
     def _refuse_overlaps(self) -> None:
         end, before = 0, ""
@@ -117,7 +134,7 @@ class ZipArchive:
             end, before = member.offset + member.stored, member.name
 
     def _inflate(self, member: ZipMember) -> Iterator[bytes]:
-        stream, left = zlib.decompressobj(-15), member.size
+        stream, left, crc = zlib.decompressobj(-15), member.size, 0
         try:
             for chunk in self.source.chunks(member.offset, member.stored, CHUNK):
                 data: bytes = bytes(chunk)
@@ -125,15 +142,22 @@ class ZipArchive:
                     piece = stream.decompress(data, min(left, CHUNK))
                     left -= len(piece)
                     data = stream.unconsumed_tail
+                    crc = zlib.crc32(piece, crc)
                     yield piece
             if left:
                 piece = stream.flush()[:left]
                 left -= len(piece)
+                crc = zlib.crc32(piece, crc)
                 yield piece
         except zlib.error as error:
-            raise FormatError("F010", f"zip member '{member.name}': {error}", path=self.source.path, offset=member.offset) from error
+            raise self._broken(member, str(error)) from error
         if left:
-            raise FormatError("F010", f"zip member '{member.name}' is {left} bytes short", path=self.source.path, offset=member.offset)
+            raise self._broken(member, f"is {left} bytes short")
+        if crc != member.crc:
+            raise self._broken(member, f"has CRC-32 {crc:08x} where {member.crc:08x} was written")
+
+    def _broken(self, member: ZipMember, what: str) -> FormatError:
+        return FormatError("F010", f"zip member '{member.name}': {what}", path=self.source.path, offset=member.offset)
 
 
 class _SourceFile(io.RawIOBase):
