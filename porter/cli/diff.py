@@ -1,0 +1,221 @@
+"""`porter diff`: are the weights of two files the same, and if not, where and by how much."""
+
+from __future__ import annotations
+
+import math
+
+import click
+
+from porter.check.compare import Comparison, TensorComparison, Tolerance, compare
+from porter.cli.options import common_options
+from porter.cli.quantities import count, shape_text
+from porter.cli.screen import Screen
+from porter.cli.status import ExitCode
+from porter.cli.table import Cell, Column
+from porter.dtypes import DTYPES
+from porter.formats.base import ReadOptions
+from porter.formats.registry import open_store
+
+ROWS = 40
+"""Rows of a table that a terminal shows without `--all`."""
+
+COLUMNS = (
+    Column("TENSOR", fit="shrink"),
+    Column("SHAPE"),
+    Column("MAX|Δ|", "right"),
+    Column("ULP", "right"),
+    Column("COSINE", fit="drop"),
+    Column("NEEDS"),
+    Column("VERDICT"),
+)
+
+
+@click.command("diff", short_help="Compare the weights of two files, bit for bit.")
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.option("--rtol", type=float, metavar="X", help="Allow |a - b| <= atol + rtol * |b|.")
+@click.option("--atol", type=float, metavar="X", help="Allow |a - b| <= atol + rtol * |b|.")
+@click.option("--ulp", type=int, metavar="N", help="Allow N units in the last place, or what --rtol and --atol allow.")
+@click.option("-a", "--all", "everything", is_flag=True, help="Show the tensors that are equal too.")
+@click.option("--digest", is_flag=True, help="Print both weights digests; with --json each tensor's too.")
+@click.option("--exit-zero", is_flag=True, help="Exit with 0 even if they differ.")
+@click.option("--from-a", metavar="FORMAT", help="Format of A; by default its content tells.")
+@click.option("--from-b", metavar="FORMAT", help="Format of B.")
+@click.option("--select-a", metavar="PATH", help="The dictionary of the nested checkpoint A that holds the weights.")
+@click.option("--select-b", metavar="PATH", help="The dictionary of the nested checkpoint B that holds the weights.")
+@click.option("--net-a", metavar="PROTOTXT", help="Layer types for the Caffe weights A.")
+@click.option("--net-b", metavar="PROTOTXT", help="Layer types for the Caffe weights B.")
+@common_options()
+@click.pass_obj
+def command(
+    screen: Screen,
+    a: str,
+    b: str,
+    rtol: float | None,
+    atol: float | None,
+    ulp: int | None,
+    everything: bool,
+    digest: bool,
+    exit_zero: bool,
+    from_a: str | None,
+    from_b: str | None,
+    select_a: str | None,
+    select_b: str | None,
+    net_a: str | None,
+    net_b: str | None,
+) -> ExitCode:
+    """Compare the weights of A and B by name, whatever their formats: bit for bit unless a tolerance is given.
+
+    Exits with 0 if they are equal, with 1 if they differ.
+    """
+    with (
+        open_store(a, from_a, options=ReadOptions(select=select_a, net=net_a)) as left,
+        open_store(b, from_b, options=ReadOptions(select=select_b, net=net_b)) as right,
+    ):
+        screen.notices([*left.notices, *right.notices])
+        seen = len(left.notices), len(right.notices)
+        work = left.nbytes + right.nbytes
+        with screen.progress("comparing", work) as advance:
+            result = compare(left, right, Tolerance(rtol, atol, ulp), digests=digest, progress=advance)
+        screen.notices([*left.notices[seen[0] :], *right.notices[seen[1] :]])
+    if screen.json:
+        screen.document(result.to_json())
+    elif not screen.quiet:
+        _print(screen, result, everything)
+    return ExitCode.YES if result.equal or exit_zero else ExitCode.NO
+
+
+def _print(screen: Screen, result: Comparison, everything: bool) -> None:
+    rows = [t for t in result.tensors if everything or t.verdict != "equal"]
+    shown = rows if everything or not screen.terminal or len(rows) <= ROWS else rows[: ROWS - 5]
+    if shown:
+        # The particulars are as wide as the rest together: in a terminal it has a line of its own.
+        below = [_indented(screen, _particulars(t)) for t in shown] if screen.terminal else ()
+        screen.table(COLUMNS, [_row(screen, t, result.tolerance) for t in shown], below)
+    if len(shown) < len(rows):
+        screen.line(f"…{len(rows) - len(shown):,} more (--all)")
+    hidden = len(result.tensors) - len(rows)
+    if hidden and rows:
+        screen.line(f"…{hidden:,} equal (--all)")
+    _print_notes(screen, result)
+    _print_unpaired(screen, result)
+    if result.digest_a is not None:
+        screen.line(f"digest of a     {result.digest_a}")
+        screen.line(f"digest of b     {result.digest_b}")
+    screen.line(screen.styled(_verdict(result), "good" if result.equal else "bad"))
+
+
+def _row(screen: Screen, t: TensorComparison, tolerance: Tolerance) -> tuple[str | Cell, ...]:
+    d = t.difference
+    measures = ("", "", "", "")
+    if d is not None:
+        cosine = "" if d.cosine is None else _cosine(d.cosine)
+        measures = (_amount(d.max_abs), f"{d.max_ulp:,}", cosine, _needs(screen, t, tolerance))
+    return (screen.name(t.name), shape_text(t.a.shape), *measures, _verdict_cell(screen, t))
+
+
+def _verdict_cell(screen: Screen, t: TensorComparison) -> str | Cell:
+    if t.verdict == "equal":
+        return Cell("equal", "dim")
+    text = {"within tolerance": "within", "differs": "DIFFERS", "dtype differs": "DTYPE", "shape differs": "SHAPE"}[t.verdict]
+    if t.a.dtype != t.b.dtype:
+        text += f" {DTYPES[t.a.dtype].short}→{DTYPES[t.b.dtype].short}"
+    if not screen.terminal:
+        text += f" {_particulars(t)}".rstrip()
+    return Cell(text, "bad") if not t.passes else text
+
+
+def _particulars(t: TensorComparison) -> str:
+    """The two shapes where they differ; where the first difference is, what stands there, and how many there are."""
+    if t.a.shape != t.b.shape:
+        return f"{shape_text(t.a.shape)}→{shape_text(t.b.shape)}"
+    d = t.difference
+    if d is None or t.first is None:
+        return ""
+    differing = d.beyond if t.verdict == "differs" else d.differing
+    # Values that read the same differ in bits that only hex shows, such as those of NaN.
+    a, b = (d.first_a.value, d.first_b.value) if d.first_a.value != d.first_b.value else (d.first_a.bits, d.first_b.bits)
+    where = f"at [{','.join(map(str, t.first))}] {a}→{b}"
+    return f"{differing:,} of {math.prod(t.a.shape):,} elements, first {where}" if differing > 1 else where
+
+
+def _indented(screen: Screen, text: str) -> str:
+    return screen.styled(f"  {text}", "dim") if text else ""
+
+
+def _needs(screen: Screen, t: TensorComparison, tolerance: Tolerance) -> str:
+    """The tolerance that would have passed: every one of the three in a pipe, the most telling one in a terminal."""
+    d = t.difference
+    if d is None:
+        return ""
+    parts = {
+        "atol": None if d.needs_atol is None else f"atol≥{_rounded_up(d.needs_atol)}",
+        "rtol": None if d.needs_rtol is None else f"rtol≥{_rounded_up(d.needs_rtol)}",
+        "ulp": None if d.needs_ulp is None else f"ulp≥{d.needs_ulp}",
+    }
+    able = [text for text in parts.values() if text is not None]
+    if not able:
+        return "–"
+    if not screen.terminal or screen.verbose:
+        return " ".join(able)
+    given = [parts[k] for k in ("rtol", "atol", "ulp") if getattr(tolerance, k) is not None]
+    return next((text for text in (*given, *able) if text is not None), "–")
+
+
+def _print_notes(screen: Screen, result: Comparison) -> None:
+    about: dict[str, list[str]] = {}
+    for t in result.tensors:
+        for note in t.notes:
+            about.setdefault(note, []).append(t.name)
+    for note, names in about.items():
+        screen.line(f"{screen.name(note)} ({screen.listed(names)})")
+
+
+def _print_unpaired(screen: Screen, result: Comparison) -> None:
+    renamed = dict(result.same_bytes)
+    few = len(result.only_a) + len(result.only_b) if not screen.terminal else 3
+    for a, b in list(renamed.items()) if not screen.terminal or screen.verbose else list(renamed.items())[:3]:
+        screen.line(f"same bytes, other name: {screen.name(a)} → {screen.name(b)}")
+    if screen.terminal and not screen.verbose and len(renamed) > 3:
+        screen.line(f"…{len(renamed) - 3:,} more pairs with the same bytes (-v)")
+    for side, names in (("a", result.only_a), ("b", result.only_b)):
+        if names:
+            screen.line(f"only in {side}: {screen.listed(names, few)}")
+
+
+def _verdict(result: Comparison) -> str:
+    differing = sum(not t.passes for t in result.tensors)
+    unpaired = len(result.only_a) + len(result.only_b)
+    total = len(result.tensors)
+    if result.equal:
+        if all(t.verdict == "equal" for t in result.tensors):
+            return f"equal: {count(total, 'tensor')}, bit for bit"
+        inexact = sum(t.verdict != "equal" for t in result.tensors)
+        return f"equal within tolerance: {count(total, 'tensor')}, {inexact:,} of them not bit for bit"
+    parts = []
+    if differing:
+        parts.append(f"{differing:,} of {count(total, 'tensor')}" + ("" if result.tolerance.exact else " beyond tolerance"))
+    if unpaired:
+        parts.append(f"{unpaired:,} unpaired")
+    return f"DIFFERS: {', '.join(parts)}"
+
+
+def _amount(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else "0" if not value else f"{value:.1e}"
+
+
+def _cosine(value: float) -> str:
+    """Six digits, and 1 only for what is 1: rounding must not hide a difference, so what is close to 1 is `1-3e-09`."""
+    if value == 1:
+        return "1"
+    return f"{value:.6f}" if value < 0.999999 else f"1-{1 - value:.0e}"
+
+
+def _rounded_up(value: float) -> str:
+    """Two digits, never below `value`, so that the tolerance printed is one that passes."""
+    text = f"{value:.1e}"
+    if float(text) >= value:
+        return "0" if not value else text
+    mantissa, _, exponent = text.partition("e")
+    raised = (round(float(mantissa) * 10) + 1) / 10
+    return f"{raised:.1f}e{exponent}" if raised < 10 else f"1.0e{int(exponent) + 1:+03d}"

@@ -1,0 +1,216 @@
+"""The console script `porter`: parse, call, print, exit code. Each command is a module of its own, imported when it runs."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+import click
+
+from porter.cli.options import common_options, find_command
+from porter.cli.screen import Screen
+from porter.cli.status import ExitCode
+from porter.errors import PorterError, UsageError, access_error
+
+COMMANDS = {
+    "inspect": "List the tensors of a weight file.",
+    "convert": "Write the weights of one file in another format.",
+    "diff": "Compare the weights of two files, bit for bit.",
+    "formats": "List the formats, and what each of them keeps.",
+    "explain": "Explain an error code.",
+    "completion": "Print a shell's completion script.",
+}
+"""Commands by name, with what `porter --help` says; `porter.cli.<name>` holds `command`."""
+
+
+class Terminated(BaseException):
+    """A signal asked the process to end; passes through `finally` and `with`, which remove temporary files."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+class CommandTable(click.Group):
+    """A group that imports a command when it is asked for, and prints its help without importing any."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        import importlib
+
+        command: click.Command = importlib.import_module(f"porter.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if not ctx.resilient_parsing and args[0] not in COMMANDS and not args[0].startswith("-"):
+            find_command(args[0], COMMANDS)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from porter import __version__
+
+        ctx.obj.line(f"porter {__version__}")
+        ctx.exit()
+
+
+def _print_versions(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from porter.cli.versions import versions
+
+        for name, version in versions():
+            ctx.obj.line(f"{name:<24}{version}")
+        ctx.exit()
+
+
+@click.group(
+    cls=CommandTable,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 yes, 1 it ran and the answer is no, 2 it could not run. 'porter COMMAND --help' says more.",
+)
+@common_options(json=False)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print porter's version.")
+@click.option(
+    "--versions",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_versions,
+    help="Print the versions of everything porter uses, for a bug report.",
+)
+@click.pass_context
+def cli(ctx: click.Context) -> ExitCode | None:
+    """Move neural-network weights between frameworks, exactly."""
+    if ctx.invoked_subcommand is not None:
+        return None
+    sys.stderr.write(ctx.get_help() + "\n")
+    return ExitCode.FAILED
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (without the program's name; by default the process's own); returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # Start-up makes many objects and no garbage worth looking for.
+    gc.set_threshold(50_000, 20, 20)
+    screen = Screen()
+    screen.json = "--json" in arguments  # until the options are parsed, which may fail
+    with _signals():
+        try:
+            code = _run(arguments, screen)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            code = ExitCode.BROKEN_PIPE
+        except OSError as error:
+            # Adapters turn theirs into PorterError; what is left is standard output on a full disk.
+            code = _failed(screen, access_error(error, "standard output", "writing"), error)
+        except KeyboardInterrupt:
+            code = ExitCode.INTERRUPTED
+        except Terminated as end:
+            code = 128 + end.signum
+    _leave_quietly()
+    return int(code)
+
+
+def _run(arguments: list[str], screen: Screen) -> int:
+    try:
+        # The parsers of options set `screen.json` again, for the command at hand.
+        code: Any = cli.main(arguments, prog_name="porter", standalone_mode=False, obj=screen)
+        return code if isinstance(code, int) else ExitCode.YES
+    except PorterError as error:
+        return _failed(screen, error, error)
+    except click.ClickException as error:
+        return _failed(screen, _usage_error(error), error)
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    except OSError:
+        raise
+    except Exception as error:
+        return _internal(screen, error)
+
+
+def _failed(screen: Screen, shown: PorterError, cause: BaseException) -> int:
+    with suppress(OSError):
+        _trace(cause)
+        screen.error(shown)
+        sys.stdout.flush()
+    return ExitCode.FAILED
+
+
+def _usage_error(error: click.ClickException) -> PorterError:
+    """What click has to say, in porter's words."""
+    message = error.message.rstrip(".")
+    hint = None
+    close = getattr(error, "possibilities", None)
+    context = getattr(error, "ctx", None)
+    if close:
+        hint = f"did you mean {' or '.join(sorted(close))}?"
+    elif context is not None:
+        hint = f"'{context.command_path} --help' shows what it takes"
+    if isinstance(error, click.MissingParameter):
+        message = " ".join(error.format_message().split()).rstrip(".")
+    elif isinstance(error, click.BadParameter) and error.param is not None:
+        message = f"{error.param.get_error_hint(context) if context else error.param.name}: {message}"
+    return UsageError("U901", message[:1].lower() + message[1:], hint=hint)
+
+
+def _internal(screen: Screen, error: Exception) -> int:
+    """A bug, or no memory: still one clear line."""
+    _trace(error)
+    if isinstance(error, MemoryError):
+        return _failed(screen, PorterError("I901", "not enough memory", hint="free some memory, or raise the limit it runs under"), error)
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    hint = "please report it, with what PORTER_TRACEBACK=1 prints and 'porter --versions'"
+    return _failed(screen, PorterError("U999", f"internal error: {what}", hint=hint), error)
+
+
+def _trace(error: BaseException) -> None:
+    if os.environ.get("PORTER_TRACEBACK"):
+        import traceback
+
+        traceback.print_exception(error)
+
+
+def _leave_quietly() -> None:
+    """Let the interpreter's last flush of a broken stdout go nowhere, instead of complaining."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Turn the signals that end a process into exceptions, so that temporary files are removed."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise Terminated(signum)
+
+    before = {}
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        # nohup ignores SIGHUP; a thread that is not the main one may not set handlers.
+        with suppress(ValueError):
+            if signal.getsignal(signum) is signal.SIG_DFL:
+                before[signum] = signal.signal(signum, stop)
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

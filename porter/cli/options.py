@@ -1,0 +1,79 @@
+"""Options that several commands share, and how their values are parsed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import click
+
+from porter.cli.screen import Screen
+from porter.errors import UsageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def byte_size(text: str) -> int:
+    """The number of bytes that `5GB` (10^9), `512MiB` (2^20) or `1000000` says."""
+    match = re.fullmatch(r"\s*([0-9]{1,18})(\.[0-9]{1,9})?\s*([kmgt]?i?)b?\s*", text, re.IGNORECASE)
+    unit = _UNITS.get(match[3].lower()) if match is not None else None
+    if match is None or unit is None:
+        raise click.BadParameter(f"{text!r} is no size; write it like 5GB, 512MiB or 1000000")
+    return int(match[1]) * unit + int(float(match[2] or 0) * unit)
+
+
+def find_command(name: str, commands: Iterable[str]) -> None:
+    """Raise a `UsageError` with the nearest of `commands`, none of which is `name`."""
+    hint = nearest(name, commands) or "'porter --help' lists the commands"
+    raise UsageError("U902", f"there is no command '{name}'", hint=hint)
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """`did you mean …?` with the nearest known word, or None where none is near."""
+    import difflib
+
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f"did you mean '{close[0]}'?" if close else None
+
+
+def common_options(*, json: bool = True) -> Callable[[F], F]:
+    """`--json`, `-q`, `-v` and `--color`, which set the screen and are not passed on."""
+
+    def decorate(function: F) -> F:
+        options = [
+            click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_set("quiet"), help="Print errors and losses only."),
+            click.option("-v", "--verbose", is_flag=True, expose_value=False, callback=_set("verbose"), help="Spell out every name."),
+            click.option(
+                "--color",
+                type=click.Choice(["auto", "always", "never"]),
+                expose_value=False,
+                callback=_set("color"),
+                help="When to colour; auto: terminals, unless NO_COLOR is set.",
+            ),
+        ]
+        if json:
+            options.insert(0, click.option("--json", is_flag=True, expose_value=False, callback=_set("json"), help="Print JSON."))
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def from_option(function: F) -> F:
+    """`-f/--from FORMAT`."""
+    return click.option(
+        "-f", "--from", "source_format", metavar="FORMAT", help="Format of the input (caffe, wts:nvidia-v1); by default its content tells."
+    )(function)
+
+
+def _set(attribute: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def callback(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        # Given to the group or to the command: either counts.
+        if isinstance(ctx.obj, Screen) and value:
+            setattr(ctx.obj, attribute, value)
+
+    return callback

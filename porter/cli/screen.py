@@ -1,0 +1,230 @@
+"""Where the commands print: results on stdout, everything else on stderr, colour and glyphs only where they can be shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, TextIO
+
+from porter.errors import PorterError, printable
+
+if TYPE_CHECKING:
+    from porter.cli.table import Column, Row
+    from porter.store import Notice
+
+Color = Literal["auto", "always", "never"]
+
+LONG_WORK = 50_000_000
+"""Bytes of work from which on a progress bar is worth its start-up time."""
+
+_ASCII = str.maketrans({"×": "x", "…": "...", "·": "|", "–": "-", "Δ": "d", "→": "->", "≥": ">=", "≤": "<=", "█": "#", "∞": "inf"})
+_STYLES = {"error": "1;31", "note": "33", "help": "36", "good": "32", "bad": "1;31", "head": "1", "dim": "2"}
+
+
+class Screen:
+    """stdout and stderr of one run, and what the user said about them.
+
+    Attributes:
+        color: when to colour: `auto` colours terminals unless the environment says NO_COLOR or TERM=dumb.
+        quiet: print errors and losses only.
+        verbose: spell out what is otherwise summed up.
+        json: the result is one JSON document.
+    """
+
+    color: Color
+    quiet: bool
+    verbose: bool
+    json: bool
+
+    def __init__(self) -> None:
+        self.color = "auto"
+        self.quiet = False
+        self.verbose = False
+        self.json = False
+        for stream in (sys.stdout, sys.stderr):
+            # A name that the terminal's encoding lacks is shown escaped; it must not end the run.
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+
+    @property
+    def terminal(self) -> bool:
+        """Whether a person is looking at stdout."""
+        return sys.stdout.isatty()
+
+    @property
+    def width(self) -> int | None:
+        """Columns of the terminal, or None where stdout is none and lines may be of any length."""
+        if not self.terminal:
+            return None
+        import shutil
+
+        return max(shutil.get_terminal_size().columns, 20)
+
+    def colored(self, stream: TextIO) -> bool:
+        """Whether to colour what goes to `stream`."""
+        if self.color != "auto":
+            return self.color == "always"
+        return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+    def styled(self, text: str, style: str, stream: TextIO | None = None) -> str:
+        """`text` in the style of that name, where `stream` (stdout) is coloured."""
+        return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if self.colored(stream or sys.stdout) else text
+
+    def name(self, text: str, most: int | None = None) -> str:
+        """A name out of a file, safe to show: nothing that moves the cursor, nothing the terminal lacks, `most` columns."""
+        text = printable(text)
+        if not text.isascii():
+            encoding = sys.stdout.encoding or "ascii"
+            text = text.encode(encoding, "backslashreplace").decode(encoding)
+        return shortened(text, most) if most is not None else text
+
+    def line(self, text: str = "") -> None:
+        """One line of the result."""
+        sys.stdout.write(self._shown(text, sys.stdout) + "\n")
+
+    def table(self, columns: Sequence[Column], rows: Sequence[Row], below: Sequence[str] = ()) -> None:
+        """A table of the result; columns that are empty in every row are left out. `below` has a line to go under each row, or ""."""
+        from porter.cli import table
+
+        keep = [i for i in range(len(columns)) if any(table.text_of(row[i]) for row in rows)]
+        columns, rows = [columns[i] for i in keep], [[row[i] for i in keep] for row in rows]
+        if self.terminal or self.colored(sys.stdout):
+            text = table.rendered(columns, rows, self.width, self.colored(sys.stdout))
+        else:
+            text = table.plain(columns, rows)
+        if below:
+            head, *lines = text.splitlines()
+            text = "\n".join([head, *(part for pair in zip(lines, below, strict=True) for part in pair if part)]) + "\n"
+        sys.stdout.write(self._shown(text, sys.stdout))
+
+    def aligned(self, rows: Sequence[Row]) -> None:
+        """Lines of the result whose parts stand under each other."""
+        from porter.cli import table
+
+        for line in table.aligned([[table.text_of(cell) for cell in row] for row in rows]):
+            self.line(line)
+
+    def paragraph(self, text: str, label: str = "") -> None:
+        """`text` behind `label`, in lines that fit the terminal; one line where there is none."""
+        if self.width is None:
+            self.line(label + text)
+            return
+        import textwrap
+
+        for line in textwrap.wrap(text, self.width, initial_indent=label, subsequent_indent=" " * len(label), break_on_hyphens=False):
+            self.line(line)
+
+    def document(self, document: Mapping[str, Any]) -> None:
+        """The result as JSON: one line a member, one line an element of its lists."""
+        members = [f"  {json.dumps(key)}: {_member(value)}" for key, value in document.items()]
+        sys.stdout.write("{\n" + ",\n".join(members) + "\n}\n")
+
+    def aside(self, label: str, text: str, style: str = "note") -> None:
+        """One line on stderr, such as `note: …`."""
+        sys.stderr.write(self.styled(f"{label}:", style, sys.stderr) + self._shown(f" {text}\n", sys.stderr))
+
+    def notices(self, notices: Iterable[Notice]) -> None:
+        """What reading or writing skipped, assumed or changed; equal messages about several tensors once."""
+        if self.quiet:
+            return
+        groups: dict[str, list[str]] = {}
+        for notice in notices:
+            groups.setdefault(notice.message, []).extend([notice.tensor] if notice.tensor is not None else [])
+        for message, tensors in groups.items():
+            self.aside("note", self.name(message) + (f" ({self.listed(tensors)})" if tensors else ""))
+
+    def listed(self, names: Sequence[str], few: int = 3) -> str:
+        """Some names, and how many more; all of them with `-v`."""
+        shown = names if self.verbose or len(names) <= few else names[: few - 1]
+        more = len(names) - len(shown)
+        return ", ".join(self.name(n) for n in shown) + (f" and {more:,} more" if more else "")
+
+    def error(self, error: PorterError) -> None:
+        """A clear error: on stderr as text, with `--json` on stdout as well."""
+        label, _, rest = str(error).partition(":")
+        sys.stderr.write(self.styled(label, "error", sys.stderr) + self._shown(f":{rest}\n", sys.stderr))
+        if self.json:
+            where = error.where
+            self.document(
+                {
+                    "error": {
+                        "code": error.code,
+                        "message": error.message,
+                        "path": where.path,
+                        "offset": where.offset,
+                        "line": where.line,
+                        "column": where.column,
+                        "tensor": where.tensor,
+                        "hint": error.hint,
+                    }
+                }
+            )
+
+    @contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Callable[[int], None] | None]:
+        """A bar on stderr for about `total` bytes, cleared in the end; yields what to call with each number of bytes done.
+
+        Yields None, and shows nothing, where the work is short or nobody is looking.
+        """
+        if self.quiet or total < LONG_WORK or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+            yield None
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+        console = Console(file=sys.stderr, color_system="auto" if self.colored(sys.stderr) else None)
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task(what, total=total)
+
+            def advance(nbytes: int) -> None:
+                bar.advance(task, nbytes)
+                if bar.tasks[task].completed > total:
+                    # Text takes more bytes than weights do: from here on the end is not known.
+                    bar.update(task, total=None)
+
+            yield advance
+
+    def _shown(self, text: str, stream: TextIO) -> str:
+        if text.isascii():
+            return text
+        try:
+            text.encode(stream.encoding or "ascii")
+        except UnicodeEncodeError:
+            return text.translate(_ASCII)
+        return text
+
+
+def shortened(text: str, most: int) -> str:
+    """`text` with its middle replaced by `…` where it has more than `most` characters: names differ at both ends."""
+    if len(text) <= most:
+        return text
+    head = (most - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (most - 1 - head) :]}"
+
+
+def dumps(value: Any) -> str:
+    """JSON on one line, ASCII only. NaN and infinities, which JSON lacks, become the strings NaN, Infinity, -Infinity."""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and value - value != 0:
+        return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return value
+
+
+def _member(value: Any) -> str:
+    if isinstance(value, list | tuple) and value and isinstance(value[0], Mapping):
+        return "[\n" + ",\n".join(f"    {dumps(item)}" for item in value) + "\n  ]"
+    return dumps(value)
