@@ -198,9 +198,7 @@ def _print_plan(screen: Screen, conversion: Conversion, store: TensorStore, plan
         )
         if len(shown) < len(plan.changes):
             screen.line(f"…{len(plan.changes) - len(shown):,} more (-v)")
-    screen.paragraph(
-        "dry run: nothing was written; types and what the format keeps were checked, values, names and free space were not"
-    )
+    screen.paragraph("dry run: nothing was written; types and what the format keeps were checked, values, names and free space were not")
 
 
 def _change(screen: Screen, change: Change) -> tuple[str, str, str, str | Cell]:
@@ -208,6 +206,4 @@ def _change(screen: Screen, change: Change) -> tuple[str, str, str, str | Cell]:
         becomes: str | Cell = f"{change.to} ({change.action})"
     else:
         becomes = Cell(change.action, "bad" if change.action == "refused" else "dim")
-        f"{change.to} ({change.action})" if change.to else Cell(change.action, "bad" if change.action == "refused" else "dim")
-    )
     return screen.name(change.tensor), shape_text(change.shape), change.dtype, becomes
