@@ -4,7 +4,7 @@ The canonical bytes of a tensor are little-endian, C order; types narrower than 
 low bits. Nothing here imports numpy until an array is asked for.
 
 Source: safetensors dtype strings: huggingface/safetensors `safetensors/src/tensor.rs` (v0.7, enum Dtype);
-ONNX codes: onnx/onnx `onnx/onnx.proto` (TensorProto.DataType, IR version 13);
+ONNX codes: onnx/onnx `onnx/onnx.proto` (TensorProto.DataType, IR version 14);
 torch storage names: pytorch `torch/storage.py` and `torch/_utils.py` (2.x).
 """
 
@@ -89,8 +89,8 @@ _ALL = (
     _d("float8_e5m2", "f8e5m2", 8, "float", None, "F8_E5M2", "float8_e5m2", None, 19),
     _d("float8_e5m2fnuz", "f8e5m2fnuz", 8, "float", None, "F8_E5M2FNUZ", "float8_e5m2fnuz", None, 20),
     _d("float8_e8m0fnu", "f8e8m0", 8, "float", None, "F8_E8M0", "float8_e8m0fnu", None, 24),
-    _d("float6_e2m3fn", "f6e2m3", 6, "float", None, "F6_E2M3", None, None, None),
-    _d("float6_e3m2fn", "f6e3m2", 6, "float", None, "F6_E3M2", None, None, None),
+    _d("float6_e2m3fn", "f6e2m3", 6, "float", None, "F6_E2M3", None, None, 27),
+    _d("float6_e3m2fn", "f6e3m2", 6, "float", None, "F6_E3M2", None, None, 28),
     _d("float4_e2m1fn", "f4e2m1", 4, "float", None, "F4", None, None, 23),
     _d("int64", "i64", 64, "int", "<i8", "I64", "int64", "LongStorage", 7),
     _d("int32", "i32", 32, "int", "<i4", "I32", "int32", "IntStorage", 6),
