@@ -44,7 +44,7 @@ def classes_of(serialized: bytes) -> Mapping[str, type[Message]]:
     return MappingProxyType(table)
 
 
-def parse(message_class: type[Message], data: bytes, what: str, path: str) -> Any:
+def parse(message_class: type[Message], data: bytes, what: str, path: str | None = None) -> Any:
     """`data` as a `message_class`; the result is typed Any because its fields come from the descriptor set.
 
     Raises:

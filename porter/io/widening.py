@@ -36,7 +36,7 @@ _LAYOUTS = {
     "float4_e2m1fn": (2, 1, 1, "finite"),
 }
 
-WIDENED_TO_FLOAT32 = {name: "float32" for name in _LAYOUTS}
+WIDENED_TO_FLOAT32 = dict.fromkeys(_LAYOUTS, "float32")
 """For `Capabilities.widened` of formats that hold float32: every value of these types is a float32."""
 
 _QUIET_NAN = 0x7FC00000
@@ -108,7 +108,8 @@ def _floats(values: NDArray[Any], dtype: DType) -> NDArray[Any]:
     if dtype.name not in _LAYOUTS:
         return values.astype("<f4")
     codes = values.view(np.uint8) if dtype.bits <= 8 else values
-    return _table(dtype.name)[codes]
+    patterns: NDArray[Any] = _table(dtype.name)[codes]
+    return patterns
 
 
 def _code_type(dtype: DType) -> np.dtype[Any]:
@@ -150,7 +151,8 @@ def _table(name: str) -> NDArray[np.uint32]:
     elif special == "fn":
         pattern = np.where(top & (mantissa == (1 << mantissa_bits) - 1), sign | _QUIET_NAN, pattern)
     elif special == "fnuz":
-        pattern = np.where(code == 1 << (bits - 1), _QUIET_NAN, pattern)
+        pattern = np.where(code == 1 << (bits - 1), sign | _QUIET_NAN, pattern)
     elif special == "scale":
         pattern = np.where(top, _QUIET_NAN, pattern)
-    return pattern.astype("<u4")
+    result: NDArray[np.uint32] = pattern.astype("<u4")
+    return result

@@ -1,0 +1,49 @@
+"""Caffe: binary nets of three generations and of forks, solver states, and nets as text.
+
+Reading scans the file's structure and leaves the values where they lie; the structure without them travels as the
+attachment `caffe.net`. Writing puts the tensors back into it, or into the net that `net` gives, or into plain layers.
+"""
+
+from __future__ import annotations
+
+from porter.errors import UsageError
+from porter.formats.base import Capabilities, Probe, ReadOptions, WriteOptions, WriteReport
+from porter.formats.caffe.binary import read_net, read_solver_state
+from porter.formats.caffe.detect import binary_dialect
+from porter.io.source import FileSource
+from porter.io.widening import WIDENED_TO_FLOAT32
+from porter.store import TensorStore
+
+CAPABILITIES = Capabilities(
+    dtypes=frozenset({"float32", "float64"}),
+    widened=dict(WIDENED_TO_FLOAT32),
+    ties=True,
+    description=True,
+    metadata=True,
+    attachments=True,
+    read_options=frozenset({"net"}),
+    write_options=frozenset({"ints", "allow_lossy", "net"}),
+)
+
+
+def detect(probe: Probe) -> str | None:
+    """Recognises layers of a binary net, the history of a solver, or the text of a net."""
+    return binary_dialect(probe.source)
+
+
+def read(path: str, options: ReadOptions) -> TensorStore:
+    """Read the structure of a net or a solver state."""
+    source = FileSource(path)
+    try:
+        dialect = options.dialect or binary_dialect(source)
+        store = read_solver_state(source) if dialect == "solverstate" else read_net(source)
+    except BaseException:
+        source.close()
+        raise
+    store.manage(source)
+    return store
+
+
+def write(store: TensorStore, path: str, options: WriteOptions) -> WriteReport:
+    """Write a binary net of V2 or V1 layers, or a solver state."""
+    raise UsageError("U100", "not yet")

@@ -1,0 +1,151 @@
+"""Telling Caffe's binary files from everything else, which protobuf makes hard: it has no magic, and any bytes may parse.
+
+A file counts as a net when its first fields are those of a NetParameter and one of them is a layer with a printable name
+or type; as a solver state when one is a blob with a shape and values. A truncated file is recognised too, so that what
+is said about it is that it is truncated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from porter.errors import FormatError
+from porter.formats.caffe.fields import varint
+from porter.io.protobuf_wire import DELIMITED, FIXED32, FIXED64, VARINT
+from porter.io.source import FileSource
+
+_PORTER = 535_000_001
+_LOOK = 64
+_HEAD = 512
+
+# Wire types that a field may have, by number. Others are unknown: allowed, and no evidence.
+_NET_FIELDS = {1: {DELIMITED}, 2: {DELIMITED}, 3: {DELIMITED}, 4: {VARINT, DELIMITED}, 5: {VARINT}, 6: {DELIMITED}, 7: {VARINT}}
+_NET_FIELDS |= {8: {DELIMITED}, 100: {DELIMITED}, _PORTER: {DELIMITED}}
+_SOLVER_FIELDS = {1: {VARINT}, 2: {DELIMITED}, 3: {DELIMITED}, 4: {VARINT}, 5: {FIXED32}, 6: {VARINT}, _PORTER: {DELIMITED}}
+_BLOB_FIELDS = {n: {VARINT} for n in (1, 2, 3, 4, 10, 11)}
+_BLOB_FIELDS |= {5: {DELIMITED, FIXED32}, 6: {DELIMITED, FIXED32}, 7: {DELIMITED}, 8: {DELIMITED, FIXED64}, 9: {DELIMITED, FIXED64}}
+_BLOB_FIELDS |= {12: {DELIMITED}, 13: {DELIMITED}}
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """A field in the file: `head` is the beginning of a delimited value, `whole` whether that is all of it."""
+
+    number: int
+    wire: int
+    head: bytes
+    whole: bool
+
+
+def binary_dialect(source: FileSource) -> str | None:
+    """ "v2", "v1", "v0" or "solverstate" for a binary file of Caffe, None for any other. Reads a few hundred bytes a field."""
+    kinds = {"net": _NET_FIELDS, "solver": _SOLVER_FIELDS}
+    for item in _items(source):
+        kinds = {kind: known for kind, known in kinds.items() if item.wire in known.get(item.number, {item.wire})}
+        if "net" in kinds and (dialect := _net_evidence(item)):
+            return dialect
+        if "solver" in kinds and _solver_evidence(item):
+            return "solverstate"
+        if not kinds:
+            return None
+    return None
+
+
+def _items(source: FileSource) -> Iterator[_Item]:
+    """The first fields of the file, until something is no field."""
+    at = 0
+    for _ in range(_LOOK):
+        head = source.read_up_to(at, _HEAD)
+        if not head:
+            return
+        try:
+            tag, body = varint(head, 0, "")
+            number, wire = tag >> 3, tag & 7
+            size = 0
+            if wire == VARINT:
+                body = varint(head, body, "")[1]
+            elif wire == DELIMITED:
+                size, body = varint(head, body, "")
+            elif wire in (FIXED32, FIXED64):
+                body += 4 if wire == FIXED32 else 8
+            else:
+                return
+        except FormatError:
+            return
+        if not number or number >= 1 << 29:
+            return
+        yield _Item(number, wire, head[body : body + size], len(head) - body >= size)
+        at += body + size
+
+
+def _net_evidence(item: _Item) -> str | None:
+    """The dialect that a field of a net shows, None where it shows nothing."""
+    if item.wire != DELIMITED:
+        return None
+    inside = dict(_strings(item.head))
+    if item.number == 100 and (_text(inside.get(2)) or (_text(inside.get(1)) and set(_numbers(item.head)) & {2, 3, 4, 7})):
+        return "v2"
+    if item.number == _PORTER and item.head.startswith(b'{"porter":'):
+        return "v2"
+    if item.number == 2:
+        return _v1_evidence(item, inside)
+    return None
+
+
+def _v1_evidence(item: _Item, inside: dict[int, bytes]) -> str | None:
+    """A V1 layer has a name and a numeric type; a V0 layer is inside one, with a name and a textual type."""
+    v0 = dict(_strings(inside.get(1, b"")))
+    if _text(v0.get(1)) and _text(v0.get(2)):
+        return "v0"
+    numbers = _numbers(item.head)
+    if numbers.get(5) == VARINT and _text(inside.get(4)) and 1 not in numbers:
+        return "v1"
+    return None
+
+
+def _solver_evidence(item: _Item) -> bool:
+    """A history blob has dimensions, and values behind or before them, and nothing that a blob has not."""
+    if item.number != 3 or item.wire != DELIMITED:
+        return False
+    numbers = _numbers(item.head)
+    known = all(wire in _BLOB_FIELDS.get(number, set()) for number, wire in numbers.items())
+    return known and bool({4, 5, 7, 8, 12} & set(numbers)) and (len(numbers) > 1 or not item.whole)
+
+
+def _walk(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Number, wire type and (for delimited fields) as much of the value as `data` has, until that ends or is no message."""
+    at = 0
+    while at < len(data):
+        try:
+            tag, at = varint(data, at, "")
+            number, wire = tag >> 3, tag & 7
+            value = b""
+            if wire == VARINT:
+                at = varint(data, at, "")[1]
+            elif wire == DELIMITED:
+                size, at = varint(data, at, "")
+                value = data[at : at + size]
+                at += size
+            elif wire in (FIXED32, FIXED64):
+                at += 4 if wire == FIXED32 else 8
+            else:
+                yield 0, wire, b""
+                return
+        except FormatError:
+            return
+        yield number, wire, value
+
+
+def _strings(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Delimited fields, the last first, so that a dictionary keeps the first of each number."""
+    return reversed([(number, value) for number, wire, value in _walk(data) if wire == DELIMITED])
+
+
+def _numbers(data: bytes) -> dict[int, int]:
+    return {number: wire for number, wire, _ in _walk(data)}
+
+
+def _text(value: bytes | None) -> bool:
+    """Whether this looks like a name: printable, or not ASCII at all, and no message."""
+    return bool(value) and all(byte >= 0x20 and byte != 0x7F for byte in value or b"")
