@@ -37,7 +37,8 @@ class Entry:
         return Tensor(spec, self.values.payload)
 
     def _attributes(self) -> dict[str, Json]:
-        found, said = self.found, {}
+        found = self.found
+        said: dict[str, Json] = {}
         if found.origin != "initializer":
             said["onnx.origin"] = found.origin
         if found.node is not None:

@@ -104,7 +104,8 @@ class VarintPayload:
         import numpy as np
 
         if len(ends) == ends[-1] + 1:
-            return data[: len(ends)].astype(np.uint64)
+            single: NDArray[np.uint64] = data[: len(ends)].astype(np.uint64)
+            return single
         starts = np.concatenate([np.zeros(1, np.intp), ends[:-1] + 1])
         lengths = ends - starts
         longest = int(lengths.max()) + 1
