@@ -18,6 +18,7 @@ from __future__ import annotations
 import codecs
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from porter.errors import FormatError, PorterError, UnsafeFileError
@@ -44,6 +45,14 @@ OPERATIONS = 2_000_000
 
 _LINE = 1 << 20
 _FLOAT = struct.Struct(">d")
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRun:
+    """A byte string that was left where it is: `nbytes` bytes from `start` of the data that was unpickled."""
+
+    start: int
+    nbytes: int
 
 
 def load_pickle(
@@ -76,6 +85,7 @@ class Unpickler:
     """Reads one pickle after another out of `data`; see `load_pickle`. `position` is where the next one starts.
 
     `operations` bounds the opcodes of all of them together: by default the larger of `OPERATIONS` and the bytes given.
+    Byte strings of at least `runs_from` bytes (None: no length) are not read and become `ByteRun` records.
     """
 
     def __init__(
@@ -89,8 +99,10 @@ class Unpickler:
         offset: int = 0,
         position: int = 0,
         operations: int | None = None,
+        runs_from: int | None = None,
     ) -> None:
         self.position = position
+        self._runs_from = runs_from
         self._data = memoryview(data).cast("B")
         self._allowed = allowed
         self._persistent_load = persistent_load
@@ -177,6 +189,12 @@ class Unpickler:
             raise self._broken(f"it claims {count} bytes where {self._data.nbytes - start} are left")
         self.position = stop
         return self._data[start:stop]
+
+    def _take_run(self, count: int) -> memoryview | ByteRun:
+        data = self._take(count)
+        if self._runs_from is None or count < self._runs_from:
+            return data
+        return ByteRun(self.position - count, count)
 
     def _uint(self, width: int) -> int:
         return int.from_bytes(self._take(width), "little")
@@ -308,7 +326,8 @@ class Unpickler:
         self._stack.append(ByteString(decoded.decode("latin-1")))
 
     def _binstring(self, width: int) -> None:
-        self._stack.append(ByteString(str(self._take(self._uint(width)), "latin-1")))
+        data = self._take_run(self._uint(width))
+        self._stack.append(data if isinstance(data, ByteRun) else ByteString(str(data, "latin-1")))
 
     def _unicode(self) -> None:
         self._stack.append(str(self._line(), "raw-unicode-escape"))
@@ -317,7 +336,8 @@ class Unpickler:
         self._stack.append(str(self._take(self._uint(width)), "utf-8", "surrogatepass"))
 
     def _binbytes(self, width: int) -> None:
-        self._stack.append(bytes(self._take(self._uint(width))))
+        data = self._take_run(self._uint(width))
+        self._stack.append(data if isinstance(data, ByteRun) else bytes(data))
 
     # Opcodes: containers
 
