@@ -8,12 +8,40 @@ porter.save(store, "det1.safetensors")      # streams; returns a report of what 
 porter.diff("det1.caffemodel", "det1.safetensors").equal
 """
 
-from porter.api import diff, save
-from porter.api import open_ as open
-from porter.errors import PorterError
-from porter.store import TensorStore
-from porter.tensor import Tensor, TensorSpec
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from porter.api import diff, save
+    from porter.api import open_ as open
+    from porter.errors import PorterError
+    from porter.store import TensorStore
+    from porter.tensor import Tensor, TensorSpec
 
 __version__ = "0.1.0"
 
 __all__ = ["PorterError", "Tensor", "TensorSpec", "TensorStore", "__version__", "diff", "open", "save"]
+
+_HOMES = {
+    "PorterError": ("porter.errors", "PorterError"),
+    "Tensor": ("porter.tensor", "Tensor"),
+    "TensorSpec": ("porter.tensor", "TensorSpec"),
+    "TensorStore": ("porter.store", "TensorStore"),
+    "diff": ("porter.api", "diff"),
+    "open": ("porter.api", "open_"),
+    "save": ("porter.api", "save"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # The command line passes through here on its way to the few modules that a command needs; it must not pay for all.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'porter' has no attribute {name!r}")
+    import importlib
+
+    module, attribute = _HOMES[name]
+    value = globals()[name] = getattr(importlib.import_module(module), attribute)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from porter.check.compare import Comparison, Tolerance, compare
 from porter.formats.base import ReadOptions, WriteOptions, WriteReport
 from porter.formats.registry import open_store, save_store
 from porter.store import TensorStore
+
+if TYPE_CHECKING:
+    from porter.check.compare import Comparison
 
 PathLike = str | os.PathLike[str]
 
@@ -82,6 +84,8 @@ def diff(
     Raises:
         PorterError: a file cannot be read.
     """
+    from porter.check.compare import Tolerance, compare
+
     left = a if isinstance(a, TensorStore) else open_(a)
     right = b if isinstance(b, TensorStore) else open_(b)
     return compare(left, right, Tolerance(rtol=rtol, atol=atol, ulp=ulp))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from porter.tensor import Tensor
 
 _NUMBER = re.compile(r"(?<![0-9])([0-9]{1,15})(?![0-9])")
 
 
-@dataclass(frozen=True, slots=True)
-class Fold:
+class Fold(NamedTuple):
     """Tensors that are shown as one row under `name`, in the order of the store."""
 
     name: str

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,8 +20,7 @@ LEGIBLE = 24
 """Width below which names are not cut while there is a column to drop."""
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """A column: its title, and what happens to it in a terminal that is too narrow.
 
     `shrink` cells lose their middle, `wrap` cells take more lines; before names get too short, `drop` columns go.
@@ -33,8 +31,7 @@ class Column:
     fit: Literal["keep", "shrink", "wrap", "drop"] = "keep"
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(NamedTuple):
     """Text in one of the screen's styles (`good`, `bad`, `dim`)."""
 
     text: str

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
 from collections.abc import Callable
 from types import TracebackType
@@ -40,7 +39,7 @@ class AtomicFile:
         directory, name = os.path.split(self.final)
         mode, self.replaces = self._existing()
         # Long names leave little room for a suffix within NAME_MAX.
-        self.temporary = os.path.join(directory, f".{name[:200]}.{secrets.token_hex(4)}.porter-part")
+        self.temporary = os.path.join(directory, f".{name[:200]}.{os.urandom(4).hex()}.porter-part")
         try:
             self.fd = os.open(self.temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
             if self.replaces:
