@@ -212,7 +212,7 @@ def _narrow(wide: NDArray[np.float64], text: str) -> NDArray[np.float32]:
         narrow = wide.astype("<f4")
         near = np.nextafter(narrow, np.where(wide > narrow, np.inf, -np.inf).astype(np.float32))
         # 2^128 stands for infinity, halfway to which the largest float32 ends.
-        low, high = (np.where(np.isinf(v), np.copysign(2.0**128, v), v.astype(np.float64)) for v in (narrow, near))
+        low, high = (np.where(np.isinf(v), np.sign(v) * np.float64(2.0**128), v.astype(np.float64)) for v in (narrow, near))
         halfway = np.flatnonzero((wide != narrow) & np.isfinite(wide) & ((low + high) / 2 == wide))
     if len(halfway):
         words = text.split(" ")
