@@ -60,11 +60,102 @@ def scan(source: FileSource, rule: Rule, *, offset: int = 0, nbytes: int | None 
     return b"".join(_Scanner(source).message(offset, end, rule, 0))
 
 
-class _Scanner:
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Where a field lies: its tag at `start`, what follows the tag at `value`, its value behind any length at `content`, its `end`."""
+
+    number: int
+    wire: int
+    start: int
+    value: int
+    content: int
+    end: int
+
+
+class FieldReader:
+    """Steps through the fields of messages in `source`, through a window; reads tags and lengths, never values."""
+
     def __init__(self, source: FileSource) -> None:
         self.source = source
         self._start = 0
         self._window = b""
+
+    def fields(self, at: int, end: int) -> Iterator[Field]:
+        """The fields of the message between `at` and `end`, groups as one field each.
+
+        Raises:
+            FormatError: a length or tag is wrong; with the byte offset.
+        """
+        while at < end:
+            start = at
+            tag, value = self.varint(at, end)
+            number, wire = tag >> 3, tag & 7
+            if not 0 < number <= CUT_FIELD:
+                raise self._error(f"{number} is no field number", start)
+            at = self._skip(value, end, number, wire, start, 0)
+            content = self.varint(value, end)[1] if wire == DELIMITED else value
+            yield Field(number, wire, start, value, content, at)
+
+    def varint(self, at: int, end: int) -> tuple[int, int]:
+        """The varint at `at` and the offset behind it."""
+        if not (self._start <= at and at + 10 <= self._start + len(self._window)):
+            self._start, self._window = at, self.source.read_up_to(at, _WINDOW)
+        window, i = self._window, at - self._start
+        value = shift = 0
+        for k in range(10):
+            if at + k >= end or i + k >= len(window):
+                raise self._error("the message ends within a number", at)
+            byte = window[i + k]
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value & 0xFFFF_FFFF_FFFF_FFFF, at + k + 1
+            shift += 7
+        raise self._error("a number has more than 10 bytes", at)
+
+    def _skip(self, at: int, end: int, number: int, wire: int, start: int, depth: int) -> int:
+        if wire == VARINT:
+            return self.varint(at, end)[1]
+        if wire == DELIMITED:
+            size, at = self.varint(at, end)
+            return self._advance(at, size, end, start)
+        if wire in (FIXED32, FIXED64):
+            return self._advance(at, 4 if wire == FIXED32 else 8, end, start)
+        if wire == START_GROUP:
+            return self._skip_group(at, end, number, start, depth + 1)
+        raise self._error(f"field {number} has wire type {wire}", start)
+
+    def _skip_group(self, at: int, end: int, group: int, start: int, depth: int) -> int:
+        if depth > _MAX_DEPTH:
+            raise UnsafeFileError("S004", "groups nest more than 100 deep", path=self.source.path, offset=start)
+        while at < end:
+            inner = at
+            tag, at = self.varint(at, end)
+            number, wire = tag >> 3, tag & 7
+            if wire == END_GROUP:
+                if number != group:
+                    break
+                return at
+            at = self._skip(at, end, number, wire, inner, depth)
+        raise self._error(f"group {group} does not end", start)
+
+    def _advance(self, at: int, size: int, end: int, start: int) -> int:
+        if size > end - at:
+            raise FormatError(
+                "F001",
+                f"a field claims {size} bytes where {end - at} are left",
+                path=self.source.path,
+                offset=start,
+                hint="the file looks truncated; fetch it again, or check that the download finished",
+            )
+        return at + size
+
+    def _error(self, message: str, offset: int) -> FormatError:
+        return FormatError("F012", f"broken protobuf: {message}", path=self.source.path, offset=offset)
+
+
+class _Scanner(FieldReader):
+    def __init__(self, source: FileSource) -> None:
+        super().__init__(source)
         self._copied = 0
 
     def message(self, at: int, end: int, rule: Rule, depth: int) -> Iterator[bytes]:
@@ -103,53 +194,11 @@ class _Scanner:
                 at = self._skip(at, end, number, wire, start, depth)
         yield from self._copy(copied, end)
 
-    def varint(self, at: int, end: int) -> tuple[int, int]:
-        """The varint at `at` and the offset behind it."""
-        if not (self._start <= at and at + 10 <= self._start + len(self._window)):
-            self._start, self._window = at, self.source.read_up_to(at, _WINDOW)
-        window, i = self._window, at - self._start
-        value = shift = 0
-        for k in range(10):
-            if at + k >= end or i + k >= len(window):
-                raise self._error("the message ends within a number", at)
-            byte = window[i + k]
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value & 0xFFFF_FFFF_FFFF_FFFF, at + k + 1
-            shift += 7
-        raise self._error("a number has more than 10 bytes", at)
-
     def _forged(self, at: int, size: int) -> bool:
         """Whether `size` bytes at `at` may hold the private field. No encoding of its tag is without these four bytes."""
         i = at - self._start
         data = self._window[i : i + size] if i + size <= len(self._window) else self.source.read(at, size)
         return b"\xfa\xff\xff\xff" in data
-
-    def _skip(self, at: int, end: int, number: int, wire: int, start: int, depth: int) -> int:
-        if wire == VARINT:
-            return self.varint(at, end)[1]
-        if wire == DELIMITED:
-            size, at = self.varint(at, end)
-            return self._advance(at, size, end, start)
-        if wire in (FIXED32, FIXED64):
-            return self._advance(at, 4 if wire == FIXED32 else 8, end, start)
-        if wire == START_GROUP:
-            return self._skip_group(at, end, number, start, depth + 1)
-        raise self._error(f"field {number} has wire type {wire}", start)
-
-    def _skip_group(self, at: int, end: int, group: int, start: int, depth: int) -> int:
-        if depth > _MAX_DEPTH:
-            raise UnsafeFileError("S004", "groups nest more than 100 deep", path=self.source.path, offset=start)
-        while at < end:
-            inner = at
-            tag, at = self.varint(at, end)
-            number, wire = tag >> 3, tag & 7
-            if wire == END_GROUP:
-                if number != group:
-                    break
-                return at
-            at = self._skip(at, end, number, wire, inner, depth)
-        raise self._error(f"group {group} does not end", start)
 
     def _run(self, start: int, at: int, end: int, width: int) -> int:
         """The end of the run of unpacked elements whose first one has its tag at `start` and its value at `at`."""
@@ -174,20 +223,6 @@ class _Scanner:
             )
         if start < end:
             yield self.source.read(start, end - start)
-
-    def _advance(self, at: int, size: int, end: int, start: int) -> int:
-        if size > end - at:
-            raise FormatError(
-                "F001",
-                f"a field claims {size} bytes where {end - at} are left",
-                path=self.source.path,
-                offset=start,
-                hint="the file looks truncated; fetch it again, or check that the download finished",
-            )
-        return at + size
-
-    def _error(self, message: str, offset: int) -> FormatError:
-        return FormatError("F012", f"broken protobuf: {message}", path=self.source.path, offset=offset)
 
 
 def _leading(data: bytes, value: int) -> int:

@@ -111,7 +111,7 @@ class VarintPayload:
         longest = int(lengths.max()) + 1
         if longest > _LONGEST:
             raise self._error("F012", "broken protobuf: a number has more than 10 bytes")
-        values = (data[starts] & 0x7F).astype(np.uint64)
+        values: NDArray[np.uint64] = (data[starts] & 0x7F).astype(np.uint64)
         for k in range(1, longest):
             reach = np.flatnonzero(lengths >= k)
             values[reach] |= (data[starts[reach] + k] & 0x7F).astype(np.uint64) << np.uint64(7 * k)
