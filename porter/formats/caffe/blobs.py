@@ -168,7 +168,9 @@ MAX_SHOWN = 8
 def _blob(dtype: DType, shape: tuple[int, ...] | None, payload: Payload, legacy: bool, encoding: str | None) -> Blob:
     if shape is not None:
         return Blob(dtype, shape, payload, legacy, encoding=encoding)
-    return Blob(dtype, (payload.nbytes // dtype.itemsize,), payload, shapeless=True, encoding=encoding)
+    count = payload.nbytes // dtype.itemsize
+    # Caffe writes no shape for a blob without dimensions, which has one value (a shared slope), and reads it back as such.
+    return Blob(dtype, (count,) if count != 1 else (), payload, shapeless=True, encoding=encoding)
 
 
 def _squeezed(shape: Sequence[int]) -> list[int]:
@@ -191,7 +193,7 @@ def legacy_shape(tensor: Tensor) -> tuple[int, ...] | None:
     if not isinstance(shape, list) or not all(type(n) is int and 0 <= n < 1 << 31 for n in shape):
         return None
     if shape == []:
-        return () if len(tensor.shape) == 1 else None
+        return () if len(tensor.shape) <= 1 else None
     same = len(shape) == 4 and math.prod(shape) == tensor.size and _squeezed(shape) == _squeezed(tensor.shape)
     return tuple(shape) if same else None
 

@@ -120,7 +120,10 @@ class _Blobs:
         count = len(data) // dtype.itemsize
         if size is not None and size != count:
             self.fail("F155", f"{where} has {count} values, its shape {shape} takes {size if size < 1 << 64 else 'far more'}", field)
-        return Blob(dtype, (count,) if shape is None else shape, BytesPayload.of(data), legacy, shape is None, encoding)
+        if shape is None:
+            # A blob without dimensions has one value, and Caffe writes no shape for it.
+            return Blob(dtype, (count,) if count != 1 else (), BytesPayload.of(data), shapeless=True, encoding=encoding)
+        return Blob(dtype, shape, BytesPayload.of(data), legacy, encoding=encoding)
 
     def shape(self, field: Field, message: Message, where: str) -> tuple[tuple[int, ...] | None, bool]:
         """The dimensions, None where there are none, and whether they are legacy ones."""
