@@ -107,6 +107,11 @@ _FOREIGN = (
     # Files that people take for one of ours: (offset, bytes there, what it is, the way out).
     (0, b"GGUF", "a GGUF file", None),
     (4, b"TFL3", "a TensorFlow Lite model", None),
+    (4, b"ORTM", "an ONNX Runtime .ort model", "convert the .onnx file that it was made from"),
+    (0, b"ir_version:", "an ONNX model as text", "save it as a binary .onnx file with the onnx package"),
+    (0, b"<\n   ir_version:", "an ONNX model as text", "save it as a binary .onnx file with the onnx package"),
+    (0, b'{"irVersion"', "an ONNX model as JSON", "save it as a binary .onnx file with the onnx package"),
+    (0, b'{\n  "irVersion"', "an ONNX model as JSON", "save it as a binary .onnx file with the onnx package"),
     (0, b"7767517\n", "an ncnn .param file", "convert the original model instead"),
     (0, b"[net]", "a Darknet .cfg file", None),
     (0, b"<?xml", "an XML file, perhaps an OpenVINO model", None),
