@@ -45,5 +45,14 @@ def read(path: str, options: ReadOptions) -> TensorStore:
 
 
 def write(store: TensorStore, path: str, options: WriteOptions) -> WriteReport:
-    """Write a binary net of V2 or V1 layers, or a solver state."""
-    raise UsageError("U100", "not yet")
+    """Write a binary net of V2 layers (by default) or V1 layers, or a solver state."""
+    dialect = options.dialect or "v2"
+    if dialect not in ("v2", "v1", "solverstate"):
+        raise UsageError(
+            "U100", f"porter reads caffe:{dialect} and does not write it", hint="write caffe:v2, caffe:v1 or caffe:solverstate"
+        )
+    from porter.formats.caffe.writer import write_net, write_solver_state
+
+    if dialect == "solverstate":
+        return write_solver_state(store, path, options)
+    return write_net(store, path, options, dialect)

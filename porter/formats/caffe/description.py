@@ -19,6 +19,8 @@ from porter.store import TensorStore
 from porter.tensor import Json, Tensor, TensorSpec
 
 WHERE = "porter's field"
+SOLVER_MARK = {"caffe": "solverstate"}
+"""In the document of a solver state, which might have nothing else to be known by."""
 
 
 def describe(store: TensorStore, placed: list[str], derived: TensorStore) -> dict[str, Json] | None:

@@ -16,8 +16,9 @@ from porter.io.protobuf_wire import DELIMITED, FIXED32, FIXED64, VARINT
 from porter.io.source import FileSource
 
 _PORTER = 535_000_001
+_SOLVER_MARK = b'"caffe":"solverstate"'
 _LOOK = 64
-_HEAD = 512
+_HEAD = 4096
 
 # Wire types that a field may have, by number. Others are unknown: allowed, and no evidence.
 _NET_FIELDS = {1: {DELIMITED}, 2: {DELIMITED}, 3: {DELIMITED}, 4: {VARINT, DELIMITED}, 5: {VARINT}, 6: {DELIMITED}, 7: {VARINT}}
@@ -86,7 +87,9 @@ def _net_evidence(item: _Item) -> str | None:
     inside = dict(_strings(item.head))
     if item.number == 100 and (_text(inside.get(2)) or (_text(inside.get(1)) and set(_numbers(item.head)) & {2, 3, 4, 7})):
         return "v2"
-    if item.number == _PORTER and item.head.startswith(b'{"porter":'):
+    if item.number == 100 and any(number == 7 and wire == DELIMITED and _is_blob(value, True) for number, wire, value in _walk(item.head)):
+        return "v2"
+    if item.number == _PORTER and item.head.startswith(b'{"porter":') and _SOLVER_MARK not in item.head:
         return "v2"
     if item.number == 2:
         return _v1_evidence(item, inside)
@@ -105,12 +108,17 @@ def _v1_evidence(item: _Item, inside: dict[int, bytes]) -> str | None:
 
 
 def _solver_evidence(item: _Item) -> bool:
-    """A history blob has dimensions, and values behind or before them, and nothing that a blob has not."""
-    if item.number != 3 or item.wire != DELIMITED:
-        return False
-    numbers = _numbers(item.head)
+    """A history blob, or porter's own mark."""
+    if item.number == _PORTER:
+        return item.wire == DELIMITED and item.head.startswith(b'{"porter":') and _SOLVER_MARK in item.head
+    return item.number == 3 and item.wire == DELIMITED and _is_blob(item.head, item.whole)
+
+
+def _is_blob(head: bytes, whole: bool) -> bool:
+    """Whether this begins like a blob: with dimensions, and values behind or before them, and nothing that a blob has not."""
+    numbers = _numbers(head)
     known = all(wire in _BLOB_FIELDS.get(number, set()) for number, wire in numbers.items())
-    return known and bool({4, 5, 7, 8, 12} & set(numbers)) and (len(numbers) > 1 or not item.whole)
+    return known and bool({4, 5, 7, 8, 12} & set(numbers)) and (len(numbers) > 1 or not whole)
 
 
 def _walk(data: bytes) -> Iterator[tuple[int, int, bytes]]:

@@ -14,7 +14,7 @@ writer can put it back where it was:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from porter.dtypes import DType
@@ -54,8 +54,9 @@ class Blob:
     encoding: str | None = None
 
 
-def _no_parameter(path: str) -> None:
-    return None
+def no_parameter(path: str) -> None:
+    """A layer that states no parameters."""
+    return
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class Layer:
     type: str | None
     blobs: tuple[Blob | None, ...] = ()
     shared: tuple[str, ...] = ()
-    parameter: Parameter = _no_parameter
+    parameter: Parameter = no_parameter
     bottoms: int | None = None
 
 
@@ -183,8 +184,3 @@ def check_axes(count: int, where: str) -> None:
 def decoded(name: bytes) -> str:
     """A layer's name as text: UTF-8, or with escapes for the bytes that are none."""
     return name.decode("utf-8", "backslashreplace")
-
-
-def any_named(layers: Iterable[Layer], name: str) -> bool:
-    """Whether one of `layers` is called `name`."""
-    return any(layer.name == name for layer in layers)
