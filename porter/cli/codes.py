@@ -39,6 +39,6 @@ def explanations() -> dict[str, Explanation]:
     for area in AREAS:
         file = folder / f"{area}.toml"
         if file.is_file():
-            for code, entry in sorted(tomllib.loads(file.read_text("utf-8")).items(), key=lambda e: e[0][1:] + e[0][0]):
+            for code, entry in sorted(tomllib.loads(file.read_text("utf-8")).items()):
                 found[code] = Explanation(code, area, entry["title"], entry["text"])
     return found

@@ -25,7 +25,7 @@ def command(screen: Screen, code: str | None) -> ExitCode:
         return ExitCode.YES
     # People paste what they see: error[F001], f001, F001:
     match = re.search(r"[A-Za-z][0-9]{3}", code)
-    wanted = match[0].upper() if match else code
+    wanted = (match[0] if match else code).upper()
     found = table.get(wanted)
     if found is None:
         raise UsageError("U904", f"there is no error code '{wanted}'", hint=nearest(wanted, table) or "'porter explain' lists them all")
