@@ -22,6 +22,9 @@ __all__ = ["Comparison", "Difference", "Element", "Progress", "Side", "TensorCom
 
 Verdict = Literal["equal", "within tolerance", "differs", "dtype differs", "shape differs"]
 
+_WHOLE = ("int", "uint", "bool")
+_INTEGERS_64 = {"int64", "uint64"}  # no float type holds all their values
+
 Progress = Callable[[int], None]
 """Called with the number of bytes just read, of both sides together."""
 
@@ -205,8 +208,8 @@ def _compare_tensors(a: Tensor, b: Tensor, tolerance: Tolerance, digests: bool, 
 def _notes(a: Tensor, b: Tensor, same_bytes: bool, difference: Difference | None) -> Iterator[str]:
     if a.dtype != b.dtype:
         wide = common_type(a.dtype, b.dtype)
-        if wide is None or a.dtype.kind != "float" != b.dtype.kind:
-            how = "as integers" if wide is None else f"as {wide}"
+        if wide is None or _INTEGERS_64 & {a.dtype.name, b.dtype.name}:
+            how = "as integers" if a.dtype.kind in _WHOLE and b.dtype.kind in _WHOLE else f"as {wide}"
         else:
             how = f"after widening {' and '.join(str(d) for d in (a.dtype, b.dtype) if d != wide)} to {wide}"
         yield f"values {'are equal' if difference is None else 'compared'} {how}"
