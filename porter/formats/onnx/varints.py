@@ -76,7 +76,7 @@ class VarintPayload:
             elements = self._elements(values)
             if self.dtype.bits == 6:
                 # Four elements share three bytes: whole groups only, until the last.
-                elements = np.concatenate([rest, elements])
+                elements = np.concatenate([rest, elements.view(np.uint8)])
                 cut = len(elements) if found == expected else len(elements) // 4 * 4
                 elements, rest = _pack_six(elements[:cut]), elements[cut:]
             yield elements.tobytes()
@@ -150,11 +150,11 @@ class VarintPayload:
         return FormatError(code, message, path=self.path, offset=where.offset if where else None)
 
 
-def _pack_six(codes: NDArray[Any]) -> NDArray[np.uint8]:
+def _pack_six(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """6-bit codes, one a byte, as packed bits, low bits first."""
     import numpy as np
 
-    bits = np.unpackbits(codes.view(np.uint8).reshape(-1, 1), axis=1, bitorder="little")[:, :6]
+    bits = np.unpackbits(codes.reshape(-1, 1), axis=1, bitorder="little")[:, :6]
     return np.packbits(bits.reshape(-1), bitorder="little")
 
 
