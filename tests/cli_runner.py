@@ -13,9 +13,10 @@ from typing import Any
 
 import jsonschema
 import pytest
-from conftest import ROOT
 
 from porter.cli.main import main
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+from cli_runner import porter_cli
+
+__all__ = ["porter_cli"]  # a fixture, which tests find here
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("PORTER_SHARED", ROOT.parent / "shared"))
