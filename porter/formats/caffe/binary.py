@@ -6,6 +6,7 @@ field 2, whose own field 1 is a V0 layer.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,10 +16,9 @@ from porter import manifest
 from porter.errors import FormatError
 from porter.formats.caffe.blobs import BLOB_RULE, BlobReader
 from porter.formats.caffe.description import WHERE, names_in, restore
-from porter.formats.caffe.fields import fields, message_field
+from porter.formats.caffe.fields import Values, fields, message_field
 from porter.formats.caffe.layer_types import Scalar, upgrade_type
 from porter.formats.caffe.layers import BLOB, NET, Blob, Layer, add_layers, decoded, shape_attributes
-from porter.io.protobuf_messages import message_classes, parse
 from porter.io.protobuf_wire import CUT_FIELD, DELIMITED, Rule, scan
 from porter.io.source import FileSource
 from porter.store import Provenance, TensorStore
@@ -53,7 +53,7 @@ def read_net(source: FileSource) -> TensorStore:
         if field.number in (V1_LAYERS, V2_LAYERS) and field.wire == DELIMITED:
             record = LayerRecord(body, field.number, len(layers))
             dialects.add(record.dialect)
-            layers.append(record.layer(reader, source.path))
+            layers.append(record.layer(reader))
             net.append(message_field(field.number, without_values(record, layers[-1])))
         elif field.number == PORTER and field.wire == DELIMITED:
             documents.append(body)
@@ -74,22 +74,24 @@ def read_solver_state(source: FileSource) -> TensorStore:
     """
     store = TensorStore(source=Provenance(source.path, "caffe", "solverstate"))
     skeleton = scan(source, SOLVER_RULE)
-    message = parse(message_classes("caffe.binpb")["caffe.SolverStateWeights"], skeleton, "the solver state", source.path)
-    if unknown := [f.number for f in fields(skeleton) if f.number not in _SOLVER_FIELDS]:
-        store.note("skipped", f"the solver state has fields that no known Caffe writes: {', '.join(map(str, sorted(set(unknown))))}")
-    for name in ("iter", "current_step", "minimum_loss", "iter_last_event"):
-        if message.HasField(name):
-            store.metadata[name] = getattr(message, name)
-    if message.HasField("learned_net"):
-        store.metadata["learned_net"] = decoded(message.learned_net)
+    message = Values(skeleton, "the solver state")
+    if unknown := sorted({f.number for f in fields(skeleton)} - _SOLVER_FIELDS):
+        store.note("skipped", f"the solver state has fields that no known Caffe writes: {', '.join(map(str, unknown))}")
+    for name, number in (("iter", 1), ("current_step", 4), ("iter_last_event", 6)):
+        if (value := message.int32(number)) is not None:
+            store.metadata[name] = value
+    if (packed := message.fixed32(5)) is not None:
+        store.metadata["minimum_loss"] = struct.unpack("<f", packed)[0]
+    if (net := message.text(2)) is not None:
+        store.metadata["learned_net"] = decoded(net)
     reader = BlobReader(source, store)
-    for index, blob_message in enumerate(message.history):
+    for index, data in enumerate(message.messages(HISTORY)):
         name = f"{HISTORY_PREFIX}{index}"
-        blob = reader.read(blob_message, name)
+        blob = reader.read(data, name)
         if blob is not None:
             store.add(history_tensor(name, index, blob))
     reader.note_gradients()
-    return described(store, list(message.porter), len(store.notices))
+    return described(store, message.messages(PORTER), len(store.notices))
 
 
 _SOLVER_FIELDS = frozenset({1, 2, 3, 4, 5, 6, PORTER})
@@ -110,60 +112,69 @@ class LayerRecord:
     position: int
 
     @cached_property
-    def message(self) -> Any:
-        """The parsed layer: `caffe.LayerWeights` or `caffe.V1LayerWeights`."""
-        name = "caffe.LayerWeights" if self.field == V2_LAYERS else "caffe.V1LayerWeights"
-        return parse(message_classes("caffe.binpb")[name], self.data, f"layer {self.position}")
+    def values(self) -> Values:
+        """The layer's fields."""
+        return Values(self.data, f"layer {self.position}")
+
+    @cached_property
+    def _inner(self) -> Values:
+        """The fields that have name, type and blobs: those of the V0 layer inside, or the layer's own."""
+        inside = self.values.messages(V0_LAYER) if self.field == V1_LAYERS else []
+        return Values(b"".join(inside), f"layer {self.position}") if inside else self.values
 
     @property
     def dialect(self) -> str:
         """Which generation of the format wrote the layer: "v2", "v1" or "v0"."""
-        return "v2" if self.field == V2_LAYERS else "v0" if self.message.HasField("layer") else "v1"
+        return "v2" if self.field == V2_LAYERS else "v1" if self._inner is self.values else "v0"
 
     @property
     def name(self) -> str:
-        return decoded(self._inner.name)
+        return decoded(self._inner.text(4 if self.dialect == "v1" else 1) or b"")
+
+    @property
+    def type_number(self) -> int | None:
+        """The type of a V1 layer, None for one of another generation."""
+        return self.values.int32(5) if self.dialect == "v1" else None
 
     @property
     def type(self) -> str | None:
         """The type in the spelling of V2, None where the layer says none that is known."""
-        if not self._inner.HasField("type"):
-            return None
-        value = self._inner.type
-        return upgrade_type(value if isinstance(value, int) else decoded(value)) or None
+        if self.dialect == "v1":
+            return upgrade_type(self.type_number) or None if self.type_number is not None else None
+        kind = self._inner.text(2)
+        return upgrade_type(decoded(kind)) or None if kind else None
 
     @property
     def shared(self) -> tuple[str, ...]:
         """The names of the layer's parameters in order, "" for one without."""
         if self.field == V2_LAYERS:
-            return tuple(decoded(param.name) for param in self.message.param)
-        return tuple(map(decoded, self.message.param))
+            return tuple(decoded(Values(data, "a param").text(1) or b"") for data in self.values.messages(6))
+        return tuple(map(decoded, self.values.messages(1001)))
 
     @property
     def bottoms(self) -> int | None:
         """How many inputs the layer has, None for a layer that states neither inputs nor outputs."""
-        return len(self.message.bottom) if self.message.bottom or self.message.top else None
+        first = 3 if self.field == V2_LAYERS else 2
+        bottoms, tops = self.values.messages(first), self.values.messages(first + 1)
+        return len(bottoms) if bottoms or tops else None
 
     @property
-    def _inner(self) -> Any:
-        return self.message.layer if self.dialect == "v0" else self.message
+    def blobs_inside(self) -> bool:
+        """Whether the blobs are in the V0 layer, beside its parameters."""
+        return self.dialect == "v0" and bool(self._inner.messages(V0_BLOBS))
 
-    def blob_messages(self) -> list[Any]:
-        """The layer's blobs; a V0 layer has them inside, beside its parameters."""
-        inner = list(self.message.layer.blobs) if self.dialect == "v0" else []
-        return inner or list(self.message.blobs)
+    def blobs(self) -> list[bytes]:
+        """The layer's blobs, as messages."""
+        if self.blobs_inside:
+            return self._inner.messages(V0_BLOBS)
+        return self.values.messages(V2_BLOBS if self.field == V2_LAYERS else V1_BLOBS)
 
-    def layer(self, reader: BlobReader, path: str) -> Layer:
+    def layer(self, reader: BlobReader) -> Layer:
         """The layer with its blobs."""
-        try:
-            messages = self.blob_messages()
-        except FormatError as error:
-            raise error.located(path=path) from error.__cause__
-        blobs = tuple(reader.read(m, f"blob {i} of layer '{self.name}'") for i, m in enumerate(messages))
-        kind = self.type
-        if kind is None and blobs and self._inner.HasField("type") and isinstance(self._inner.type, int):
-            reader.store.note("assumed", f"layer '{self.name}' has the type number {self._inner.type}, which Caffe's V1 does not define")
-        return Layer(self.name, kind, blobs, self.shared, parameter_of(self), self.bottoms)
+        blobs = tuple(reader.read(data, f"blob {i} of layer '{self.name}'") for i, data in enumerate(self.blobs()))
+        if self.type is None and blobs and self.type_number is not None:
+            reader.store.note("assumed", f"layer '{self.name}' has the type number {self.type_number}, which Caffe's V1 does not define")
+        return Layer(self.name, self.type, blobs, self.shared, parameter_of(self), self.bottoms)
 
 
 def parameter_of(record: LayerRecord) -> Callable[[str], Scalar | None]:
@@ -175,6 +186,8 @@ def parameter_of(record: LayerRecord) -> Callable[[str], Scalar | None]:
 
     def look_up(path: str) -> Scalar | None:
         if not parsed:
+            from porter.io.protobuf_messages import message_classes, parse
+
             name = "caffe.LayerParameter" if record.field == V2_LAYERS else "caffe.V1LayerParameter"
             try:
                 parsed.append(parse(message_classes("caffe.binpb")[name], record.data, "a layer"))
@@ -195,7 +208,7 @@ def without_values(record: LayerRecord, layer: Layer) -> bytes:
     has_values = iter([blob is not None for blob in layer.blobs])
     if record.field == V2_LAYERS:
         return b"".join(_stripped(record.data, V2_BLOBS, has_values))
-    inside = record.dialect == "v0" and len(record.message.layer.blobs) > 0
+    inside = record.blobs_inside
     out = []
     for field in fields(record.data):
         if inside and field.number == V0_LAYER and field.wire == DELIMITED:

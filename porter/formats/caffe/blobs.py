@@ -13,14 +13,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from porter.dtypes import DTYPES, FLOAT32, DType
 from porter.errors import FormatError
-from porter.formats.caffe.fields import message_field, number_field
-from porter.formats.caffe.layers import ENCODING, SHAPE, Blob, check_axes
+from porter.formats.caffe.fields import Values, fields, message_field, number_field, varint
+from porter.formats.caffe.layers import ENCODING, MAX_AXES, SHAPE, Blob, check_axes
 from porter.io.payloads import ConcatPayload
-from porter.io.protobuf_wire import FIXED32, Rule, delimited, encode_tag, encode_varint
+from porter.io.protobuf_wire import CUT_FIELD, FIXED32, Rule, delimited, encode_tag, encode_varint
 from porter.io.source import FileSource
 from porter.io.widening import whole_elements
 from porter.store import TensorStore
@@ -33,7 +32,23 @@ BLOB_RULE = Rule(cut={DATA: 4, DIFF: 4, DOUBLE_DATA: 8, DOUBLE_DIFF: 8, RAW_DATA
 RAW_TYPES = ("float64", "float32", "float16", "int32", "uint32", "bool")
 """NVCaffe's Type by number: DOUBLE, FLOAT, FLOAT16, INT, UINT, BOOL."""
 
-_LEGACY = ("num", "channels", "height", "width")
+_LEGACY = (1, 2, 3, 4)
+"""num, channels, height, width"""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Where values lie in the file; see `porter.io.protobuf_wire.scan`."""
+
+    field: int
+    offset: int
+    nbytes: int
+    stride: int
+
+    @classmethod
+    def parse(cls, data: bytes) -> Cut:
+        found = {f.number: varint(data, f.body, "a cut")[0] for f in fields(data)}
+        return cls(found.get(1, 0), found.get(2, 0), found.get(3, 0), found.get(4, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +84,22 @@ class UnpackedPayload:
 
 
 class BlobReader:
-    """Blobs of one file, from parsed BlobProto messages whose values were cut out; counts the gradients it leaves."""
+    """Blobs of one file, from BlobProto messages whose values were cut out; counts the gradients it leaves."""
 
     def __init__(self, source: FileSource, store: TensorStore) -> None:
         self.source = source
         self.store = store
         self.gradients = 0
 
-    def read(self, message: Any, where: str) -> Blob | None:
-        """The blob in `message`, or None where it has no values; `where` says whose it is, for messages.
+    def read(self, data: bytes, where: str) -> Blob | None:
+        """The blob in the message `data`, or None where it has no values; `where` says whose it is, for messages.
 
         Raises:
             FormatError: the values are no whole number of elements, or a dimension is negative.
         """
-        cuts: dict[int, list[Any]] = {}
-        for cut in message.cut:
+        message = Values(data, where)
+        cuts: dict[int, list[Cut]] = {}
+        for cut in map(Cut.parse, message.messages(CUT_FIELD)):
             cuts.setdefault(cut.field, []).append(cut)
         if any(number in cuts for number in (DIFF, DOUBLE_DIFF, RAW_DIFF)):
             self.gradients += 1
@@ -106,7 +122,7 @@ class BlobReader:
             plural = "s" if self.gradients > 1 else ""
             self.store.note("skipped", f"the gradients (diff) of {self.gradients} blob{plural} are no weights and were left out")
 
-    def _empty(self, message: Any, where: str) -> Blob | None:
+    def _empty(self, message: Values, where: str) -> Blob | None:
         """A blob without values: one of no elements is complete, of any other a shape is all that there is."""
         shape, legacy = self._shape(message, where)
         if shape is not None and 0 in shape:
@@ -114,23 +130,30 @@ class BlobReader:
         self.store.note("skipped", f"{where} has {'a shape and ' if shape is not None else ''}no values")
         return None
 
-    def _shape(self, message: Any, where: str) -> tuple[tuple[int, ...] | None, bool]:
+    def _shape(self, message: Values, where: str) -> tuple[tuple[int, ...] | None, bool]:
         """The dimensions, None where there are none, and whether they are legacy ones."""
-        if any(message.HasField(name) for name in _LEGACY):
-            shape = tuple(getattr(message, name) for name in _LEGACY)
-        elif message.HasField("shape"):
-            shape = tuple(message.shape.dim)
-        else:
+        old = [message.int32(number) for number in _LEGACY]
+        legacy = any(n is not None for n in old)
+        dims = self._dims(message, where)
+        shape = tuple(n or 0 for n in old) if legacy else dims
+        if shape is None:
             return None, False
         if any(n < 0 for n in shape):
-            raise FormatError("F002", f"{where} has a negative dimension: {list(shape[:MAX_SHOWN])}")
-        check_axes(len(shape), where)
-        legacy = any(message.HasField(name) for name in _LEGACY)
-        if legacy and message.HasField("shape") and _squeezed(shape) != _squeezed(message.shape.dim):
+            raise FormatError("F002", f"{where} has a negative dimension: {list(shape)}", path=self.source.path)
+        if legacy and dims is not None and _squeezed(shape) != _squeezed(dims):
             self.store.note("assumed", f"{where} has two shapes that differ; num, channels, height and width are taken, as Caffe does")
         return shape, legacy
 
-    def _values(self, cuts: Sequence[Any], width: int, where: str) -> tuple[Payload, bool]:
+    def _dims(self, message: Values, where: str) -> tuple[int, ...] | None:
+        """The dimensions in `shape`, None where there is none."""
+        parts = message.messages(SHAPE_FIELD)
+        if not parts:
+            return None
+        dims = Values(b"".join(parts), where).integers(1, most=MAX_AXES)
+        check_axes(len(dims), where)
+        return tuple(dims)
+
+    def _values(self, cuts: Sequence[Cut], width: int, where: str) -> tuple[Payload, bool]:
         parts: list[Payload] = []
         for cut in cuts:
             if cut.stride:
@@ -144,9 +167,10 @@ class BlobReader:
         unpacked = len(parts) == 1 and bool(cuts[0].stride)
         return parts[0] if len(parts) == 1 else ConcatPayload(tuple(parts)), unpacked
 
-    def _raw(self, message: Any, cut: Any, shape: tuple[int, ...] | None, legacy: bool, where: str) -> Blob:
-        known = message.HasField("raw_data_type")
-        dtype = DTYPES[RAW_TYPES[message.raw_data_type] if known else self._guessed_type(cut.nbytes, shape, where)]
+    def _raw(self, message: Values, cut: Cut, shape: tuple[int, ...] | None, legacy: bool, where: str) -> Blob:
+        kind = message.int32(RAW_TYPE)
+        known = kind is not None and 0 <= kind < len(RAW_TYPES)
+        dtype = DTYPES[RAW_TYPES[kind or 0] if known else self._guessed_type(cut.nbytes, shape, where)]
         if cut.nbytes % dtype.itemsize:
             raise FormatError("F103", f"{where} has {cut.nbytes} bytes of raw {dtype}", path=self.source.path, offset=cut.offset)
         return _blob(dtype, shape, self.source.payload(cut.offset, cut.nbytes, where), legacy, "raw")
@@ -160,9 +184,6 @@ class BlobReader:
                 self.store.note("assumed", f"{where} has raw data of no known type; taken as {name}, which fits its shape")
                 return name
         raise FormatError("F103", f"{where} has {nbytes} bytes of raw data and no known type", path=self.source.path)
-
-
-MAX_SHOWN = 8
 
 
 def _blob(dtype: DType, shape: tuple[int, ...] | None, payload: Payload, legacy: bool, encoding: str | None) -> Blob:

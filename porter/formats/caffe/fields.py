@@ -1,7 +1,8 @@
 """Fields of a small protobuf message in memory, in their order and byte for byte.
 
 A net without its weights is kept as it was in the file, whichever fork wrote it, so its layers are taken apart and put
-together at the level of fields; a parse would reorder them, and truncate what another fork means by a number.
+together at the level of fields: a parse with a schema would reorder them, change what another fork means by a number, or
+fail on it. The few fields that say where weights are are read the same way, which also spares the import of protobuf.
 
 Source: protobuf.dev, "Encoding".
 """
@@ -37,6 +38,55 @@ def fields(data: bytes, what: str = "the net") -> Iterator[Field]:
         field = _field(data, at, what)
         yield field
         at = field.end
+
+
+class Values:
+    """The values of a small message by field number; a field of another wire type than is asked for is not there.
+
+    The rules are protobuf's: of a single field the last value counts, numbers of a repeated one may be packed or not.
+    """
+
+    def __init__(self, data: bytes, what: str) -> None:
+        self.what = what
+        self._found: dict[tuple[int, int], list[bytes]] = {}
+        for field in fields(data, what):
+            self._found.setdefault((field.number, field.wire), []).append(data[field.body : field.end])
+
+    def messages(self, number: int) -> list[bytes]:
+        """All strings, bytes or messages of field `number`."""
+        return self._found.get((number, DELIMITED), [])
+
+    def text(self, number: int) -> bytes | None:
+        """The last string of field `number`, or None."""
+        found = self.messages(number)
+        return found[-1] if found else None
+
+    def integers(self, number: int, *, most: int = 1 << 20) -> list[int]:
+        """All integers of field `number`, as int64; at most `most` and one more, so that too many are noticed."""
+        found = [varint(body, 0, self.what)[0] for body in self._found.get((number, VARINT), [])[: most + 1]]
+        for body in self.messages(number):
+            at = 0
+            while at < len(body) and len(found) <= most:
+                value, at = varint(body, at, self.what)
+                found.append(value)
+        return [value - (1 << 64) if value >> 63 else value for value in found]
+
+    def int32(self, number: int) -> int | None:
+        """The last integer of field `number` as an int32, or None."""
+        found = self._found.get((number, VARINT))
+        if not found:
+            return None
+        value = varint(found[-1], 0, self.what)[0] & 0xFFFF_FFFF
+        return value - (1 << 32) if value >> 31 else value
+
+    def fixed32(self, number: int) -> bytes | None:
+        """The last four bytes of field `number`, or None."""
+        found = self._found.get((number, FIXED32))
+        return found[-1] if found else None
+
+    def has(self, number: int) -> bool:
+        """Whether field `number` is there, of whatever type."""
+        return any(found == number for found, _ in self._found)
 
 
 def _field(data: bytes, start: int, what: str) -> Field:

@@ -178,7 +178,7 @@ def _spec(name: str, blob: Blob, role: BlobRole, attributes: dict[str, Json]) ->
 def check_axes(count: int, where: str) -> None:
     """Raise a `FormatError` if a blob has more dimensions than Caffe allows."""
     if count > MAX_AXES:
-        raise FormatError("F101", f"{where} has {count} dimensions; Caffe allows {MAX_AXES}")
+        raise FormatError("F101", f"{where} has more than the {MAX_AXES} dimensions that Caffe allows")
 
 
 def decoded(name: bytes) -> str:
