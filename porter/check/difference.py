@@ -167,7 +167,8 @@ class _Total:
             unequal = ~same | _inexact(codes_a, self.types[0]) | _inexact(codes_b, self.types[1])
         at = np.flatnonzero(_any_lane(unequal))
         if at.size:
-            self._differences(start, at, codes_a[at], codes_b[at], values_a[at], values_b[at])
+            here = slice(None) if at.size == count else at
+            self._differences(start, at, codes_a[here], codes_b[here], values_a[here], values_b[here])
 
     def _differences(self, start: int, at: NDArray[np.intp], ca: Codes, cb: Codes, va: Floats, vb: Floats) -> None:
         import numpy as np
@@ -225,14 +226,16 @@ class _Total:
 
         if self.needs_rtol is None or not delta.size:
             return
-        apart = delta > 0
-        delta, size_b = delta[apart], size_b[apart]
         with np.errstate(all="ignore"):
             ratio = delta / size_b
-            for _ in range(3):  # rounding of the quotient or of the product may leave it an instant too small
-                ratio = np.where(ratio * size_b < delta, np.nextafter(ratio, np.inf), ratio)
-            enough = np.isfinite(ratio) & (ratio * size_b >= delta)
-        self.needs_rtol = max(self.needs_rtol, float(ratio.max(initial=0.0))) if enough.all() else None
+            most = max(self.needs_rtol, float(np.nanmax(ratio, initial=0.0)))  # 0/0: two zeros, which need nothing
+            for _ in range(4):  # rounding of quotient and product may leave it an instant too small
+                if not math.isfinite(most) or (most * size_b >= delta).all():
+                    break
+                most = math.nextafter(most, math.inf)
+            else:  # products that vanish below the smallest float64
+                most = math.inf
+        self.needs_rtol = most if math.isfinite(most) else None
 
     def _remember(self, start: int, at: NDArray[np.intp], ca: Codes, cb: Codes, passes: Mask) -> None:
         def found(i: int) -> tuple[int, Element, Element]:

@@ -79,9 +79,14 @@ def keys(code: Codes, lane: DType) -> Keys:
         return code.astype(np.int64)
     if lane.kind == "int":
         return _signed(code, lane).astype(np.int64)
-    sign = code.dtype.type(1 << lane.bits - 1)
-    magnitude = (code & ~sign).astype(np.int64)
-    return np.where(code & sign, -magnitude, magnitude)
+    if lane.bits % 8:
+        negative = code & np.uint8(1 << lane.bits - 1) != 0
+        magnitude = (code & np.uint8((1 << lane.bits - 1) - 1)).astype(np.int64)
+        return np.where(negative, -magnitude, magnitude)
+    bits = code.view(f"<i{lane.itemsize}")
+    minus = bits >> (lane.bits - 1)  # all ones where the sign is set
+    signed: NDArray[np.signedinteger[Any]] = ((bits & np.iinfo(bits.dtype).max) ^ minus) - minus
+    return signed.astype(np.int64, copy=False)
 
 
 def recode(value: NDArray[np.float64], lane: DType) -> Codes:
