@@ -1,0 +1,181 @@
+"""What the readers of all dialects share: the way through a file's groups, and tensors out of its datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from porter.errors import FormatError, UnsafeFileError
+from porter.formats.hdf5.elements import element_of
+from porter.formats.hdf5.messages import OPAQUE
+from porter.formats.hdf5.names import Path
+from porter.formats.hdf5.objects import Attribute, Hdf5File, Header, Link
+from porter.formats.hdf5.storage import Window
+from porter.formats.hdf5.values import Values
+from porter.store import TensorStore
+from porter.tensor import Tensor, TensorSpec
+
+_MAX_DEPTH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A dataset on the way through a file: its path from the root, its header, and that of its group."""
+
+    path: Path
+    header: Header
+    parent: Header
+
+    @property
+    def text(self) -> str:
+        return "/".join(self.path)
+
+
+@dataclass(slots=True)
+class Found:
+    """Tensors in the order they were read, and the names of those that are hard links to another."""
+
+    tensors: list[Tensor] = field(default_factory=list)
+    ties: dict[str, str] = field(default_factory=dict)
+
+
+class Reader:
+    """One HDF5 file while it is being read into a store.
+
+    `outer` is the window that libhdf5 would open: the file, or the member of an archive.
+    """
+
+    def __init__(self, outer: Window, store: TensorStore) -> None:
+        self.file = Hdf5File(outer)
+        self.store = store
+        self.found = Found()
+        self._values = Values(self.file, outer)
+        self._by_address: dict[int, Tensor] = {}
+        store.manage(self._values)
+        if self.file.writing:
+            store.note("assumed", "the program that wrote the file did not close it; what it had written is read")
+
+    @property
+    def root(self) -> Header:
+        return self.file.root
+
+    def links(self, group: Header, where: str) -> list[Link]:
+        """The hard links of a group.
+
+        Raises:
+            UnsafeFileError: it has a link of another kind, which may lead out of the file.
+        """
+        links = self.file.links(group)
+        for link in links:
+            if link.address is None:
+                raise UnsafeFileError(
+                    "S501" if link.kind != "soft" else "S504",
+                    f"'{where}/{link.name}' is a{'n' if link.kind == 'external' else ''} {link.kind} link to '{link.target}'",
+                    path=self.file.window.path,
+                    hint="weight files have hard links only; if you trust it, copy it into one self-contained file (h5repack)",
+                )
+        return links
+
+    def child(self, group: Header, name: str) -> Header | None:
+        """The object called `name` in `group`."""
+        for link in self.links(group, ""):
+            if link.name == name and link.address is not None:
+                return self.file.header(link.address)
+        return None
+
+    def table(self, group: Header, where: str = "") -> dict[str, Header]:
+        """The objects in `group` by name."""
+        return {link.name: self.file.header(link.address) for link in self.links(group, where) if link.address is not None}
+
+    def walk(self, group: Header, path: Path = ()) -> Iterator[Entry]:
+        """The datasets below `group`, depth first, in the order of the links. A group that is there twice is walked once."""
+        seen = {group.address: path}
+        stack = [(path, group, iter(self.links(group, "/".join(path))))]
+        while stack:
+            here, parent, links = stack[-1]
+            link = next(links, None)
+            if link is None or link.address is None:
+                stack.pop()
+                continue
+            header, below = self.file.header(link.address), (*here, link.name)
+            if header.is_dataset:
+                yield Entry(below, header, parent)
+            elif header.address in seen:
+                self.store.note("skipped", f"the group '{'/'.join(below)}' is '{'/'.join(seen[header.address])}' again")
+            elif header.is_group:
+                seen[header.address] = below
+                if len(below) > _MAX_DEPTH:
+                    raise FormatError("F507", f"groups are nested more than {_MAX_DEPTH} deep", path=self.file.window.path)
+                stack.append((below, header, iter(self.links(header, "/".join(below)))))
+
+    def lookup(self, group: Header, path: Path) -> Header | None:
+        """The object that `path` leads to from `group`."""
+        here: Header | None = group
+        for part in path:
+            if here is None or here.is_dataset:
+                return None
+            here = self.child(here, part)
+        return here
+
+    def add(self, entry: Entry, name: str, **spec: Any) -> Tensor | None:
+        """Read the dataset of `entry` as the tensor `name`; None, and a notice, where it holds no numbers.
+
+        `spec` are the fields of `TensorSpec` that the dialect knows (`axes`, `role`, `attributes`). `axes` that do not fit
+        the shape are left out.
+        """
+        try:
+            tensor = self._tensor(entry, name)
+        except FormatError as error:
+            raise error.located(tensor=name)
+        if tensor is None:
+            return None
+        axes = spec.pop("axes", None)
+        tensor = tensor.with_spec(axes=axes if axes is not None and len(axes) == len(tensor.shape) else None, **spec)
+        twin = self._by_address.setdefault(entry.header.address, tensor)
+        if twin is not tensor:
+            self.found.ties[name] = twin.name
+        self.found.tensors.append(tensor)
+        return tensor
+
+    def _tensor(self, entry: Entry, name: str) -> Tensor | None:
+        dataset = self.file.dataset(entry.header)
+        if dataset.space.shape is None:
+            self.store.note("skipped", f"the dataset '{entry.text}' is empty (a null dataspace)", name)
+            return None
+        attributes = self.file.attributes(entry.header) if dataset.type.kind == OPAQUE else {}
+        element = element_of(dataset.type, first_text(attributes.get("dtype")))
+        if element is None:
+            self.store.note("skipped", f"the dataset '{entry.text}' holds no numbers that porter knows ({dataset.type})", name)
+            return None
+        if element.notice:
+            self.store.note("assumed", element.notice, name)
+        twin = self._by_address.get(entry.header.address)
+        if twin is not None:
+            return twin.with_spec(name=name, role=None, attributes={})
+        if dataset.layout.address is None and dataset.space.elements:
+            self.store.note("assumed", "nothing was ever written to it; its values are the fill value", name)
+        payload = self._values.payload(dataset, element, entry.path)
+        shape = dataset.space.shape + element.dims
+        if element.dtype.packed:
+            shape = self._packed_shape(attributes.get("porter_shape"), shape, element.dtype.bits)
+        return Tensor(TensorSpec(name, element.dtype, shape), payload)
+
+    def _packed_shape(self, attribute: Attribute | None, stored: tuple[int, ...], bits: int) -> tuple[int, ...]:
+        """The shape of a tensor whose elements are packed into bytes; without porter's own word for it all that fit."""
+        shape = attribute.value() if attribute is not None else None
+        if isinstance(shape, list) and all(isinstance(n, int) and n >= 0 for n in shape):
+            return tuple(int(n) for n in shape)
+        return (*stored[:-1], stored[-1] * 8 // bits) if stored else ()
+
+    def finish(self) -> None:
+        """What can be checked only when everything is known."""
+        self._values.refuse_overlaps()
+
+
+def first_text(attribute: Attribute | None) -> str | None:
+    """The first string of an attribute, or None where it is not there or holds none."""
+    if attribute is None or not attribute.is_text():
+        return None
+    texts = attribute.strings()
+    return texts[0] if texts else None
