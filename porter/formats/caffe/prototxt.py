@@ -49,6 +49,7 @@ _PLAIN_NUMBER = rf"(?>-?(?!0[0-9]){_INTEGER_OR_FLOAT}|-?(?i:inf(?:inity)?|nan))(
 _NUMBER_LIST = re.compile(rf"\s*+{_PLAIN_NUMBER}(?>\s*+,\s*+{_PLAIN_NUMBER})*+\s*+(?=\])")
 _EXTENSION = re.compile(r"\s*+([A-Za-z_][A-Za-z0-9_.]*+(?:/[A-Za-z0-9_.-]++)?)\s*+\]")
 _WORD = re.compile(r"[^\s{}<>\[\],;:#\"']{1,40}+")
+_NUMBER_WORDS = frozenset(sign + word for sign in ("", "-") for word in ("inf", "infinity", "nan"))
 _CLOSER = {"{": "}", "<": ">", "[": "]"}
 
 
@@ -122,7 +123,7 @@ class _Parser:
             self.advance()
         if self.kind == "mark" and self.token in ("{", "<"):
             self.open(name, at)
-        elif not colon:
+        elif not colon and self.token != "[":
             self.unexpected(f"':' or '{{' after '{name}'")
         elif self.kind == "mark" and self.token == "[":
             self.a_list(frame, name, at)
@@ -146,7 +147,8 @@ class _Parser:
         if self.kind == "minus":
             sign = "-"
             self.advance()
-            if self.kind == "identifier" and self.token.lower() not in ("inf", "infinity", "nan", "inff", "infinityf", "nanf"):
+            word = self.token.lower()
+            if self.kind == "identifier" and not {word, word.removesuffix("f")} & _NUMBER_WORDS:
                 self.unexpected("a number behind '-'")
         kind, token = self.kind, self.token
         if kind == "string" and not sign:
@@ -181,7 +183,7 @@ class _Parser:
             line, _ = self.place(at)
             raise UnsafeFileError("S150", f"the text has more than {MAX_FIELDS:,} fields", path=self.path, line=line)
         line, column = self.place(at)
-        number = isinstance(value, Scalar) and value.kind == "number"
+        number = isinstance(value, Scalar) and (value.kind == "number" or value.text.lower() in _NUMBER_WORDS)
         last = frame.entries[-1] if frame.entries else None
         frame.row = (frame.row + 1 if last is not None and last.name == name else 1) if number else 0
         frame.entries.append(Field(name, value, line, column))
