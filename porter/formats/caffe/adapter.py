@@ -6,6 +6,8 @@ attachment `caffe.net`. Writing puts the tensors back into it, or into the net t
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from porter.errors import UsageError
 from porter.formats.base import Capabilities, Probe, ReadOptions, WriteOptions, WriteReport
 from porter.formats.caffe.binary import read_net, read_solver_state
@@ -13,6 +15,9 @@ from porter.formats.caffe.detect import binary_dialect
 from porter.io.source import FileSource
 from porter.io.widening import WIDENED_TO_FLOAT32
 from porter.store import TensorStore
+
+if TYPE_CHECKING:
+    from porter.formats.caffe.net import CaffeNet
 
 CAPABILITIES = Capabilities(
     dtypes=frozenset({"float32", "float64"}),
@@ -28,20 +33,37 @@ CAPABILITIES = Capabilities(
 
 def detect(probe: Probe) -> str | None:
     """Recognises layers of a binary net, the history of a solver, or the text of a net."""
-    return binary_dialect(probe.source)
+    dialect = binary_dialect(probe.source)
+    if dialect is not None:
+        return dialect
+    from porter.formats.caffe.prototxt import looks_like_prototxt
+
+    return "prototxt" if looks_like_prototxt(probe.head) else None
 
 
 def read(path: str, options: ReadOptions) -> TensorStore:
-    """Read the structure of a net or a solver state."""
+    """Read the structure of a net or a solver state, or a net's text; `net` helps where a binary net says too little."""
     source = FileSource(path)
     try:
-        dialect = options.dialect or binary_dialect(source)
-        store = read_solver_state(source) if dialect == "solverstate" else read_net(source)
+        dialect = options.dialect or detect(Probe(source))
+        if dialect == "prototxt":
+            from porter.formats.caffe.text_blobs import read_prototxt
+
+            return read_prototxt(path)
+        store = read_solver_state(source) if dialect == "solverstate" else read_net(source, _stated(options.net))
     except BaseException:
         source.close()
         raise
     store.manage(source)
     return store
+
+
+def _stated(path: str | None) -> CaffeNet | None:
+    if path is None:
+        return None
+    from porter.formats.caffe.net import net_from_prototxt
+
+    return net_from_prototxt(path)
 
 
 def write(store: TensorStore, path: str, options: WriteOptions) -> WriteReport:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from porter import manifest
 from porter.errors import FormatError
@@ -24,7 +24,10 @@ from porter.io.source import FileSource
 from porter.store import Provenance, TensorStore
 from porter.tensor import Json, Tensor, TensorSpec
 
-NAME, V1_LAYERS, V2_LAYERS, HISTORY, PORTER = 1, 2, 100, 3, 535_000_001
+if TYPE_CHECKING:
+    from porter.formats.caffe.net import CaffeLayer, CaffeNet
+
+V1_LAYERS, V2_LAYERS, HISTORY, PORTER = 2, 100, 3, 535_000_001
 V2_BLOBS, V1_BLOBS, V0_BLOBS, V0_LAYER = 7, 6, 50, 1
 
 _V0_RULE = Rule(descend={V0_BLOBS: BLOB_RULE})
@@ -36,8 +39,11 @@ SOLVER_RULE = Rule(descend={HISTORY: BLOB_RULE})
 HISTORY_PREFIX = "history."
 
 
-def read_net(source: FileSource) -> TensorStore:
+def read_net(source: FileSource, stated: CaffeNet | None = None) -> TensorStore:
     """The tensors of a binary net, and the net without them as the attachment `caffe.net`.
+
+    `stated` is the net's text, if there is one: it knows the layers' parameters by name, and the types of layers that
+    the file does not.
 
     Raises:
         FormatError: the file is no NetParameter, or a blob's values do not fill its shape.
@@ -61,10 +67,18 @@ def read_net(source: FileSource) -> TensorStore:
             net.append(whole)
     reader.note_gradients()
     said = len(store.notices)
-    add_layers(store, layers)
+    by_name = stated.by_name() if stated is not None else {}
+    add_layers(store, [_with_stated(layer, by_name.get(layer.name)) for layer in layers])
     store.attachments[NET] = b"".join(net)
     store.source = Provenance(source.path, "caffe", dialects.pop() if len(dialects) == 1 else "mixed" if dialects else "v2")
     return described(store, documents, said)
+
+
+def _with_stated(layer: Layer, text: CaffeLayer | None) -> Layer:
+    """`layer` with what the text of its net says of it, where that has it."""
+    if text is None:
+        return layer
+    return replace(layer, type=layer.type or text.type, parameter=text.parameter, bottoms=len(text.bottoms) or layer.bottoms)
 
 
 def read_solver_state(source: FileSource) -> TensorStore:

@@ -181,7 +181,7 @@ def _slot(record: LayerRecord, dialect: str, strays: set[int]) -> Slot:
 def _net_of_prototxt(path: str, base: _Base) -> bytes:
     """The net at `path` as a serialised NetParameter without weights; `path` may also be a binary net."""
     from porter.formats.caffe.net import net_from_prototxt
-    from porter.formats.caffe.schema_net import encode_net
+    from porter.formats.caffe.net_bytes import serialise
 
     source = FileSource(path)
     try:
@@ -190,10 +190,10 @@ def _net_of_prototxt(path: str, base: _Base) -> bytes:
     finally:
         source.close()
     net = net_from_prototxt(path)
-    data, strays = encode_net(net)
+    strays: list[str] = []
+    data = serialise(net, strays)
     base.notices += [Notice("note", f"{path}: {notice}") for notice in net.notices]
-    if strays:
-        base.notices.append(Notice("skipped", f"{path}: Caffe's binary schema has no field for {', '.join(strays)}"))
+    base.notices += [Notice("skipped", f"{path}: {notice}") for notice in strays]
     return data
 
 
@@ -202,7 +202,7 @@ def _upgraded(data: bytes, base: _Base) -> bytes:
     records = (LayerRecord(data[f.body : f.end], V1_LAYERS, 0) for f in fields(data) if f.number == V1_LAYERS and f.wire == DELIMITED)
     if not any(record.dialect == "v0" for record in records):
         return data
-    from porter.formats.caffe.schema_net import upgraded_net
+    from porter.formats.caffe.oldest import upgraded_net
 
     upgraded, strays = upgraded_net(data)
     base.losses.append(Loss("attachment", "the net's V0 layers, which become V2"))
