@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from porter.errors import FormatError
 from porter.formats.caffe.layer_types import Scalar as Value
-from porter.formats.caffe.message_tree import Field, Message, Scalar
+from porter.formats.caffe.layers import decoded
+from porter.formats.caffe.message_tree import Field, Message, Scalar, scalar_bytes
 from porter.formats.caffe.prototxt import parse, read_text
 from porter.formats.caffe.upgrade import Generation, upgrade_net
 
@@ -149,7 +150,7 @@ def net_from_tree(tree: Message, *, path: str | None = None, notices: Sequence[s
     upgraded, generations = upgrade_net(tree, found)
     fields = [(f, f.value) for f in upgraded.fields("layer") if isinstance(f.value, Message)]
     layers = tuple(_layer(f, message, generation) for (f, message), generation in zip(fields, generations, strict=True))
-    return CaffeNet(upgraded.string("name") or "", _inputs(upgraded, layers), layers, upgraded, tuple(found), path)
+    return CaffeNet(_name(upgraded.string("name")), _inputs(upgraded, layers), layers, upgraded, tuple(found), path)
 
 
 def values_at(message: Message, path: str) -> list[Value]:
@@ -176,11 +177,11 @@ def _check_is_net(tree: Message, path: str | None) -> None:
 
 def _layer(field: Field, message: Message, generation: Generation) -> CaffeLayer:
     return CaffeLayer(
-        name=message.string("name") or "",
+        name=_name(message.string("name")),
         type=message.string("type"),
         generation=generation,
-        bottoms=tuple(message.strings("bottom")),
-        tops=tuple(message.strings("top")),
+        bottoms=tuple(map(_name, message.strings("bottom"))),
+        tops=tuple(map(_name, message.strings("top"))),
         params=tuple(_param(f) for f in message.fields("param")),
         include=tuple(_rule(m) for m in message.messages("include")),
         exclude=tuple(_rule(m) for m in message.messages("exclude")),
@@ -193,9 +194,14 @@ def _layer(field: Field, message: Message, generation: Generation) -> CaffeLayer
 def _param(field: Field) -> ParamSpec:
     """A `param`; in a V2 layer someone may still have written V1's form, a name alone."""
     if isinstance(field.value, Scalar):
-        return ParamSpec(field.value.text)
+        return ParamSpec(_name(field.value.text))
     message = field.value
-    return ParamSpec(message.string("name") or "", _float(message, "lr_mult"), _float(message, "decay_mult"), message.string("share_mode"))
+    return ParamSpec(_name(message.string("name")), _float(message, "lr_mult"), _float(message, "decay_mult"), message.string("share_mode"))
+
+
+def _name(text: str | None) -> str:
+    """A name as every reader of Caffe's files gives it: bytes that are not UTF-8 are escaped."""
+    return decoded(scalar_bytes(text)) if text else ""
 
 
 def _rule(message: Message) -> StateRule:
@@ -211,7 +217,7 @@ def _rule(message: Message) -> StateRule:
 
 def _inputs(net: Message, layers: Sequence[CaffeLayer]) -> tuple[NetInput, ...]:
     """The net's own inputs, their shapes in `input_shape` or four `input_dim` each, then those of Input layers."""
-    names = net.strings("input")
+    names = [_name(text) for text in net.strings("input")]
     shapes = [_dims(m, "dim") for m in net.messages("input_shape")]
     if not shapes:
         dims = _dims(net, "input_dim")
