@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from porter.dtypes import DTYPES, DType
 from porter.errors import FormatError, UnsafeFileError
-from porter.io.payloads import StridedPayload, SwappedPayload
+from porter.io.payloads import FortranPayload, SwappedPayload
 from porter.tensor import Payload
 
 MAGIC = b"\x93NUMPY"
@@ -156,11 +156,7 @@ def canonical(header: ArrayHeader, data: Payload, dtype: DType, swap: int) -> Pa
         data = SwappedPayload(data, swap)
     if not header.fortran_order or sum(n != 1 for n in header.shape) < 2 or 0 in header.shape:
         return data
-    strides, step = [], dtype.itemsize
-    for n in header.shape:
-        strides.append(step)
-        step *= n
-    return StridedPayload(data, dtype.numpy(), 0, header.shape, tuple(strides))
+    return FortranPayload(data, dtype.itemsize, header.shape)
 
 
 def encode_header(dtype: DType, shape: tuple[int, ...]) -> bytes:

@@ -90,6 +90,33 @@ class SwappedPayload:
 
 
 @dataclass(frozen=True, slots=True)
+class FortranPayload:
+    """`base`, which holds elements of `width` bytes with the first index running fastest, in C order. `shape` is the array's."""
+
+    base: Payload
+    width: int
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return self.base.nbytes
+
+    @property
+    def location(self) -> None:
+        return None
+
+    def chunks(self, limit: int) -> Iterator[memoryview]:
+        return BytesPayload.of(self.buffer()).chunks(limit)
+
+    def buffer(self) -> memoryview:
+        import numpy as np
+
+        element = f"u{self.width}" if self.width <= 8 else f"V{self.width}"
+        values = np.frombuffer(self.base.buffer(), element).reshape(self.shape[::-1]).T
+        return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data.toreadonly()
+
+
+@dataclass(frozen=True, slots=True)
 class StridedPayload:
     """A view with strides into the flat elements of `base`, as torch and unpacked protobuf floats have them.
 
