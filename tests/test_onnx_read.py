@@ -162,6 +162,27 @@ def test_constants_of_every_form(tmp_path: Path) -> None:
     assert "'s'" in skipped[0]
 
 
+def test_constants_whose_encoder_left_zeros_out(tmp_path: Path) -> None:
+    def constant(name: bytes, kind: int) -> bytes:
+        return field(1, field(2, name) + field(4, b"Constant") + field(5, field(1, name) + b"\xa0\x01" + bytes([kind])))
+
+    nodes = constant(b"value_float", 1) + constant(b"value_int", 2) + constant(b"value_floats", 6) + constant(b"value_ints", 7)
+    store = opened(tmp_path, b"\x08\x08" + field(7, nodes))
+    assert [(t.dtype.name, t.shape, t.tobytes()) for t in store.values()] == [
+        ("float32", (), bytes(4)),
+        ("int64", (), bytes(8)),
+        ("float32", (0,), b""),
+        ("int64", (0,), b""),
+    ]
+    with pytest.raises(FormatError) as caught:
+        opened(tmp_path, b"\x08\x08" + field(7, constant(b"value_float", 2)))
+    assert caught.value.code == "F302"
+    untyped = field(1, field(2, b"c") + field(4, b"Constant") + field(5, field(1, b"value_int")))
+    with pytest.raises(FormatError) as caught:
+        opened(tmp_path, b"\x08\x08" + field(7, untyped))
+    assert caught.value.code == "F302"
+
+
 def test_a_signalling_nan_in_a_constant_keeps_its_bits(tmp_path: Path) -> None:
     node = helper.make_node("Constant", [], ["c"], value_float=1.0)
     data = model(nodes=[node]).SerializeToString().replace(b"\x15\x00\x00\x80\x3f", b"\x15\x01\x00\xa0\x7f")

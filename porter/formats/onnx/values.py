@@ -52,12 +52,12 @@ _MASK = (1 << 64) - 1
 _MOST_DIMENSIONS = 64
 
 NUMBERS = {
-    b"value_float": (ATTRIBUTE_F, "float32"),
-    b"value_floats": (ATTRIBUTE_FLOATS, "float32"),
-    b"value_int": (ATTRIBUTE_I, "int64"),
-    b"value_ints": (ATTRIBUTE_INTS, "int64"),
+    b"value_float": (ATTRIBUTE_F, "float32", 1),
+    b"value_floats": (ATTRIBUTE_FLOATS, "float32", 6),
+    b"value_int": (ATTRIBUTE_I, "int64", 2),
+    b"value_ints": (ATTRIBUTE_INTS, "int64", 7),
 }
-"""Attributes of Constant nodes that hold plain numbers: the field and the element type of the constant."""
+"""Attributes of Constant nodes that hold plain numbers: the field, the element type of the constant, AttributeProto.type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,20 +116,36 @@ def tensor_values(proto: Any, name: str, source: FileSource, files: ExternalFile
 def number_values(proto: Any, name: str, source: FileSource) -> Values:
     """The values of AttributeProto `proto`, whose name is in `NUMBERS`: a 0-dim or 1-d tensor. Reads lists of integers to count them.
 
-    A number that is not in the file is 0, as every protobuf reader has it.
+    Encoders may leave out a number that is 0 and a list that is empty; then the attribute's type vouches for it.
+
+    Raises:
+        FormatError: the attribute holds something else.
     """
-    field, dtype_name = NUMBERS[proto.name]
+    field, dtype_name, kind = NUMBERS[proto.name]
     dtype = DTYPES[dtype_name]
+    if proto.type not in (0, kind) or (proto.type == 0 and not _holds(proto, field)):
+        raise FormatError(
+            "F302", f"the attribute {proto.name.decode()} of this constant holds something else", path=source.path, tensor=name
+        )
     if field == ATTRIBUTE_F:
         return Values(dtype, (), BytesPayload.of(proto.f.to_bytes(4, "little")), field)
     if field == ATTRIBUTE_I:
         return Values(dtype, (), BytesPayload.of(proto.i.to_bytes(8, "little", signed=True)), field)
+    if not _holds(proto, field):
+        return Values(dtype, (0,), BytesPayload.of(b""), field)
     if field == ATTRIBUTE_FLOATS:
         floats = _pieces(proto, field, proto.floats, 4, name, source)
         return Values(dtype, (floats.nbytes // 4,), floats, field)
     ints = _pieces(proto, field, proto.ints, 0, name, source)
     size = count(ints)
     return Values(dtype, (size,), _varints(ints, dtype, size, name, source), field)
+
+
+def _holds(proto: Any, field: int) -> bool:
+    singular = {ATTRIBUTE_F: "f", ATTRIBUTE_I: "i"}.get(field)
+    if singular is not None:
+        return bool(proto.HasField(singular))
+    return bool(proto.floats if field == ATTRIBUTE_FLOATS else proto.ints) or any(cut.field == field for cut in proto.cut)
 
 
 def element_type(proto: Any, name: str, source: FileSource) -> DType:
