@@ -186,6 +186,16 @@ def test_long_rows_of_numbers_are_equal_to_short_ones(count: int, form: str) -> 
     assert parse(f"shape {{ dim: 1 }} data: [{' , '.join(values)}] diff: 1") == tree
 
 
+@pytest.mark.parametrize("name", ["data", "e", "nan", "f", "5", "[a.b]", "inf"])
+@pytest.mark.parametrize("size", [1, 7, 50])
+def test_long_rows_are_worked_on_in_pieces(monkeypatch: pytest.MonkeyPatch, name: str, size: int) -> None:
+    monkeypatch.setattr("porter.formats.caffe.prototxt._PIECE", size)
+    values = [v for i in range(30) for v in (f"{i}e-3", f"-{i}.5E5", "5", "inf", "-nan")]
+    tree = parse("".join(f"{name} : {v}\r\n" for v in values) + "x: 1")
+    assert [f.value.text for f in tree.fields(name) if isinstance(f.value, Scalar)] == values
+    assert tree.string("x") == "1"
+
+
 def test_a_long_row_is_one_entry() -> None:
     tree = parse("a { " + "data: nan data: -inf data: 1 " * 10_000 + "}")
     inner = tree.message("a")

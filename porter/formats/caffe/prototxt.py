@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import NoReturn, cast
@@ -30,6 +30,7 @@ MAX_DEPTH = 100
 MAX_FIELDS = 2_000_000
 """Fields that a tree may have, long runs of numbers counted once: a hundred times what the largest nets need."""
 
+_PIECE = 1 << 20  # characters of a row of numbers to work on at a time, since each number becomes an object for a moment
 _RUN = 8  # so many equal fields in a row, all numbers, make the rest of the row a `NumberRun`
 
 _SPACE = r"(?>\s++|\#[^\n]*+)*+"
@@ -65,10 +66,10 @@ def parse(text: str, *, path: str | None = None, notices: list[str] | None = Non
 
 @dataclass(slots=True)
 class _Frame:
-    """A message that is still open: the field it belongs to, where it began, its fields so far."""
+    """A message that is still open: the field it belongs to, the line and column where it began, its fields so far."""
 
     name: str
-    at: int
+    begin: tuple[int, int]
     closer: str
     entries: list[Field | NumberRun]
     listed: bool = False  # whether it is an element of a list, which goes on behind it
@@ -80,13 +81,13 @@ class _Parser:
         self.text = text
         self.path = path
         self.notices = notices
-        self.starts = [0, *(m.end() for m in re.finditer("\n", text))]
+        self.line, self.line_start, self.counted = 1, 0, 0  # the line of the position up to which line ends were counted
         self.kind: str | None = None
         self.token = ""
         self.at = 0
         self.end = 0
         self.count = 0
-        self.frames = [_Frame("", 0, "", [])]
+        self.frames = [_Frame("", (1, 1), "", [])]
 
     def message(self) -> Message:
         """The whole text. A stack instead of recursion, so that depth costs nothing but its limit."""
@@ -129,7 +130,7 @@ class _Parser:
             self.a_list(frame, name, at)
         else:
             value = self.scalar(f"a value for '{name}'")
-            self.add(frame, name, value, at)
+            self.add(frame, name, value, self.place(at))
             if frame.row >= _RUN:
                 self.a_run(frame, name)
             self.separator()
@@ -177,12 +178,11 @@ class _Parser:
             self.notices.append(f"line {line}: '{odd}' is no escape; the backslash was kept (Caffe refuses such a file)")
         return data.decode("utf-8", "surrogateescape")
 
-    def add(self, frame: _Frame, name: str, value: Scalar | Message, at: int) -> None:
+    def add(self, frame: _Frame, name: str, value: Scalar | Message, place: tuple[int, int]) -> None:
+        line, column = place
         self.count += 1
         if self.count > MAX_FIELDS:
-            line, _ = self.place(at)
-            raise UnsafeFileError("S150", f"the text has more than {MAX_FIELDS:,} fields", path=self.path, line=line)
-        line, column = self.place(at)
+            raise UnsafeFileError("S150", f"the text has more than {MAX_FIELDS:,} fields", path=self.path, line=line, column=column)
         number = isinstance(value, Scalar) and (value.kind == "number" or value.text.lower() in _NUMBER_WORDS)
         last = frame.entries[-1] if frame.entries else None
         frame.row = (frame.row + 1 if last is not None and last.name == name else 1) if number else 0
@@ -193,12 +193,21 @@ class _Parser:
         match = _run_of(name).match(self.text, self.at)
         if match is None:
             return
-        numbers = _between(name).sub(" ", match[0]).strip()
         line, column = self.place(self.at)
-        frame.entries.append(NumberRun(name, numbers, line, column))
+        pieces = [_before(name).sub(" ", piece).strip() for piece in self.pieces(name, match.end())]
+        frame.entries.append(NumberRun(name, " ".join(pieces), line, column))
         frame.row = 0
         self.end = match.end()
         self.advance()
+
+    def pieces(self, name: str, end: int) -> Iterator[str]:
+        """The text from the current token to `end`, in pieces of some size that each begin with a field `name`."""
+        start = self.at
+        while start < end:
+            cut = _before(name).search(self.text, min(start + _PIECE, end), end)
+            stop = cut.start() if cut else end
+            yield self.text[start:stop]
+            start = stop
 
     def a_list(self, frame: _Frame, name: str, at: int) -> None:
         match = _NUMBER_LIST.match(self.text, self.end)
@@ -223,7 +232,7 @@ class _Parser:
                 self.open(name, self.at, listed=True)
                 return
             at = self.at
-            self.add(frame, name, self.scalar("a value in the list"), at)
+            self.add(frame, name, self.scalar("a value in the list"), self.place(at))
             if self.after_element():
                 return
 
@@ -239,17 +248,17 @@ class _Parser:
         return False
 
     def open(self, name: str, at: int, *, listed: bool = False) -> None:
+        line, column = self.place(at)
         if len(self.frames) > MAX_DEPTH:
-            line, column = self.place(at)
             raise UnsafeFileError("S004", f"messages nest more than {MAX_DEPTH} deep", path=self.path, line=line, column=column)
-        self.frames.append(_Frame(name, at, _CLOSER[self.token], [], listed))
+        self.frames.append(_Frame(name, (line, column), _CLOSER[self.token], [], listed))
         self.advance()
 
     def close(self, frame: _Frame) -> _Frame:
         """End the innermost message; the one around it."""
         self.frames.pop()
         outer = self.frames[-1]
-        self.add(outer, frame.name, Message(tuple(frame.entries)), frame.at)
+        self.add(outer, frame.name, Message(tuple(frame.entries)), frame.begin)
         self.advance()
         if not frame.listed:
             self.separator()
@@ -262,14 +271,20 @@ class _Parser:
             self.advance()
 
     def place(self, at: int) -> tuple[int, int]:
-        """Line and column of a position, 1-based, in characters."""
-        line = bisect_right(self.starts, at)
-        return line, at - self.starts[line - 1] + 1
+        """Line and column of a position, 1-based, in characters. Cheap where positions grow from call to call."""
+        if at < self.counted:
+            self.line, self.line_start, self.counted = 1, 0, 0
+        ends = self.text.count("\n", self.counted, at)
+        if ends:
+            self.line += ends
+            self.line_start = self.text.rfind("\n", self.counted, at) + 1
+        self.counted = at
+        return self.line, at - self.line_start + 1
 
-    def fail(self, code: str, message: str, at: int, hint: str | None = None) -> NoReturn:
-        line, column = self.place(at)
-        stop = self.starts[line] - 1 if line < len(self.starts) else len(self.text)
-        excerpt = self.text[self.starts[line - 1] : stop].rstrip("\r")
+    def fail(self, code: str, message: str, place: int | tuple[int, int], hint: str | None = None) -> NoReturn:
+        """Refuse the text at `place`: a position, or a line and column further up."""
+        line, column = self.place(place) if isinstance(place, int) else place
+        excerpt = self.text.split("\n", line)[line - 1].rstrip("\r")
         raise FormatError(code, message, path=self.path, line=line, column=column, hint=hint, excerpt=excerpt)
 
     def unexpected(self, wanted: str, hint: str | None = None) -> NoReturn:
@@ -278,7 +293,7 @@ class _Parser:
         if self.token in ("}", ">") and len(self.frames) == 1:
             self.fail("F150", f"'{self.token}' closes nothing", self.at, "there is one too many, here or further up")
         if self.token in ("}", ">", "]") and self.frames[-1].closer and self.token != self.frames[-1].closer:
-            line, _ = self.place(self.frames[-1].at)
+            line = self.frames[-1].begin[0]
             hint = hint or f"'{self.frames[-1].name}', which opened on line {line}, ends with '{self.frames[-1].closer}'"
         shown = self.token if len(self.token) <= 40 else self.token[:37] + "..."
         self.fail("F150", f"expected {wanted}, found {shown if self.kind == 'string' else repr(shown)}", self.at, hint)
@@ -291,7 +306,7 @@ class _Parser:
         inner = next((e for e in frame.entries if e.name == frame.name), None)
         if inner is not None:
             hint = f"another '{frame.name}' begins inside it on line {inner.line}: the '{frame.closer}' is probably missing just before"
-        self.fail("F151", f"'{frame.name}' is not closed when the file ends", frame.at, hint)
+        self.fail("F151", f"'{frame.name}' is not closed when the file ends", frame.begin, hint)
 
     def bad_token(self) -> NoReturn:
         """Say what is wrong at the first character that begins no token."""
@@ -323,9 +338,9 @@ def _run_of(name: str) -> re.Pattern[str]:
 
 
 @cache
-def _between(name: str) -> re.Pattern[str]:
-    """What stands between two numbers of `_run_of`."""
-    return re.compile(rf"\s*+{re.escape(name)}\s*+:\s*+")
+def _before(name: str) -> re.Pattern[str]:
+    """What stands before a number of `_run_of`, whose digits it cannot begin in."""
+    return re.compile(rf"\s*+(?<![A-Za-z0-9_.+-]){re.escape(name)}\s*+:\s*+")
 
 
 _ESCAPE = re.compile(
