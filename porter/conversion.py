@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from porter.errors import FileAccessError, PorterError, UsageError
-from porter.formats.base import Loss, ReadOptions, WriteOptions, WriteReport, refuse_overwrite, undescribed
-from porter.formats.registry import FormatEntry, find_format, format_for_path, identify, open_store, save_store
+from porter.formats.base import Capabilities, Loss, ReadOptions, WriteOptions, WriteReport, refuse_overwrite, undescribed
+from porter.formats.registry import FormatEntry, check_options, find_format, format_for_path, identify, open_store, save_store
 from porter.io.source import FileSource
 from porter.store import TensorStore
 from porter.tensor import Tensor
@@ -17,14 +17,21 @@ from porter.tensor import Tensor
 PathLike = str | os.PathLike[str]
 
 
+Action = Literal["widened", "cast", "rounded", "dropped", "refused"]
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a format would do to one tensor's type: keep it (then there is no `Change`), widen, cast, drop or refuse it."""
+    """What writing would do to a tensor whose type the format lacks.
+
+    "widened" keeps every value; "cast" does too, and refuses where a value does not fit, which only reading it tells;
+    "rounded" writes the nearest value then.
+    """
 
     tensor: str
     dtype: str
     shape: tuple[int, ...]
-    action: Literal["widened", "cast", "dropped", "refused"]
+    action: Action
     to: str | None = None
 
 
@@ -70,24 +77,42 @@ class Conversion:
 
     def foresee(self, store: TensorStore) -> Plan:
         """What `save` would change and lose. Reads no values and writes nothing."""
-        keeps = self.target_format.adapter().CAPABILITIES
         changes = tuple(c for t in store.values() if (c := self._change(t)) is not None)
-        return Plan(changes, tuple(undescribed(store, keeps)))
+        gone = {c.tensor for c in changes if c.action == "dropped"}
+        losses = [Loss("tensor", "integer tensors are left out (--ints drop)", tuple(gone))] if gone else []
+        return Plan(changes, (*losses, *_losses(store, self.target_format.adapter().CAPABILITIES, self.target)))
 
     def _change(self, tensor: Tensor) -> Change | None:
-        keeps, name = self.target_format.adapter().CAPABILITIES, tensor.dtype.name
-        if name in keeps.dtypes:
+        keeps, dtype = self.target_format.adapter().CAPABILITIES, tensor.dtype
+        if dtype.name in keeps.dtypes:
             return None
-        if name in keeps.widened:
-            return Change(tensor.name, name, tensor.shape, "widened", keeps.widened[name])
-        if "ints" in keeps.write_options and tensor.dtype.kind in ("int", "uint", "bool"):
-            actions: dict[str, Literal["cast", "dropped", "refused"]] = {"cast": "cast", "drop": "dropped", "error": "refused"}
-            action = actions[self.write_options.ints]
-            return Change(tensor.name, name, tensor.shape, action, "float32" if action == "cast" else None)
-        if "allow_lossy" in keeps.write_options and tensor.dtype.kind == "float":
-            # Whether every value fits is known when the values are read.
-            return Change(tensor.name, name, tensor.shape, "cast", "float32")
-        return Change(tensor.name, name, tensor.shape, "refused")
+        action: Action = "refused"
+        fitting: Action = "rounded" if self.write_options.allow_lossy else "cast"
+        integers = dtype.kind in ("int", "uint", "bool") and "ints" in keeps.write_options
+        if integers and self.write_options.ints != "cast":
+            action = "dropped" if self.write_options.ints == "drop" else "refused"
+        elif dtype.name in keeps.widened:
+            action = "widened"
+        elif integers or (dtype.kind == "float" and "allow_lossy" in keeps.write_options):
+            action = fitting
+        to = None if action in ("dropped", "refused") else keeps.widened.get(dtype.name, "float32")
+        return Change(tensor.name, dtype.name, tensor.shape, action, to)
+
+
+def _losses(store: TensorStore, keeps: Capabilities, target: str) -> list[Loss]:
+    """`undescribed`, and where the format keeps those parts instead."""
+    beside = target + keeps.sidecar if keeps.sidecar is not None else None
+    losses = [replace(loss, saved_in=beside) for loss in undescribed(store, keeps)]
+    if keeps.description:
+        # What carries descriptions carries ties too, in porter's own words.
+        losses = [
+            replace(x, detail="tied tensors are stored once each", saved_in="porter's description") if x.kind == "tie" else x
+            for x in losses
+        ]
+    shaped = tuple(t.name for t in store.values() if len(t.shape) != 1)
+    if not keeps.shape and shaped:
+        losses.insert(0, Loss("shape", "shapes; the file itself keeps counts", shaped, saved_in=beside))
+    return losses
 
 
 def settle(
@@ -119,6 +144,7 @@ def settle(
         reads, writes = read_entry.adapter().CAPABILITIES, write_entry.adapter().CAPABILITIES
         if not writes.writable:
             raise UsageError("U004", f"{write_entry.name} files can be read, not written")
+        check_options(write_entry, write)
         refuse_overwrite(dst, write)
     except PorterError as error:
         raise error.located(path=dst) from error.__cause__

@@ -202,8 +202,9 @@ def _print_plan(screen: Screen, conversion: Conversion, store: TensorStore, plan
 
 
 def _change(screen: Screen, change: Change) -> tuple[str, str, str, str | Cell]:
+    words = {"widened": "", "cast": " if every value fits", "rounded": " (rounded where values do not fit)"}
     if change.to is not None:
-        becomes: str | Cell = f"{change.to} ({change.action})"
+        becomes: str | Cell = change.to + words[change.action]
     else:
         becomes = Cell(change.action, "bad" if change.action == "refused" else "dim")
     return screen.name(change.tensor), shape_text(change.shape), change.dtype, becomes

@@ -33,7 +33,8 @@ class Loss:
 class Capabilities:
     """What a format keeps. What it does not keep is reported as a `Loss` by the writer, or refused.
 
-    `dtypes` are written as they are; `widened` maps others to the type that holds every value of them exactly.
+    `dtypes` are written as they are; `widened` maps others to the type that holds every value of them exactly. `sidecar` is
+    what is appended to the output's name for the file that keeps what the format does not, None where there is no such file.
     `description` means axes, roles and attributes. `options` are the fields of `ReadOptions` and `WriteOptions` that
     the adapter understands beyond `dialect`; any other one given is an error.
     """
@@ -47,6 +48,7 @@ class Capabilities:
     description: bool = False
     metadata: bool = False
     attachments: bool = False
+    sidecar: str | None = None
     read_options: frozenset[str] = frozenset()
     write_options: frozenset[str] = frozenset()
 

@@ -214,9 +214,8 @@ def open_store(path: str | os.PathLike[str], format: str | None = None, *, optio
         else:
             entry, dialect = find_format(format)
         options = replace(options, dialect=options.dialect or dialect)
-        adapter = entry.adapter()
-        _check_options(entry, adapter.CAPABILITIES.read_options, options, ReadOptions())
-        store = adapter.read(name, options)
+        check_options(entry, options)
+        store = entry.adapter().read(name, options)
     except PorterError as error:
         raise error.located(path=name) from error.__cause__
     if store.source is None:
@@ -240,18 +239,21 @@ def save_store(
         entry, dialect = find_format(format) if format is not None else format_for_path(name)
         options = replace(options, dialect=options.dialect or dialect)
         adapter = entry.adapter()
-        capabilities = adapter.CAPABILITIES
-        if not capabilities.writable:
+        if not adapter.CAPABILITIES.writable:
             raise UsageError("U004", f"{entry.name} files can be read, not written")
-        _check_options(entry, capabilities.write_options, options, WriteOptions())
+        check_options(entry, options)
         refuse_overwrite(name, options)
         return adapter.write(store, name, options)
     except PorterError as error:
         raise error.located(path=name) from error.__cause__
 
 
-def _check_options(entry: FormatEntry, understood: frozenset[str], given: object, defaults: object) -> None:
-    for f in fields(given):  # type: ignore[arg-type]
+def check_options(entry: FormatEntry, given: ReadOptions | WriteOptions) -> None:
+    """Raise a `UsageError` for an option that was given and that the format does not understand."""
+    capabilities = entry.adapter().CAPABILITIES
+    understood = capabilities.read_options if isinstance(given, ReadOptions) else capabilities.write_options
+    defaults = type(given)()
+    for f in fields(given):
         if f.name in understood or f.name in ("dialect", "overwrite", "progress"):
             continue
         if getattr(given, f.name) != getattr(defaults, f.name):

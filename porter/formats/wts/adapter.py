@@ -23,6 +23,7 @@ CAPABILITIES = Capabilities(
     dtypes=frozenset({"float32"}),
     widened={d.name: "float32" for d in DTYPES.values() if d.kind != "complex" and d.bits <= 16},
     shape=False,
+    sidecar=".json",
     write_options=frozenset({"ints", "allow_lossy"}),
 )
 
