@@ -110,8 +110,7 @@ def _tensor(source: FileSource, row: Row, beside: sidecar.Sidecar | None, number
         shape = row.shape if row.shape is not None else (row.count,)
         return Tensor(TensorSpec(row.name, row.stored, shape), payload)
     entry = beside.entries[number]
-    if entry.crc32 is not None:
-        payload = sidecar.CheckedPayload(payload, entry.crc32, beside.path)
+    payload = sidecar.CheckedPayload(payload, entry.crc32, beside.path)
     if not entry.exact or entry.dtype == row.stored:
         return Tensor(TensorSpec(row.name, row.stored, entry.shape), payload)
     from porter.formats.wts.restored import RestoredPayload

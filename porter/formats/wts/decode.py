@@ -179,6 +179,7 @@ def _workers() -> int:
 
 
 def _read_into(source: FileSource, buffer: memoryview, at: int) -> None:
+    source.check(at, buffer.nbytes, "the line")
     while buffer.nbytes:
         try:
             got = os.preadv(source.fd, [buffer], at)

@@ -22,10 +22,10 @@ from porter.dtypes import DType
 from porter.errors import FormatError
 from porter.io.atomic import AtomicFile
 
-_BATCH = 1 << 20
-"""Bytes of stored values that are worked on together."""
+BATCH = 1 << 18
+"""Bytes of stored values that are worked on together: with their text they fit the second-level cache."""
 
-_DEPTH = 4
+_DEPTH = 8
 """Batches under way at a time."""
 
 _NUMPY_PAYS = 40_000_000
@@ -60,7 +60,7 @@ class _Part:
 
 @dataclass(slots=True)
 class _Batch:
-    """Room for `_BATCH` bytes of values, the parts in it, and their text."""
+    """Room for `BATCH` bytes of values, the parts in it, and their text."""
 
     values: bytearray
     parts: list[_Part] = field(default_factory=list)
@@ -101,7 +101,7 @@ class _Stages:
     def __init__(self, encode: Encode) -> None:
         self.encode = encode
         self.error: BaseException | None = None
-        self.free = [_Batch(bytearray(_BATCH)) for _ in range(_DEPTH)]
+        self.free = [_Batch(bytearray(BATCH)) for _ in range(_DEPTH)]
         self.queues: tuple[SimpleQueue[_Batch | None], SimpleQueue[_Batch | None]] = (SimpleQueue(), SimpleQueue())
         self.threads = [
             threading.Thread(target=self._encode, daemon=True),
@@ -169,14 +169,14 @@ def _batches(lines: Iterable[Line], stages: _Stages) -> Iterator[_Batch]:
         left, first = line.nbytes, True
         for chunk in line.chunks:
             while chunk.nbytes:
-                room = (_BATCH - batch.used) // 8 * 8
+                room = (BATCH - batch.used) // 8 * 8
                 piece = chunk[:room]
                 batch.values[batch.used : batch.used + piece.nbytes] = piece
                 left -= piece.nbytes
                 batch.parts.append(_Part(line, batch.used, batch.used + piece.nbytes, first, not left))
                 batch.used += -(-piece.nbytes // 8) * 8
                 chunk, first = chunk[room:], False
-                if batch.used > _BATCH - 8:
+                if batch.used > BATCH - 8:
                     yield batch
                     batch = stages.free.pop()
         if left:
@@ -233,7 +233,7 @@ def _encode_with_numpy(batch: _Batch) -> None:
     from porter.formats.wts.kernels import BLOCK, STRIDE, WordEncoder
 
     if batch.room is None:
-        batch.room = (WordEncoder(), bytearray(b" " * (_BATCH // 4 * STRIDE)))
+        batch.room = (WordEncoder(), bytearray(b" " * (BATCH // 4 * STRIDE)))
     encoder, room = batch.room
     values, text, at = memoryview(batch.values), memoryview(room), 0
     for part in batch.parts:

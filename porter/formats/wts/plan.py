@@ -39,9 +39,9 @@ class Planned:
     def chunks(self) -> Iterator[memoryview]:
         """The stored values, little-endian, in pieces of whole elements."""
         if self.tensor.dtype == self.stored:
-            from porter.formats.wts.encode import whole_elements
+            from porter.formats.wts.encode import BATCH, whole_elements
 
-            yield from whole_elements(self.tensor.chunks(), self.stored.itemsize)
+            yield from whole_elements(self.tensor.chunks(BATCH), self.stored.itemsize)
         else:
             from porter.formats.wts.casts import Cast
 

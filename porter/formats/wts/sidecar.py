@@ -25,6 +25,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ class Entry:
     shape: tuple[int, ...]
     stored: str
     count: int
-    crc32: int | None
+    crc32: int
     exact: bool
 
 
@@ -180,22 +181,16 @@ def _entry(entry: Any) -> Entry:
     name, shape, count, dtype = entry["name"], entry["shape"], entry["count"], entry["dtype"]
     if not isinstance(name, str):
         raise ValueError("a name is no string")
-    if not isinstance(shape, list) or not all(type(n) is int and 0 <= n < 1 << 63 for n in (*shape, count)):
+    if not isinstance(shape, list) or len(shape) > 64 or not all(type(n) is int and 0 <= n < 1 << 63 for n in (*shape, count)):
         raise ValueError(f"the shape or count of '{name}' is wrong")
     if math.prod(shape) != count:
         raise ValueError(f"shape {shape} of '{name}' has not {count} elements")
     if not isinstance(dtype, str) or dtype not in DTYPES or DTYPES[dtype].kind == "complex":
         raise ValueError(f"'{name}' has the unknown type {dtype!r}")
-    crc = entry.get("crc32")
-    return Entry(
-        name,
-        DTYPES[dtype],
-        tuple(shape),
-        str(entry["stored"]),
-        count,
-        int(crc, 16) if crc is not None else None,
-        entry.get("exact") is not False,
-    )
+    crc, sha = entry["crc32"], entry["sha256"]
+    if not re.fullmatch("[0-9a-f]{8}", crc) or not re.fullmatch("[0-9a-f]{64}", sha):
+        raise ValueError(f"a checksum of '{name}' is none")
+    return Entry(name, DTYPES[dtype], tuple(shape), str(entry["stored"]), count, int(crc, 16), entry.get("exact") is not False)
 
 
 def compose(dialect: str, nbytes: int, tensors: list[dict[str, Json]], description: Mapping[str, Json]) -> bytes:
