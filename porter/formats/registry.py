@@ -52,10 +52,10 @@ _BUILT_IN = (
     FormatEntry(
         "pytorch",
         "porter.formats.pytorch.adapter",
-        "PyTorch checkpoints: zip, legacy stream, tar, TorchScript",
-        {".pth": "", ".pt": "", ".th": "", ".bin": "", ".ckpt": "", ".tar": ""},
+        "PyTorch checkpoints: zip, legacy stream, tar, TorchScript, plain pickles",
+        {".pth": "", ".pt": "", ".th": "", ".bin": "", ".ckpt": "", ".tar": "", ".pkl": ""},
         magic=(b"PK\x03\x04", b"\x80\x02"),
-        dialects=("zip", "legacy", "tar", "torchscript"),
+        dialects=("zip", "legacy", "tar", "torchscript", "pickle"),
     ),
     FormatEntry(
         "npz",

@@ -134,7 +134,7 @@ class Unpickler:
             raise error.located(path=self._path) from error.__cause__
         except Refused as error:
             raise self._refused(error.what) from None
-        except (LookupError, TypeError, ValueError, AttributeError, OverflowError, struct.error) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, struct.error) as error:
             raise self._broken(_reason(error)) from error
         self._reset()
         return value

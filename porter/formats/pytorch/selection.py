@@ -1,0 +1,347 @@
+"""Which part of a checkpoint is the model's weights, and what their names are.
+
+A checkpoint is whatever the script that wrote it put into a dictionary. By default the one part that is a model's
+weights is read, names flattened with dots; what was left out is said. Pickled modules are walked as `state_dict()`
+would: parameters, then persistent buffers, then submodules.
+
+Values out of a pickle may be shared, cyclic and deep, so every walk here is bounded.
+
+Source: pytorch `torch/nn/modules/module.py` (`_save_to_state_dict`, `state_dict`), 2.13.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from porter.errors import FormatError, UnsafeFileError, UsageError
+from porter.formats.pytorch.archive import Checkpoint, Declared
+from porter.formats.pytorch.records import Leaf
+from porter.io.pickle_globals import ByteString, Dictionary, Instance, describe_value
+from porter.io.pickled_numpy import PickledArray
+from porter.store import NoticeKind
+
+_DEPTH = 100
+_VISITS = 2_000_000
+
+_WEIGHTS = re.compile(
+    r"(model_?|net(work)?_?|module_?)?(state_?dict|weights?|params?|parameters)|model|net|network|module|model_state|state_dicts?|models?",
+    re.IGNORECASE,
+)
+_AVERAGES = re.compile(r"(^|_)(ema|swa|averaged?|shadow|teacher|target)(_|$)|^ema|ema$", re.IGNORECASE)
+_OTHER = re.compile(
+    r"optim|(^|_)opts?($|_)|sched|scaler|(^|_)amp($|_)|rng|random|callback|loops?$|hyper|momentum|grads?$|history|loss|metric|meta|config|cfg|"
+    r"args|epoch|iter|best_|param_groups",
+    re.IGNORECASE,
+)
+
+Note = tuple[NoticeKind, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What to read: `entries` are names and records in order; `path` is where they lie, () for the whole file."""
+
+    path: tuple[str, ...]
+    entries: tuple[tuple[str, object], ...]
+    metadata: object = None
+    notes: tuple[Note, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    key: str
+    node: object
+    tensors: int
+    nbytes: int
+
+    def __str__(self) -> str:
+        if not self.tensors:
+            return f"{self.key} ({describe_value(self.node)})"
+        return f"{self.key} ({self.tensors} {'tensor' if self.tensors == 1 else 'tensors'}, {self.nbytes:,} bytes)"
+
+
+def select(checkpoint: Checkpoint, path: str | None) -> Selection:
+    """The entries at `path` (dotted; "." for the whole file), or the weights if `path` is None.
+
+    Raises:
+        UsageError: nothing is at `path`, or several parts could be the weights.
+        FormatError: the file holds no tensors.
+        UnsafeFileError: its containers unfold to more than a file can hold.
+    """
+    search = _Search(checkpoint)
+    value = checkpoint.value
+    if path is not None:
+        keys, node = search.find(value, path)
+        return search.selection(keys, node, [], everything=True)
+    return search.weights(value)
+
+
+class _Search:
+    """One search; `_weights` remembers how many tensors are under each container, so shared ones are counted once."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self._declared = checkpoint.declared
+        self._sizes: dict[int, tuple[int, int]] = {}
+        self._visits = _VISITS
+        self._strays: list[str] = []
+
+    # Finding the weights
+
+    def weights(self, value: object) -> Selection:
+        """The default choice; see the module's docstring."""
+        count, _ = self._size(value)
+        if not count and self._size(self._checkpoint.constants)[0]:
+            note: Note = ("assumed", "the module has no tensors of its own; the constants of its code are read, as in frozen modules")
+            return self.selection(("constants",), self._checkpoint.constants, [note])
+        if not count and isinstance(value, dict) and not value:
+            return Selection((), (), notes=(("note", "the file holds an empty dictionary"),))
+        if not count:
+            raise FormatError("F207", f"the file holds no tensors: {self._outline(value)}")
+        if _is_tensor(value):
+            return Selection(
+                (), (("tensor", value),), notes=(("assumed", "the file holds one tensor without a name; it is called 'tensor' here"),)
+            )
+        path: tuple[str, ...] = ()
+        notes: list[Note] = []
+        inner = False
+        while (chosen := self._choose(value, inner)) is not None:
+            left = [c for c in self._children(value) if c is not chosen and c.key != chosen.key]
+            path, value, inner = (*path, chosen.key), chosen.node, inner or _WEIGHTS.fullmatch(chosen.key) is not None
+            notes.append(("note", self._left_out(path, left)))
+        return self.selection(path, value, notes)
+
+    def _choose(self, value: object, inner: bool) -> _Child | None:
+        """The child of `value` that holds the weights, or None if `value` itself does. `inner`: the parent was called so."""
+        if _is_tensor(value) or _is_module(value) or isinstance(value, list | tuple):
+            return self._only_part(value) if isinstance(value, list | tuple) else None
+        children = self._children(value)
+        direct = [c for c in children if _is_tensor(c.node)]
+        parts = [c for c in children if c.tensors and not _is_tensor(c.node)]
+        kinds = {c.key: _kind(c) for c in parts}
+        named = [c for c in parts if kinds[c.key] == "weights"]
+        if inner and (direct or len(named) != 1):
+            return None
+        if direct and (not named or max(c.tensors for c in named) < len(direct)):
+            return None
+        averages = [c for c in parts if kinds[c.key] == "averages"]
+        unknown = [c for c in parts if kinds[c.key] == "unknown"]
+        others = [c for c in parts if kinds[c.key] == "other" and not _is_optimizer(c.node)]
+        candidates = named or unknown or averages or (others if len(others) == 1 else [])
+        if not candidates:
+            raise self._ambiguous("holds no part that looks like a model's weights", parts)
+        if len(candidates) > 1:
+            raise self._ambiguous(f"holds {len(candidates)} parts that could be the weights", candidates)
+        return candidates[0]
+
+    def _only_part(self, value: list[object] | tuple[object, ...]) -> _Child | None:
+        """The one item of a list or tuple that has tensors and is none itself: `(weights, epoch)`."""
+        children = self._children(value)
+        parts = [c for c in children if c.tensors and not _is_tensor(c.node)]
+        if not parts or any(_is_tensor(c.node) for c in children):
+            return None
+        kept = [c for c in parts if not _is_optimizer(c.node)]
+        if len(kept) != 1:
+            raise self._ambiguous(f"holds {len(parts)} parts that could be the weights", parts)
+        return kept[0]
+
+    def _ambiguous(self, what: str, parts: list[_Child]) -> UsageError:
+        listed = ", ".join(str(c) for c in parts[:12]) + (" …" if len(parts) > 12 else "")
+        return UsageError(
+            "U201", f"the checkpoint {what}: {listed}", hint=f"choose one with --select {parts[0].key}, or everything with --select ."
+        )
+
+    def _left_out(self, path: tuple[str, ...], left: list[_Child]) -> str:
+        text = f"the weights are '{'.'.join(path)}'"
+        if not left:
+            return text
+        listed = ", ".join(str(c) for c in left[:12]) + (f" and {len(left) - 12} more" if len(left) > 12 else "")
+        selectable = next((c for c in left if c.tensors), None)
+        hint = f"; --select {'.'.join((*path[:-1], selectable.key))} reads that instead" if selectable else ""
+        return f"{text}; left out: {listed}{hint}"
+
+    def _outline(self, value: object) -> str:
+        if isinstance(value, dict):
+            keys = ", ".join(_key_text(k) for k in list(value)[:8])
+            return f"it is a dictionary of {len(value)} entries ({keys})" if value else "it is an empty dictionary"
+        return f"it is a {describe_value(value) if isinstance(value, Instance) else type(value).__name__}"
+
+    # Containers
+
+    def _children(self, node: object) -> list[_Child]:
+        return [_Child(key, child, *self._size(child)) for key, child in _items(node)]
+
+    def _size(self, node: object) -> tuple[int, int]:
+        """Tensors under `node`, and their bytes. A container that was counted, or is being counted, costs nothing."""
+        stack: list[tuple[object, bool]] = [(node, False)]
+        while stack:
+            current, done = stack.pop()
+            if id(current) in self._sizes and not done:
+                continue
+            if _is_tensor(current):
+                self._sizes[id(current)] = (1, current.nbytes if isinstance(current, Leaf) else 0)
+                continue
+            children = [child for _, child in self._entries(current)]
+            if done:
+                counted = [self._sizes.get(id(c), (0, 0)) for c in children]
+                self._sizes[id(current)] = (sum(c for c, _ in counted), sum(b for _, b in counted))
+                continue
+            self._sizes[id(current)] = (0, 0)
+            self._visit(1 + len(children))
+            stack.append((current, True))
+            stack.extend((c, False) for c in children if isinstance(c, dict | list | tuple | Instance | Leaf | PickledArray))
+        return self._sizes.get(id(node), (0, 0))
+
+    def _visit(self, cost: int) -> None:
+        self._visits -= cost
+        if self._visits < 0:
+            raise UnsafeFileError(
+                "S204", "the values in the pickle unfold to more than a file can hold", hint="no honest checkpoint does this"
+            )
+
+    def _entries(self, node: object) -> Iterator[tuple[str, object]]:
+        return _module_entries(node, self._declared) if _is_module(node) else _items(node)
+
+    # Paths
+
+    def find(self, value: object, path: str) -> tuple[tuple[str, ...], object]:
+        """What lies at the dotted `path`: keys may hold dots themselves, so the longest that fits is taken first."""
+        keys: tuple[str, ...] = ()
+        rest = path if path != "." else ""
+        while rest:
+            children = dict(self._entries(value)) | dict(_items(value))
+            parts = rest.split(".")
+            for n in range(len(parts), 0, -1):
+                key = ".".join(parts[:n])
+                if key in children:
+                    keys, value, rest = (*keys, key), children[key], ".".join(parts[n:])
+                    break
+            else:
+                known = ", ".join(list(children)[:12]) or "nothing"
+                where = f"'{'.'.join(keys)}'" if keys else "the file"
+                raise UsageError("U202", f"there is no '{rest}' in {where}", hint=f"it holds: {known}")
+        if not self._size(value)[0]:
+            raise UsageError("U202", f"there are no tensors in '{path}'", hint=f"{self._outline(value)}")
+        return keys, value
+
+    # Names
+
+    def selection(self, path: tuple[str, ...], node: object, notes: list[Note], *, everything: bool = False) -> Selection:
+        """All tensors under `node`, with their names; states of optimisers next to weights only with `everything`."""
+        if _is_tensor(node):
+            return Selection(path, ((path[-1] if path else "tensor", node),), notes=tuple(notes))
+        if not path and isinstance(node, dict) and not everything:
+            optimizers = [c for c in self._children(node) if c.tensors and _is_optimizer(c.node)]
+            if optimizers:
+                listed = ", ".join(str(c) for c in optimizers)
+                notes.append(("note", f"left out: {listed}; --select {optimizers[0].key} reads that instead"))
+                node = {k: v for k, v in node.items() if not _is_optimizer(v)}
+        entries = tuple(self._flat(node, "", 0))
+        if self._strays:
+            shown = ", ".join(self._strays[:8]) + (f" and {len(self._strays) - 8} more" if len(self._strays) > 8 else "")
+            notes.append(("skipped", f"entries that are no tensors left out: {shown}"))
+        state = node.state if isinstance(node, Dictionary) else None
+        metadata = state.get("_metadata") if isinstance(state, dict) else None
+        return Selection(path, entries, metadata, tuple(notes))
+
+    def _flat(self, node: object, prefix: str, depth: int) -> Iterator[tuple[str, object]]:
+        if isinstance(node, Instance) and _is_module(node) and node.of.module.partition(".")[0] == "__torch__":
+            listed = {key for key, _ in self._entries(node)}
+            other = [(k, v) for k, v in _items(node) if k not in listed and (_is_tensor(v) or self._size(v)[0])]
+            self._strays.extend(f"{prefix}{k} ({describe_value(v)})" for k, v in other)
+        if depth > _DEPTH:
+            raise UnsafeFileError(
+                "S204", f"containers are nested more than {_DEPTH} deep, or hold themselves", hint="no honest checkpoint does this"
+            )
+        for key, child in self._entries(node):
+            name = prefix + key
+            self._visit(1 + len(name) // 64)
+            if _is_tensor(child):
+                yield name, child
+            elif self._size(child)[0]:
+                yield from self._flat(child, name + ".", depth + 1)
+            elif not (child is None or _is_empty(child) or (_is_module(node) and _is_module(child))):
+                self._strays.append(f"{name} ({describe_value(child)})")
+
+
+def _is_container(node: object) -> bool:
+    return isinstance(node, dict | list | tuple | Instance)
+
+
+def _is_empty(node: object) -> bool:
+    return _is_container(node) and not any(True for _ in _items(node))
+
+
+def _is_tensor(node: object) -> bool:
+    if isinstance(node, PickledArray):
+        return bool(node.shape) and node.objects is None and node.dtype is not None
+    return isinstance(node, Leaf)
+
+
+def _is_module(node: object) -> bool:
+    if not isinstance(node, Instance):
+        return False
+    if node.of.module.partition(".")[0] == "__torch__":
+        return True
+    attributes = node.attributes()
+    return isinstance(attributes.get("_parameters"), dict) and isinstance(attributes.get("_modules"), dict)
+
+
+def _is_optimizer(node: object) -> bool:
+    return isinstance(node, dict) and "param_groups" in node
+
+
+def _kind(child: _Child) -> str:
+    if _is_optimizer(child.node) or _OTHER.search(child.key):
+        return "other"
+    if _AVERAGES.search(child.key):
+        return "averages"
+    return "weights" if _WEIGHTS.fullmatch(child.key) else "unknown"
+
+
+def _key_text(key: object) -> str:
+    if isinstance(key, ByteString):
+        return key.text()
+    if isinstance(key, bytes):
+        return key.decode("utf-8", "backslashreplace")
+    return key if isinstance(key, str) else describe_value(key)
+
+
+def _items(node: object) -> Iterator[tuple[str, object]]:
+    """Keys and values of a container: of a dictionary, a list, or a recorded object's items, pairs and attributes."""
+    if isinstance(node, dict):
+        yield from ((_key_text(k), v) for k, v in node.items())
+    elif isinstance(node, list | tuple):
+        yield from ((str(i), v) for i, v in enumerate(node))
+    elif isinstance(node, Instance):
+        yield from ((_key_text(k), v) for k, v in node.pairs or ())
+        yield from ((str(i), v) for i, v in enumerate(node.items or ()))
+        yield from ((_key_text(k), v) for k, v in node.attributes().items())
+
+
+def _module_entries(node: object, declared: Mapping[str, Declared]) -> Iterator[tuple[str, object]]:
+    """What `state_dict()` of a module lists, in its order, submodules as such."""
+    assert isinstance(node, Instance)
+    attributes = node.attributes()
+    if node.of.module.partition(".")[0] == "__torch__":
+        yield from _script_entries(node, declared.get(str(node.of)))
+        return
+    for table in ("_parameters", "_buffers", "_modules"):
+        values = attributes.get(table)
+        transient = attributes.get("_non_persistent_buffers_set") if table == "_buffers" else None
+        for key, value in values.items() if isinstance(values, dict) else ():
+            if value is not None and not (isinstance(transient, set) and isinstance(key, str) and key in transient):
+                yield _key_text(key), value
+
+
+def _script_entries(node: Instance, declared: Declared | None) -> Iterator[tuple[str, object]]:
+    """The same of a TorchScript object, whose class says which attributes are parameters and which are buffers."""
+    attributes = {_key_text(k): v for k, v in node.attributes().items()}
+    if declared is None:
+        yield from ((k, v) for k, v in attributes.items() if _is_tensor(v) or _is_module(v))
+        return
+    for names in (declared.parameters, declared.buffers):
+        yield from ((k, v) for k, v in attributes.items() if k in names and v is not None)
+    yield from ((k, v) for k, v in attributes.items() if _is_module(v))
