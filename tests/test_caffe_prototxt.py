@@ -153,6 +153,13 @@ def test_utf16_with_a_mark_is_read_and_said(tmp_path: Path, encoding: str) -> No
     assert looks_like_prototxt(path.read_bytes())
 
 
+def test_broken_utf16_becomes_text_that_can_be_written_again() -> None:
+    data = "\ufeffa: '😀'\n".encode("utf-16-le")
+    for n in range(len(data)):
+        decode(data[:n]).encode("utf-8", "surrogateescape")
+    assert decode(b"\xff\xfe\x00\xd8a\0") == "\ufffda"
+
+
 def test_line_ends_of_old_macs() -> None:
     tree = parse(decode(b"# a\rname: 'x'\rlayer {\r}"))
     assert [(f.name, f.line) for f in tree] == [("name", 2), ("layer", 3)]

@@ -283,8 +283,16 @@ class _Parser:
 
     def fail(self, code: str, message: str, place: int | tuple[int, int], hint: str | None = None) -> NoReturn:
         """Refuse the text at `place`: a position, or a line and column further up."""
-        line, column = self.place(place) if isinstance(place, int) else place
-        excerpt = self.text.split("\n", line)[line - 1].rstrip("\r")
+        if isinstance(place, int):
+            line, column = self.place(place)
+            start = self.line_start
+        else:
+            line, column = place
+            start = 0
+            for _ in range(line - 1):
+                start = self.text.index("\n", start) + 1
+        stop = self.text.find("\n", start)
+        excerpt = self.text[start : stop if stop >= 0 else len(self.text)].rstrip("\r")
         raise FormatError(code, message, path=self.path, line=line, column=column, hint=hint, excerpt=excerpt)
 
     def unexpected(self, wanted: str, hint: str | None = None) -> NoReturn:
@@ -390,7 +398,7 @@ def read_text(path: str, notices: list[str]) -> str:
 def decode(data: bytes) -> str:
     """`data` as text, see `read_text`. Line ends of old Macs, which have no newline at all, become newlines."""
     if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        text = data.decode("utf-16", "surrogatepass" if len(data) % 2 == 0 else "replace")
+        text = data.decode("utf-16", "replace")
     else:
         text = data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
     return text if "\n" in text else text.replace("\r", "\n")
