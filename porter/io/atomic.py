@@ -79,6 +79,13 @@ class AtomicFile:
         except OSError as error:
             raise access_error(error, self.path, "writing") from error
 
+    def seek(self, offset: int) -> None:
+        """Continue writing at `offset`: for containers that a library laid out in the temporary file, values to be filled in."""
+        try:
+            self.position = os.lseek(self.fd, offset, os.SEEK_SET)
+        except OSError as error:
+            raise access_error(error, self.path, "writing") from error
+
     def write_payload(self, payload: Payload) -> None:
         """Append all bytes of `payload`, by the kernel alone where they lie in a file as they are."""
         where = payload.location

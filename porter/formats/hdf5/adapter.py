@@ -6,10 +6,11 @@ porter reads the index of a file itself (see `objects`), and leaves decompressin
 from __future__ import annotations
 
 from porter.dtypes import DTYPES
-from porter.errors import FormatError, PorterError, UsageError
+from porter.errors import PorterError
 from porter.formats.base import Capabilities, Probe, ReadOptions, WriteOptions, WriteReport
-from porter.formats.hdf5 import caffe, description, keras2, keras3, plain
-from porter.formats.hdf5.objects import SIGNATURE, Hdf5File
+from porter.formats.hdf5.description import fill_store
+from porter.formats.hdf5.dialects import dialect_of, read_as
+from porter.formats.hdf5.objects import SIGNATURE
 from porter.formats.hdf5.reading import Reader
 from porter.formats.hdf5.storage import Window
 from porter.io.source import FileSource
@@ -39,7 +40,7 @@ def detect(probe: Probe) -> str | None:
             return None
     store = TensorStore()
     try:
-        return _dialect(Reader(Window(probe.source, 0, probe.size), store))
+        return dialect_of(Reader(Window(probe.source, 0, probe.size), store))
     except PorterError:
         return "plain"
 
@@ -54,50 +55,16 @@ def read(path: str, options: ReadOptions) -> TensorStore:
 
         return archive.read(source, store, options)
     reader = Reader(Window(source, 0, source.size), store)
-    dialect = options.dialect or _dialect(reader)
-    described = _read_as(reader, dialect, options)
+    dialect = options.dialect or dialect_of(reader)
+    described = read_as(reader, dialect, options)
     reader.finish()
-    description.fill_store(store, reader.found, described)
+    fill_store(store, reader.found, described)
     store.source = Provenance(path, "hdf5", dialect)
     return store
 
 
 def write(store: TensorStore, path: str, options: WriteOptions) -> WriteReport:
     """Write the dialect asked for, by default porter's own layout."""
-    from porter.formats.hdf5 import writing
+    from porter.formats.hdf5 import saving
 
-    return writing.write(store, path, options)
-
-
-def _dialect(reader: Reader) -> str:
-    if plain.is_porter(reader.file):
-        return "porter"
-    if keras2.is_keras2(reader):
-        return "keras2"
-    root = reader.table(reader.root)
-    if caffe.is_solver_state(root):
-        return "caffe-solverstate"
-    if caffe.is_caffe(root):
-        return "caffe"
-    return "keras3" if keras3.is_keras3(reader, root) else "plain"
-
-
-def _read_as(reader: Reader, dialect: str, options: ReadOptions) -> description.Description:
-    if options.select is not None and not dialect.startswith("keras"):
-        raise UsageError("U005", "--select means nothing to this file", hint="leave --select out")
-    if options.net is not None and dialect != "caffe":
-        raise UsageError("U005", "--net means nothing to this file", hint="leave --net out")
-    if dialect == "porter" and plain.is_porter(reader.file):
-        return plain.read_porter(reader)
-    if dialect == "keras2":
-        return keras2.read(reader, options.select)
-    if dialect == "keras3":
-        return keras3.read(reader, None, options.select)
-    root = reader.table(reader.root)
-    if dialect == "caffe" and "data" in root and not root["data"].is_dataset:
-        return caffe.read_weights(reader, options.net)
-    if dialect == "caffe-solverstate" and caffe.is_solver_state(root):
-        return caffe.read_solver_state(reader)
-    if dialect == "plain":
-        return plain.read_plain(reader)
-    raise FormatError("F509", f"the file is not laid out as {dialect}", hint="leave out -f, or say -f hdf5")
+    return saving.write(store, path, options)

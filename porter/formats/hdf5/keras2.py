@@ -37,18 +37,20 @@ class Weight:
 
 def is_keras2(reader: Reader) -> bool:
     """Whether the root group, or `model_weights` in it, lists layers as Keras does."""
-    attributes = reader.file.attributes(reader.root)
-    if {LAYERS, LAYERS + "0", "nb_layers"} & set(attributes):
-        return True
     model = reader.table(reader.root).get(MODEL)
-    return model is not None and model.is_group and bool({LAYERS, LAYERS + "0"} & set(reader.file.attributes(model)))
+    return _lists_layers(reader, reader.root) or (model is not None and model.is_group and _lists_layers(reader, model))
+
+
+def _lists_layers(reader: Reader, group: Header) -> bool:
+    return bool({LAYERS, LAYERS + "0", "nb_layers"} & set(reader.file.attributes(group)))
 
 
 def read(reader: Reader, select: str | None) -> description.Description:
     """Read the model's weights; `select="optimizer_weights"` reads the optimizer's variables instead."""
     described = description.load(reader.file)
     root = reader.table(reader.root)
-    group, path = (root[MODEL], (MODEL,)) if MODEL in root and root[MODEL].is_group else (reader.root, ())
+    whole = MODEL in root and root[MODEL].is_group and not _lists_layers(reader, reader.root)
+    group, path = (root[MODEL], (MODEL,)) if whole else (reader.root, ())
     configs = _read_root(reader, group)
     optimizer = root.get(OPTIMIZER) if path else None
     if select not in (None, MODEL, OPTIMIZER) or (select == OPTIMIZER and optimizer is None):

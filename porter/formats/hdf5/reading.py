@@ -43,13 +43,15 @@ class Found:
 class Reader:
     """One HDF5 file while it is being read into a store.
 
-    `outer` is the window that libhdf5 would open: the file, or the member of an archive.
+    `outer` is the window that libhdf5 would open: the file, or the member of an archive. `sources` tells where each tensor
+    was found.
     """
 
     def __init__(self, outer: Window, store: TensorStore) -> None:
         self.file = Hdf5File(outer)
         self.store = store
         self.found = Found()
+        self.sources: dict[Entry, Tensor] = {}
         self._values = Values(self.file, outer)
         self._by_address: dict[int, Tensor] = {}
         store.manage(self._values)
@@ -136,6 +138,7 @@ class Reader:
         if twin is not tensor:
             self.found.ties[name] = twin.name
         self.found.tensors.append(tensor)
+        self.sources[entry] = tensor
         return tensor
 
     def _tensor(self, entry: Entry, name: str) -> Tensor | None:
