@@ -53,7 +53,7 @@ _BUILT_IN = (
         "pytorch",
         "porter.formats.pytorch.adapter",
         "PyTorch checkpoints: zip, legacy stream, tar, TorchScript, plain pickles",
-        {".pth": "", ".pt": "", ".th": "", ".bin": "", ".ckpt": "", ".tar": "", ".pkl": ""},
+        {".pth": "", ".pt": "", ".th": "", ".bin": "", ".ckpt": "", ".tar": ""},
         magic=(b"PK\x03\x04", b"\x80\x02"),
         dialects=("zip", "legacy", "tar", "torchscript", "pickle"),
     ),
