@@ -15,16 +15,18 @@ def command(ctx: click.Context, shell: str) -> ExitCode:
     """Print the completion script of SHELL.
 
     \b
-    bash:  porter completion bash > ~/.local/share/bash-completion/completions/porter
-    zsh:   porter completion zsh > "${fpath[1]}/_porter"
+    bash:  echo 'eval "$(porter completion bash)"' >> ~/.bashrc
+    zsh:   echo 'eval "$(porter completion zsh)"' >> ~/.zshrc
     fish:  porter completion fish > ~/.config/fish/completions/porter.fish
     """
     from click.shell_completion import get_completion_class
+
+    from porter.cli.main import COMPLETE
 
     kind = get_completion_class(shell)
     root = ctx.find_root().command
     if kind is None:  # click knows the three
         return ExitCode.FAILED
     screen: Screen = ctx.obj
-    screen.line(kind(root, {}, "porter", "_PORTER_COMPLETE").source().rstrip("\n"))
+    screen.line(kind(root, {}, "porter", COMPLETE).source().rstrip("\n"))
     return ExitCode.YES

@@ -29,6 +29,10 @@ COMMANDS = {
 """Commands by name, with what `porter --help` says; `porter.cli.<name>` holds `command`."""
 
 
+COMPLETE = "_PORTER_COMPLETE"
+"""The environment variable by which completion scripts ask for completions."""
+
+
 class Terminated(BaseException):
     """A signal asked the process to end; passes through `finally` and `with`, which remove temporary files."""
 
@@ -108,6 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     # Start-up makes many objects and no garbage worth looking for.
     gc.set_threshold(50_000, 20, 20)
+    # Python has no stream where the shell closed one (>&-).
+    sys.stdout = sys.stdout or open(os.devnull, "w")
+    sys.stderr = sys.stderr or open(os.devnull, "w")
     screen = Screen()
     screen.json = "--json" in arguments  # until the options are parsed, which may fail
     with _signals():
@@ -129,15 +136,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str], screen: Screen) -> int:
     try:
-        # The parsers of options set `screen.json` again, for the command at hand.
-        code: Any = cli.main(arguments, prog_name="porter", standalone_mode=False, obj=screen)
+        instruction = os.environ.get(COMPLETE)
+        if instruction:
+            from click.shell_completion import shell_complete
+
+            return shell_complete(cli, {"obj": screen}, "porter", COMPLETE, instruction)
+        # Not `cli.main`, which has its own ideas of broken pipes and exit codes.
+        with cli.make_context("porter", arguments, obj=screen) as context:
+            code: Any = cli.invoke(context)
         return code if isinstance(code, int) else ExitCode.YES
+    except click.exceptions.Exit as end:
+        return end.exit_code
     except PorterError as error:
         return _failed(screen, error, error)
     except click.ClickException as error:
-        return _failed(screen, _usage_error(error), error)
-    except click.Abort:
-        raise KeyboardInterrupt from None
+        return _failed(screen, _usage_error(error, arguments), error)
     except OSError:
         raise
     except Exception as error:
@@ -152,20 +165,19 @@ def _failed(screen: Screen, shown: PorterError, cause: BaseException) -> int:
     return ExitCode.FAILED
 
 
-def _usage_error(error: click.ClickException) -> PorterError:
+def _usage_error(error: click.ClickException, arguments: list[str]) -> PorterError:
     """What click has to say, in porter's words."""
-    message = error.message.rstrip(".")
-    hint = None
-    close = getattr(error, "possibilities", None)
+    message = error.message
     context = getattr(error, "ctx", None)
-    if close:
-        hint = f"did you mean {' or '.join(sorted(close))}?"
-    elif context is not None:
-        hint = f"'{context.command_path} --help' shows what it takes"
     if isinstance(error, click.MissingParameter):
-        message = " ".join(error.format_message().split()).rstrip(".")
+        message = error.format_message()
     elif isinstance(error, click.BadParameter) and error.param is not None:
         message = f"{error.param.get_error_hint(context) if context else error.param.name}: {message}"
+    message = " ".join(message.split()).rstrip(".")
+    close = getattr(error, "possibilities", None)
+    # Some of click's errors do not say in which command they happened.
+    command = context.command_path if context is not None else " ".join(["porter", *[a for a in arguments if a in COMMANDS][:1]])
+    hint = f"did you mean {close[0]}?" if close else f"'{command} --help' shows what it takes"
     return UsageError("U901", message[:1].lower() + message[1:], hint=hint)
 
 
@@ -174,7 +186,7 @@ def _internal(screen: Screen, error: Exception) -> int:
     _trace(error)
     if isinstance(error, MemoryError):
         return _failed(screen, PorterError("I901", "not enough memory", hint="free some memory, or raise the limit it runs under"), error)
-    what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(": ")
     hint = "please report it, with what PORTER_TRACEBACK=1 prints and 'porter --versions'"
     return _failed(screen, PorterError("U999", f"internal error: {what}", hint=hint), error)
 
