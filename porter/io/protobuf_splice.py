@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_left
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from porter.errors import FormatError
-from porter.io.protobuf_wire import DELIMITED, FieldReader, encode_varint
+from porter.io.protobuf_wire import CUT_FIELD, DELIMITED, FieldReader, encode_varint
 from porter.io.source import FileSource
 from porter.tensor import BytesPayload, Payload
 
@@ -23,6 +23,35 @@ class Edit:
     offset: int
     nbytes: int
     content: tuple[Payload, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Where a field lies: its tag at `start`, what follows the tag at `value`, its value behind any length at `content`, its `end`."""
+
+    number: int
+    wire: int
+    start: int
+    value: int
+    content: int
+    end: int
+
+
+def fields(reader: FieldReader, at: int, end: int) -> Iterator[Field]:
+    """The fields of the message between `at` and `end`, groups as one field each.
+
+    Raises:
+        FormatError: a length or tag is wrong; with the byte offset.
+    """
+    while at < end:
+        start = at
+        tag, value = reader.varint(at, end)
+        number, wire = tag >> 3, tag & 7
+        if not 0 < number <= CUT_FIELD:
+            raise reader.error(f"{number} is no field number", start)
+        at = reader.skip(value, end, number, wire, start, 0)
+        content = reader.varint(value, end)[1] if wire == DELIMITED else value
+        yield Field(number, wire, start, value, content, at)
 
 
 def splice(source: FileSource, edits: Sequence[Edit]) -> list[Payload]:
@@ -42,13 +71,13 @@ def splice(source: FileSource, edits: Sequence[Edit]) -> list[Payload]:
     return content
 
 
-def without_fields(source: FileSource, offset: int, nbytes: int, fields: Collection[int], *put: bytes | Payload) -> tuple[Payload, ...]:
-    """The message of `nbytes` bytes at `offset` without `fields`; `put` stands where the first of them stood, or at the end."""
+def without_fields(source: FileSource, offset: int, nbytes: int, numbers: Collection[int], *put: bytes | Payload) -> tuple[Payload, ...]:
+    """The message of `nbytes` bytes at `offset` without the fields in `numbers`; `put` stands where the first was, or at the end."""
     new = [BytesPayload.of(p) if isinstance(p, bytes) else p for p in put]
     parts: list[Payload] = []
     copied, placed = offset, False
-    for field in FieldReader(source).fields(offset, offset + nbytes):
-        if field.number not in fields:
+    for field in fields(FieldReader(source), offset, offset + nbytes):
+        if field.number not in numbers:
             continue
         _keep(parts, source, copied, field.start)
         if not placed:
@@ -70,7 +99,7 @@ class _Splicer:
         parts: list[Payload] = []
         offsets = [e.offset for e in edits]
         copied = at
-        for field in self._reader.fields(at, end):
+        for field in fields(self._reader, at, end):
             if field.wire != DELIMITED:
                 continue
             inner = edits[bisect_left(offsets, field.content) : bisect_left(offsets, field.end)]

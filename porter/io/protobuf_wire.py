@@ -60,18 +60,6 @@ def scan(source: FileSource, rule: Rule, *, offset: int = 0, nbytes: int | None 
     return b"".join(_Scanner(source).message(offset, end, rule, 0))
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
-    """Where a field lies: its tag at `start`, what follows the tag at `value`, its value behind any length at `content`, its `end`."""
-
-    number: int
-    wire: int
-    start: int
-    value: int
-    content: int
-    end: int
-
-
 class FieldReader:
     """Steps through the fields of messages in `source`, through a window; reads tags and lengths, never values."""
 
@@ -80,39 +68,29 @@ class FieldReader:
         self._start = 0
         self._window = b""
 
-    def fields(self, at: int, end: int) -> Iterator[Field]:
-        """The fields of the message between `at` and `end`, groups as one field each.
-
-        Raises:
-            FormatError: a length or tag is wrong; with the byte offset.
-        """
-        while at < end:
-            start = at
-            tag, value = self.varint(at, end)
-            number, wire = tag >> 3, tag & 7
-            if not 0 < number <= CUT_FIELD:
-                raise self._error(f"{number} is no field number", start)
-            at = self._skip(value, end, number, wire, start, 0)
-            content = self.varint(value, end)[1] if wire == DELIMITED else value
-            yield Field(number, wire, start, value, content, at)
-
     def varint(self, at: int, end: int) -> tuple[int, int]:
         """The varint at `at` and the offset behind it."""
-        if not (self._start <= at and at + 10 <= self._start + len(self._window)):
-            self._start, self._window = at, self.source.read_up_to(at, _WINDOW)
         window, i = self._window, at - self._start
+        if i < 0 or i + 10 > len(window):
+            # Behind a payload there are a few small fields before the next; reading on, there is more structure.
+            ahead = _WINDOW if 0 <= i <= len(window) else _WINDOW >> 4
+            self._start, self._window, i = at, self.source.read_up_to(at, ahead), 0
+            window = self._window
+        elif window[i] < 0x80 and at < end:
+            return window[i], at + 1
         value = shift = 0
         for k in range(10):
             if at + k >= end or i + k >= len(window):
-                raise self._error("the message ends within a number", at)
+                raise self.error("the message ends within a number", at)
             byte = window[i + k]
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
                 return value & 0xFFFF_FFFF_FFFF_FFFF, at + k + 1
             shift += 7
-        raise self._error("a number has more than 10 bytes", at)
+        raise self.error("a number has more than 10 bytes", at)
 
-    def _skip(self, at: int, end: int, number: int, wire: int, start: int, depth: int) -> int:
+    def skip(self, at: int, end: int, number: int, wire: int, start: int, depth: int) -> int:
+        """The end of the field whose tag is at `start` and whose value or length is at `at`."""
         if wire == VARINT:
             return self.varint(at, end)[1]
         if wire == DELIMITED:
@@ -122,7 +100,7 @@ class FieldReader:
             return self._advance(at, 4 if wire == FIXED32 else 8, end, start)
         if wire == START_GROUP:
             return self._skip_group(at, end, number, start, depth + 1)
-        raise self._error(f"field {number} has wire type {wire}", start)
+        raise self.error(f"field {number} has wire type {wire}", start)
 
     def _skip_group(self, at: int, end: int, group: int, start: int, depth: int) -> int:
         if depth > _MAX_DEPTH:
@@ -135,8 +113,8 @@ class FieldReader:
                 if number != group:
                     break
                 return at
-            at = self._skip(at, end, number, wire, inner, depth)
-        raise self._error(f"group {group} does not end", start)
+            at = self.skip(at, end, number, wire, inner, depth)
+        raise self.error(f"group {group} does not end", start)
 
     def _advance(self, at: int, size: int, end: int, start: int) -> int:
         if size > end - at:
@@ -149,7 +127,8 @@ class FieldReader:
             )
         return at + size
 
-    def _error(self, message: str, offset: int) -> FormatError:
+    def error(self, message: str, offset: int) -> FormatError:
+        """An error at `offset`."""
         return FormatError("F012", f"broken protobuf: {message}", path=self.source.path, offset=offset)
 
 
@@ -169,7 +148,7 @@ class _Scanner(FieldReader):
             tag, at = self.varint(at, end)
             number, wire = tag >> 3, tag & 7
             if not 0 < number <= CUT_FIELD:
-                raise self._error(f"{number} is no field number", start)
+                raise self.error(f"{number} is no field number", start)
             if number == CUT_FIELD:
                 raise UnsafeFileError("S005", "the file uses a field number that porter reserves", path=self.source.path, offset=start)
             if wire == DELIMITED and (number in rule.cut or number in rule.descend):
@@ -191,7 +170,7 @@ class _Scanner(FieldReader):
                 yield encode_cut(number, start, at - start, len(encode_varint(tag)) + rule.cut[number])
                 copied = at
             else:
-                at = self._skip(at, end, number, wire, start, depth)
+                at = self.skip(at, end, number, wire, start, depth)
         yield from self._copy(copied, end)
 
     def _forged(self, at: int, size: int) -> bool:
@@ -222,7 +201,9 @@ class _Scanner(FieldReader):
                 "S006", f"more than {_MAX_SKELETON >> 20} MiB of structure around the weights", path=self.source.path, offset=start
             )
         if start < end:
-            yield self.source.read(start, end - start)
+            i = start - self._start
+            within = i >= 0 and end - self._start <= len(self._window)
+            yield self._window[i : end - self._start] if within else self.source.read(start, end - start)
 
 
 def _leading(data: bytes, value: int) -> int:

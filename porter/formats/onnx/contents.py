@@ -13,16 +13,15 @@ from porter.formats.onnx.external import ExternalFiles
 from porter.formats.onnx.structure import text
 from porter.formats.onnx.values import STRING, Values, dimensions, element_type, number_values, tensor_values
 from porter.formats.onnx.walk import Found, find_tensors, named
-from porter.io.payloads import ConcatPayload
 from porter.io.source import FileSource
 from porter.store import TensorStore
-from porter.tensor import Json, Tensor, TensorSpec
+from porter.tensor import BytesPayload, Json, Tensor, TensorSpec
 
 PRODUCER = "porter"
 """`producer_name` of the models that hold nothing but weights and that porter wrote."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Entry:
     """One tensor: the name it goes by, where it was found, its values; `segments` counts the pieces it is stored in."""
 
@@ -74,7 +73,7 @@ def read_entries(model: Any, source: FileSource, store: TensorStore) -> list[Ent
                 store.note("skipped", "a tensor of strings holds no weights", name)
             elif item.proto.HasField("segment"):
                 segments.setdefault(name, []).append(item)
-                entries.setdefault(name, Entry(name, item, Values(element_type(item.proto, name, source), (), ConcatPayload(()), None)))
+                entries.setdefault(name, Entry(name, item, Values(element_type(item.proto, name, source), (), BytesPayload.of(b""), None)))
             else:
                 entries[name] = Entry(name, item, tensor_values(item.proto, name, source, files))
         except PorterError as error:
@@ -106,6 +105,8 @@ def _joined(name: str, pieces: list[Found], source: FileSource, files: ExternalF
         at = end
     if at != math.prod(shape):
         raise wrong(f"its segments end at element {at} of {math.prod(shape)}")
+    from porter.io.payloads import ConcatPayload
+
     payload = ConcatPayload(tuple(p.payload for p in parts)) if len(parts) > 1 else parts[0].payload
     return Entry(name, pieces[0], Values(dtype, shape, payload, None), len(parts))
 

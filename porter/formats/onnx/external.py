@@ -23,7 +23,7 @@ _MOST_OPEN = 64
 _LARGEST = 1 << 63
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Range:
     """Where a tensor's values lie outside the model: the location as the model says it, and the bytes there."""
 

@@ -25,8 +25,6 @@ from porter.formats.onnx.structure import (
     RAW_DATA,
     UINT64_DATA,
 )
-from porter.formats.onnx.varints import VarintPayload, count, values_in_field
-from porter.io.payloads import ConcatPayload, StridedPayload
 from porter.io.protobuf_wire import encode_varint
 from porter.io.source import FileSource
 from porter.tensor import BytesPayload, Payload
@@ -60,7 +58,7 @@ NUMBERS = {
 """Attributes of Constant nodes that hold plain numbers: the field, the element type of the constant, AttributeProto.type."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Values:
     """What a tensor holds and where: `field` is the proto's field with the values, None where `external` has them or none are."""
 
@@ -136,6 +134,8 @@ def number_values(proto: Any, name: str, source: FileSource) -> Values:
     if field == ATTRIBUTE_FLOATS:
         floats = _pieces(proto, field, proto.floats, 4, name, source)
         return Values(dtype, (floats.nbytes // 4,), floats, field)
+    from porter.formats.onnx.varints import count
+
     ints = _pieces(proto, field, proto.ints, 0, name, source)
     size = count(ints)
     return Values(dtype, (size,), _varints(ints, dtype, size, name, source), field)
@@ -192,6 +192,8 @@ def _pieces(proto: Any, field: int, inline: Any, width: int, name: str, source: 
     if inline:
         return BytesPayload.of(_encoded(inline, width))
     parts = tuple(_piece(cut, width, source) for cut in cuts)
+    from porter.io.payloads import ConcatPayload
+
     return parts[0] if len(parts) == 1 else ConcatPayload(parts)
 
 
@@ -200,6 +202,8 @@ def _piece(cut: Any, width: int, source: FileSource) -> Payload:
     if not cut.stride:
         return run
     import numpy as np
+
+    from porter.io.payloads import StridedPayload
 
     return StridedPayload(run, np.dtype(f"<u{width}"), cut.stride - width, (cut.nbytes // cut.stride,), (cut.stride,))
 
@@ -212,6 +216,8 @@ def _encoded(values: Any, width: int) -> bytes:
 
 
 def _varints(encoded: Payload, dtype: DType, size: int, name: str, source: FileSource) -> Payload:
+    from porter.formats.onnx.varints import VarintPayload, values_in_field
+
     values = values_in_field(dtype, size)
     if not values <= encoded.nbytes <= 10 * values:
         raise FormatError("F303", f"its shape needs {values} numbers, the field has {encoded.nbytes} bytes", path=source.path, tensor=name)

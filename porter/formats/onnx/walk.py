@@ -23,7 +23,7 @@ Scope = tuple[str, ...]
 _FLOATS = 6
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Found:
     """One tensor of the file, unread.
 
