@@ -103,7 +103,7 @@ def _model_weights(reader: Reader, group: Header, path: tuple[str, ...]) -> list
     weights, seen = [], set()
     for name in names:
         parts = tuple(p for p in name.split("/") if p)
-        header = table.get(name) if len(parts) == 1 else reader.lookup(group, parts)
+        header = table.get(parts[0]) if len(parts) == 1 else reader.lookup(group, parts)
         if header is None or header.is_dataset:
             raise FormatError("F510", f"'{LAYERS}' lists the layer '{name}', which has no group", path=reader.file.window.path)
         if name in seen:
