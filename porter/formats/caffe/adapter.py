@@ -30,6 +30,8 @@ CAPABILITIES = Capabilities(
     write_options=frozenset({"ints", "allow_lossy", "net"}),
 )
 
+_LONG_HEAD = 1 << 16
+
 
 def detect(probe: Probe) -> str | None:
     """Recognises layers of a binary net, the history of a solver, or the text of a net."""
@@ -38,7 +40,9 @@ def detect(probe: Probe) -> str | None:
         return dialect
     from porter.formats.caffe.prototxt import looks_like_prototxt
 
-    return "prototxt" if looks_like_prototxt(probe.head) else None
+    # A licence in comments can fill the usual head.
+    head = probe.source.read_up_to(0, _LONG_HEAD) if probe.head.lstrip()[:1] == b"#" else probe.head
+    return "prototxt" if looks_like_prototxt(head) else None
 
 
 def read(path: str, options: ReadOptions) -> TensorStore:
@@ -47,6 +51,8 @@ def read(path: str, options: ReadOptions) -> TensorStore:
     try:
         dialect = options.dialect or detect(Probe(source))
         if dialect == "prototxt":
+            if options.net is not None:
+                raise UsageError("U101", "--net names a prototxt, and the file to read is one itself", hint="leave --net out")
             from porter.formats.caffe.text_blobs import read_prototxt
 
             return read_prototxt(path)
