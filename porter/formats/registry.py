@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from types import MappingProxyType
@@ -160,13 +160,19 @@ def format_for_path(path: str) -> tuple[FormatEntry, str | None]:
         UsageError: no format has this extension.
     """
     name = os.path.basename(path).lower()
-    for table in (_BUILT_IN, tuple(formats().values())):
-        endings = [(ending, entry) for entry in table for ending in entry.extensions if name.endswith(ending)]
-        if endings:
-            ending, entry = max(endings, key=lambda e: len(e[0]))
-            return entry, entry.extensions[ending] or None
+    found = _by_ending(name, _BUILT_IN) or _by_ending(name, formats().values())
+    if found is not None:
+        return found
     known = " ".join(sorted({e for entry in formats().values() for e in entry.extensions}))
     raise UsageError("U003", "the output's extension names no format", path=path, hint=f"use -t FORMAT, or one of {known}")
+
+
+def _by_ending(name: str, entries: Iterable[FormatEntry]) -> tuple[FormatEntry, str | None] | None:
+    endings = [(ending, entry) for entry in entries for ending in entry.extensions if name.endswith(ending)]
+    if not endings:
+        return None
+    ending, entry = max(endings, key=lambda e: len(e[0]))
+    return entry, entry.extensions[ending] or None
 
 
 def identify(source: FileSource) -> tuple[FormatEntry, str | None]:
