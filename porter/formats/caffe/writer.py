@@ -134,9 +134,17 @@ def _base_net(store: TensorStore, options: WriteOptions, dialect: str) -> _Base:
     if converted and options.net is None:
         base.losses.append(Loss("attachment", f"the net's layers, which become {dialect.upper()}"))
     if strays:
-        numbers = ", ".join(map(str, sorted(strays)))
-        base.notices.append(Notice("skipped", f"{dialect.upper()} layers have no place for the fields {numbers} of the net's layers"))
+        base.notices.append(Notice("skipped", f"{dialect.upper()} layers have no place for {_field_names(strays, dialect)}"))
     return base
+
+
+def _field_names(numbers: set[int], dialect: str) -> str:
+    """What fields of layers of the other generation than `dialect` are called, or their numbers."""
+    from porter.io.protobuf_messages import message_classes
+
+    message = message_classes("caffe.binpb")["caffe.V1LayerParameter" if dialect == "v2" else "caffe.LayerParameter"]
+    known = message.DESCRIPTOR.fields_by_number
+    return ", ".join(known[n].name if n in known else f"field {n}" for n in sorted(numbers))
 
 
 def _net_of_store(store: TensorStore, base: _Base) -> bytes:
@@ -270,7 +278,7 @@ def _notices(placing: Placing, options: WriteOptions) -> list[Notice]:
         )
     if options.net is not None and placing.added:
         names = [slot.name for slot in placing.added]
-        notices.append(Notice("note", f"{_count(names)} no place in the net and stand behind it; Caffe passes over them"))
+        notices.append(Notice("note", f"{_count(names)} no place in the net, and Caffe will pass over what is written for that"))
     if options.net is not None:
         bare = [slot.name for slot in placing.slots if not slot.blobs and _has_weights(slot.type)]
         if bare:
