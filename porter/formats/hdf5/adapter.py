@@ -51,9 +51,9 @@ def read(path: str, options: ReadOptions) -> TensorStore:
     store = TensorStore()
     store.manage(source)
     if options.dialect == _ARCHIVE or source.read_up_to(0, 4) == b"PK\x03\x04":
-        from porter.formats.hdf5 import archive
+        from porter.formats.hdf5.archive import read_archive
 
-        return archive.read(source, store, options)
+        return read_archive(source, store, options)
     reader = Reader(Window(source, 0, source.size), store)
     dialect = options.dialect or dialect_of(reader)
     described = read_as(reader, dialect, options)

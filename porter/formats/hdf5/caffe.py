@@ -95,7 +95,10 @@ def _net(reader: Reader, path: str | None) -> CaffeNet | None:
 
 def _add_layer(reader: Reader, described: description.Description, layer: LayerBlobs, typed: CaffeLayer | None, assumed: list[str]) -> None:
     count = max(layer.entries) + 1
-    shapes = [reader.file.dataset(layer.entries[i].header).space.shape or () if i in layer.entries else (0,) for i in range(min(count, _MAX_BLOBS))]
+    shapes = [
+        reader.file.dataset(layer.entries[i].header).space.shape or () if i in layer.entries else (0,)
+        for i in range(min(count, _MAX_BLOBS))
+    ]
     kind = typed.type if typed is not None else None
     roles = _roles(reader, layer.name, shapes, typed)
     if roles is None:
@@ -117,7 +120,9 @@ def _roles(reader: Reader, name: str, shapes: Sequence[tuple[int, ...]], typed: 
         return None
     roles = blob_roles(typed.type or "", shapes, parameter=typed.parameter, bottoms=len(typed.bottoms))
     if roles is None:
-        reader.store.note("assumed", f"layer '{name}' has type '{typed.type}', which porter does not know; its blobs are called blob0, blob1, …")
+        reader.store.note(
+            "assumed", f"layer '{name}' has type '{typed.type}', which porter does not know; its blobs are called blob0, blob1, …"
+        )
         return numbered_roles(shapes)
     return roles
 

@@ -122,7 +122,11 @@ def _notices(plan: Plan, store: TensorStore, layers: dict[str, dict[int, str]], 
     slashes = [layer for layer in layers if "/" in layer]
     if slashes:
         plan.notices.append(Notice("note", f"Caffe itself does not find layers with a slash in their names in HDF5: {_some(slashes)}"))
-    odd = [t.name for t in store.values() if t.dtype.kind not in ("float", "int", "uint") or (t.dtype.numpy_str is None and t.dtype.name != "bfloat16")]
+    odd = [
+        t.name
+        for t in store.values()
+        if t.dtype.kind not in ("float", "int", "uint") or (t.dtype.numpy_str is None and t.dtype.name != "bfloat16")
+    ]
     if odd:
         plan.notices.append(Notice("note", f"Caffe itself does not load the types of {_some(odd)}"))
 
@@ -134,7 +138,7 @@ def _some(names: list[str]) -> str:
 def solver_state(store: TensorStore) -> Plan:
     """A solver's state: the tensors are its history, in the order of their numbers, or of the store."""
     numbers = {name: _history_index(tensor) for name, tensor in store.items()}
-    if len({n for n in numbers.values() if n is not None}) != len(numbers) or sorted(n or 0 for n in numbers.values()) != list(range(len(numbers))):
+    if {n for n in numbers.values() if n is not None} != set(range(len(numbers))):
         numbers = {name: i for i, name in enumerate(store)}
     plan = Plan("caffe-solverstate", {name: ("history", str(n)) for name, n in numbers.items()}, groups={("history",): {}})
     for key in ("iter", "current_step"):

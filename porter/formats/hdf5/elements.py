@@ -53,8 +53,7 @@ def element_of(kind: Type, keras_dtype: str | None = None) -> Element | None:
     if kind.kind == ENUM and kind.base is not None:
         return _enum(kind, kind.base)
     if kind.kind == OPAQUE:
-        name = kind.tag.removeprefix(TAG) if kind.tag.startswith(TAG) else keras_dtype
-        dtype = DTYPES.get(name or "")
+        dtype = DTYPES.get(kind.tag.removeprefix(TAG) if kind.tag.startswith(TAG) else keras_dtype or "")
         return Element(dtype) if dtype is not None and dtype.itemsize == kind.size else None
     if kind.kind == COMPOUND:
         return _pair(kind)

@@ -94,7 +94,9 @@ class FractalHeap:
         bits = cursor.uint(2)
         cursor.uint(2)
         root, rows = cursor.address_(), cursor.uint(2)
-        if not (_power_of_two(self._width, self._start, self._max_direct) and self._start <= self._max_direct and 0 < bits <= 64 and largest):
+        if not (
+            _power_of_two(self._width, self._start, self._max_direct) and self._start <= self._max_direct and 0 < bits <= 64 and largest
+        ):
             raise meta.broken("a fractal heap has an impossible geometry", address)
         self._offset_bytes = (bits + 7) // 8
         self._length_bytes = min((_log2(self._max_direct) + 7) // 8, _log2(largest) // 8 + 1)

@@ -21,7 +21,13 @@ from porter.formats.hdf5.keras_layers import KerasLayer, layers_by_name, parse_c
 from porter.formats.hdf5.objects import Attribute, Header
 from porter.formats.hdf5.reading import Entry, Reader
 
-LAYERS, WEIGHTS, MODEL, OPTIMIZER, TOP_LEVEL = "layer_names", "weight_names", "model_weights", "optimizer_weights", "top_level_model_weights"
+LAYERS, WEIGHTS, MODEL, OPTIMIZER, TOP_LEVEL = (
+    "layer_names",
+    "weight_names",
+    "model_weights",
+    "optimizer_weights",
+    "top_level_model_weights",
+)
 CONFIGS = ("model_config", "training_config")
 LAYER, WEIGHT, CLASS = "keras.layer", "keras.weight", "keras.class"
 
@@ -119,6 +125,7 @@ def _model_weights(reader: Reader, group: Header, path: tuple[str, ...]) -> list
 
 def _numbered(reader: Reader, group: Header, path: tuple[str, ...]) -> list[Weight]:
     """The weights of a file from before Keras 1.0."""
+
     def number(text: str) -> tuple[int, str]:
         digits = text.rpartition("_")[2]
         return (int(digits) if digits.isdigit() and len(digits) < 10 else 1 << 30, text)
@@ -160,7 +167,7 @@ def _names(reader: Reader, group: Header, attribute: str, where: str) -> list[st
 
 
 def _split(attributes: dict[str, Attribute], name: str) -> list[Attribute]:
-    parts = []
+    parts: list[Attribute] = []
     while (key := f"{name}{len(parts)}") in attributes:
         parts.append(attributes[key])
     return parts

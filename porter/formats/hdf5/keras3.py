@@ -33,7 +33,9 @@ def is_keras3(reader: Reader, root: dict[str, Header]) -> bool:
         if VARS in table and not table[VARS].is_dataset:
             return True
         if len(pending) < _MOST_GROUPS:
-            pending += [reader.table(header) for header in list(table.values())[:20] if header.is_group and looked + len(pending) < _MOST_GROUPS]
+            pending += [
+                reader.table(header) for header in list(table.values())[:20] if header.is_group and looked + len(pending) < _MOST_GROUPS
+            ]
     return False
 
 
@@ -46,7 +48,9 @@ def read(reader: Reader, config: Any, select: str | None) -> description.Descrip
     entries = list(reader.walk(reader.root))
     optimizer = [e for e in entries if e.path[0] == _OPTIMIZER]
     if select not in (None, "model_weights", "optimizer_weights", _OPTIMIZER) or (select not in (None, "model_weights") and not optimizer):
-        raise UsageError("U501", f"the file has no '{select}'", hint="it has " + (_OPTIMIZER + "_weights" if optimizer else "the weights alone"))
+        raise UsageError(
+            "U501", f"the file has no '{select}'", hint="it has " + (_OPTIMIZER + "_weights" if optimizer else "the weights alone")
+        )
     wanted = optimizer if select in ("optimizer_weights", _OPTIMIZER) else [e for e in entries if e.path[0] != _OPTIMIZER]
     if optimizer and wanted is not optimizer:
         reader.store.note("skipped", f"{len(optimizer)} variables of the optimizer; read them with --select optimizer_weights")

@@ -41,26 +41,26 @@ _AXES = MappingProxyType(
     }
 )
 _ROLES = frozenset(role for table in _AXES.values() for role in table) | {"alpha"}
-_KERAS1 = MappingProxyType({"W": "kernel", "b": "bias", "gamma": "gamma", "beta": "beta", "running_mean": "moving_mean", "U": "recurrent_kernel"})
+_KERAS1 = MappingProxyType(
+    {"W": "kernel", "b": "bias", "gamma": "gamma", "beta": "beta", "running_mean": "moving_mean", "U": "recurrent_kernel"}
+)
 _KERAS1_CONVOLUTIONS = frozenset({"Convolution2D", "AtrousConvolution2D", "Conv2D"})
 
 # The variables of a layer in the order in which Keras 3 numbers them; each with the switch of the configuration that
 # leaves it out where it is false.
-_VARIABLES = MappingProxyType(
+_KERNEL_BIAS = (("kernel", None), ("bias", "use_bias"))
+_SEPARABLE = (("depthwise_kernel", None), ("pointwise_kernel", None), ("bias", "use_bias"))
+_CELL = (("kernel", None), ("recurrent_kernel", None), ("bias", "use_bias"))
+_VARIABLES: MappingProxyType[str, tuple[tuple[str, str | None], ...]] = MappingProxyType(
     {
-        **{
-            name: (("kernel", None), ("bias", "use_bias"))
-            for name in _AXES
-            if name == "Dense" or (name.startswith(("Conv", "Depthwise")))
-        },
-        **{name: (("depthwise_kernel", None), ("pointwise_kernel", None), ("bias", "use_bias")) for name in ("SeparableConv1D", "SeparableConv2D")},
+        **dict.fromkeys((name for name in _AXES if name == "Dense" or name.startswith(("Conv", "Depthwise"))), _KERNEL_BIAS),
+        **dict.fromkeys(("SeparableConv1D", "SeparableConv2D"), _SEPARABLE),
         "BatchNormalization": (("gamma", "scale"), ("beta", "center"), ("moving_mean", None), ("moving_variance", None)),
         "LayerNormalization": (("gamma", "scale"), ("beta", "center")),
         "GroupNormalization": (("gamma", "scale"), ("beta", "center")),
         "Embedding": (("embeddings", None),),
         "PReLU": (("alpha", None),),
-        **{name: (("kernel", None), ("recurrent_kernel", None), ("bias", "use_bias")) for name in ("LSTM", "GRU", "SimpleRNN")},
-        **{name: (("kernel", None), ("recurrent_kernel", None), ("bias", "use_bias")) for name in ("LSTMCell", "GRUCell", "SimpleRNNCell")},
+        **dict.fromkeys(("LSTM", "GRU", "SimpleRNN", "LSTMCell", "GRUCell", "SimpleRNNCell"), _CELL),
     }
 )
 

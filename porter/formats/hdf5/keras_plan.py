@@ -29,7 +29,9 @@ def keras2(store: TensorStore) -> Plan:
         layers.setdefault(layer, []).append(weight)
         places[name] = (*base, *_parts(layer), *_parts(weight))
     plan = Plan("keras2", places, keras_types=True)
-    said: dict[str, AttributeOut] = {key: _text(store, key, default) for key, default in (("keras_version", "2.15.0"), ("backend", "tensorflow"))}
+    said: dict[str, AttributeOut] = {
+        key: _text(store, key, default) for key, default in (("keras_version", "2.15.0"), ("backend", "tensorflow"))
+    }
     plan.groups[()] = dict(said)
     plan.groups.setdefault(base, {}).update(said)
     plan.groups[base] |= _split(LAYERS, list(layers))

@@ -16,8 +16,9 @@ _MAX_NESTING = 16
 
 FIXED, FLOAT, TIME, STRING, BITFIELD, OPAQUE, COMPOUND, REFERENCE, ENUM, VARIABLE, ARRAY, COMPLEX = range(12)
 CLASS_NAMES = (
-    "integer", "float", "time", "string", "bit field", "opaque", "compound", "reference", "enumeration", "variable length", "array", "complex",
-)  # fmt: skip
+    *("integer", "float", "time", "string", "bit field", "opaque"),
+    *("compound", "reference", "enumeration", "variable length", "array", "complex"),
+)
 
 
 @dataclass(frozen=True, slots=True)

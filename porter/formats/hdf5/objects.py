@@ -311,7 +311,9 @@ class Hdf5File:
         if version == 1:
             cursor.take(6)
         if version == 3 and where == 1:
-            raise FormatError("F502", "the file keeps messages in a shared table, which porter does not read", path=self.window.path, hint=_REPACK)
+            raise FormatError(
+                "F502", "the file keeps messages in a shared table, which porter does not read", path=self.window.path, hint=_REPACK
+            )
         address = cursor.address_()
         if address is None:
             raise self.meta.broken(f"{what} is shared with nothing", cursor.address)

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from porter.errors import FormatError
 from porter.formats.hdf5 import description, names
-from porter.formats.hdf5.reading import Reader
 from porter.formats.hdf5.objects import Hdf5File
+from porter.formats.hdf5.reading import Reader
 
 MARK = "porter_layout"
 VERSION = 1
@@ -29,7 +29,9 @@ def read_porter(reader: Reader) -> description.Description:
     """Read a file of porter's own layout."""
     version = reader.file.attributes(reader.root)[MARK].value()
     if version != VERSION:
-        raise FormatError("F007", f"the file has version {version} of porter's layout, this porter knows {VERSION}", hint="upgrade porter to read it")
+        raise FormatError(
+            "F007", f"the file has version {version} of porter's layout, this porter knows {VERSION}", hint="upgrade porter to read it"
+        )
     described = description.load(reader.file)
     for entry in reader.walk(reader.root):
         reader.add(entry, described.name(entry.text, names.name_of(entry.path)))

@@ -11,6 +11,7 @@ from porter.store import Notice
 AttributeOut = str | bytes | int | list[bytes] | list[int]
 """An attribute to write: text and bytes become strings of variable length, a list of bytes one array of fixed strings."""
 
+
 @dataclass(slots=True)
 class Plan:
     """A file to be written.

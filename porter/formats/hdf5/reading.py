@@ -129,7 +129,7 @@ class Reader:
         try:
             tensor = self._tensor(entry, name)
         except FormatError as error:
-            raise error.located(tensor=name)
+            raise error.located(tensor=name) from error.__cause__
         if tensor is None:
             return None
         axes = spec.pop("axes", None)

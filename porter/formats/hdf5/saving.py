@@ -18,13 +18,13 @@ def write(store: TensorStore, path: str, options: WriteOptions) -> WriteReport:
     if options.net is not None and dialect != "caffe":
         raise UsageError("U005", f"--net means nothing to hdf5:{dialect}", hint="leave --net out")
     if options.into is not None:
-        from porter.formats.hdf5 import into
+        from porter.formats.hdf5.into import write_into
 
-        return into.write(store, path, options)
+        return write_into(store, path, options)
     if dialect == "keras-archive":
-        from porter.formats.hdf5 import archive
+        from porter.formats.hdf5.archive import write_archive
 
-        return archive.write(store, path, options)
+        return write_archive(store, path, options)
     if dialect == "porter":
         return write_file(store, path, options, _porter(store))
     if dialect == "keras2":

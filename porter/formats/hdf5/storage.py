@@ -191,7 +191,7 @@ def checksum(data: bytes) -> int:
     a = b = c = (0xDEADBEEF + length) & _MASK
     if not length:
         return c
-    words = struct.unpack(f"<{(length + 11) // 12 * 3}I", data + b"\0" * (-length % 12))
+    words: tuple[int, ...] = struct.unpack(f"<{(length + 11) // 12 * 3}I", data + b"\0" * (-length % 12))
     last = len(words) - 3
     for i in range(0, last, 3):
         a = (a + words[i]) & _MASK

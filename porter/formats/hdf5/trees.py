@@ -25,7 +25,9 @@ def chunks(meta: Metadata, address: int, rank: int) -> Iterator[tuple[int, int, 
         yield int.from_bytes(key[:4], "little"), int.from_bytes(key[4:8], "little"), child
 
 
-def _walk_v1(meta: Metadata, address: int, kind: int, key_size: int, seen: set[int], level: int | None = None) -> Iterator[tuple[bytes, int]]:
+def _walk_v1(
+    meta: Metadata, address: int, kind: int, key_size: int, seen: set[int], level: int | None = None
+) -> Iterator[tuple[bytes, int]]:
     what = "a B-tree"
     if address in seen:
         raise meta.broken("a B-tree contains itself", address)

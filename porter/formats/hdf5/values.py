@@ -64,11 +64,14 @@ class Values:
             return self._chunked(dataset, element, nbytes, path)
         if layout.nbytes is not None and layout.nbytes < nbytes:
             raise FormatError(
-                "F504", f"the shape takes {nbytes} bytes, {layout.nbytes} are stored", path=window.path, offset=window.start + layout.address
+                "F504",
+                f"the shape takes {nbytes} bytes, {layout.nbytes} are stored",
+                path=window.path,
+                offset=window.start + layout.address,
             )
         raw = window.payload(layout.address, nbytes, "a dataset")
         self._claim(layout.address, nbytes, dataset)
-        return _swapped(raw, element.swap) if element.swap else raw
+        return swapped(raw, element.swap) if element.swap else raw
 
     def close(self) -> None:
         """Release the library's handle, if one was opened."""
@@ -86,7 +89,7 @@ class Values:
                 yield memoryview(block)[: min(len(block), nbytes - start)]
 
         filled = ComputedPayload(nbytes, produce)
-        return _swapped(filled, element.swap) if element.swap else filled
+        return swapped(filled, element.swap) if element.swap else filled
 
     def _chunked(self, dataset: Dataset, element: Element, nbytes: int, path: tuple[str, ...]) -> Payload:
         layout, shape = dataset.layout, dataset.space.shape or ()
@@ -106,7 +109,7 @@ class Values:
             return self._library.read(path, shape, layout.chunk, dataset.type.size)
 
         values = ComputedPayload(nbytes, produce)
-        return _swapped(values, element.swap) if element.swap else values
+        return swapped(values, element.swap) if element.swap else values
 
     def _expand_chunks(self, nbytes: int, dataset: Dataset) -> None:
         """Hold what a chunked dataset claims against what its chunks take in the file. Newer indexes are read by libhdf5
@@ -151,7 +154,7 @@ class Values:
             end = max(end, stop)
 
 
-def _swapped(raw: Payload, width: int) -> Payload:
+def swapped(raw: Payload, width: int) -> Payload:
     """`raw` with each group of `width` bytes reversed."""
 
     def produce() -> Iterator[memoryview]:
@@ -222,7 +225,7 @@ def _read_slab(dataset: Any, start: tuple[int, ...], count: tuple[int, ...], ite
     else:
         there = here = h5s.create(h5s.SCALAR)
     dataset.read(here, there, buffer, mtype=kind)
-    return memoryview(buffer)
+    return buffer.data
 
 
 def slabs(shape: tuple[int, ...], chunk: tuple[int, ...], item: int) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:

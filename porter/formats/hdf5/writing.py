@@ -9,18 +9,19 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from porter.dtypes import DType
 from porter.errors import FileAccessError, LossError, PorterError, access_error
-from porter.formats.base import Loss, ReadOptions, WriteOptions, WriteReport
-from porter.formats.hdf5.description import ATTRIBUTE, describe, fill_store
+from porter.formats.base import ReadOptions, WriteOptions, WriteReport
+from porter.formats.hdf5.description import ATTRIBUTE, Description, describe, fill_store
 from porter.formats.hdf5.dialects import open_reader, read_as
 from porter.formats.hdf5.elements import TAG
 from porter.formats.hdf5.messages import MAX_RANK
 from porter.formats.hdf5.names import Path
 from porter.formats.hdf5.plans import AttributeOut, Plan
+from porter.formats.hdf5.reading import Reader
 from porter.formats.hdf5.values import library
 from porter.io.atomic import AtomicFile, OutputGroup
 from porter.store import TensorStore
@@ -46,7 +47,9 @@ def check(plan: Plan, store: TensorStore) -> None:
         if any(part in ("", ".") or re.search("[\0/\ud800-\udfff]", part) for part in path):
             raise LossError("L502", f"no object of an hdf5:{plan.dialect} file can have this name", tensor=name, hint=_RENAME)
         if len(store[name].shape) > MAX_RANK:
-            raise LossError("L503", f"HDF5 allows {MAX_RANK} dimensions, it has {len(store[name].shape)}", tensor=name, hint="reshape it with a map")
+            raise LossError(
+                "L503", f"HDF5 allows {MAX_RANK} dimensions, it has {len(store[name].shape)}", tensor=name, hint="reshape it with a map"
+            )
         taken[path] = name
 
 
@@ -152,7 +155,9 @@ def stored_type(dtype: DType, keras: bool = False) -> Any:
 
 def shared(store: TensorStore) -> dict[str, str]:
     """The tied tensors that can be hard links to their target: those with its dtype, its shape and its very bytes."""
-    return {alias: target for alias, target in store.ties.items() if alias in store and target in store and _shareable(store, alias, target)}
+    return {
+        alias: target for alias, target in store.ties.items() if alias in store and target in store and _shareable(store, alias, target)
+    }
 
 
 def _shareable(store: TensorStore, alias: str, target: str) -> bool:
@@ -180,16 +185,31 @@ def write_file(store: TensorStore, path: str, options: WriteOptions, plan: Plan)
     return WriteReport("hdf5", plan.dialect, (path,), len(store), tuple(plan.losses), tuple(plan.notices))
 
 
-def lay_out(path: str, shown: str, plan: Plan, store: TensorStore) -> dict[int, Payload]:
-    """Write the file at `path` (called `shown` in messages) with holes for the values; what belongs at which offset."""
+def lay_out(
+    path: str,
+    shown: str,
+    plan: Plan,
+    store: TensorStore,
+    *,
+    around: TensorStore | None = None,
+    read: Callable[[Reader], Description] | None = None,
+) -> dict[int, Payload]:
+    """Write the file at `path` (called `shown` in messages) with holes for the values; what belongs at which offset.
+
+    `around` holds metadata and attachments that are kept outside this file, as in an archive; `read` is how the file will
+    be read, by default as the plan's dialect.
+    """
     plan.links = shared(store)
     with library_errors(shown):
         _Builder(path, plan, store).run()
     derived = TensorStore()
     with derived:
         reader = open_reader(path, derived)
-        described = read_as(reader, plan.dialect, ReadOptions())
+        described = read(reader) if read is not None else read_as(reader, plan.dialect, ReadOptions())
         fill_store(derived, reader.found, described)
+        if around is not None:
+            derived.metadata.update(around.metadata)
+            derived.attachments.update(around.attachments)
         found = {entry.path: tensor for entry, tensor in reader.sources.items()}
         lost = next((name for name, place in plan.places.items() if place not in found), None)
         if lost is not None:
@@ -231,7 +251,7 @@ def _set_attribute(holder: Any, name: str, value: AttributeOut) -> None:
     import numpy as np
 
     if isinstance(value, list) and value and isinstance(value[0], bytes):
-        holder.attrs[name] = np.array(value, f"S{max(1, *map(len, value))}")  # type: ignore[arg-type]
+        holder.attrs[name] = np.array(value, f"S{max(1, *map(len, value))}")
     elif isinstance(value, list):
         holder.attrs[name] = np.array(value, "<i8" if name.startswith("porter") else "<f8")
     else:
