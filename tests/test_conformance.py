@@ -37,7 +37,8 @@ def test_dtype(target: Target, dtype: DType, tmp_path: Path) -> None:
     try:
         back, report = round_trip(store, target, tmp_path)
     except LossError as error:
-        assert dtype.name not in capabilities.dtypes
+        # L603: safetensors has packed types, for whole bytes only; tests/test_safetensors.py writes those.
+        assert dtype.name not in capabilities.dtypes or (dtype.packed and error.code == "L603")
         assert error.hint
         assert not list(tmp_path.iterdir()), "refused, and yet something was written"
         return

@@ -3,15 +3,21 @@
 Reading parses the header; values are ranges of the file. Tensors keep their order in the header's JSON; in the data
 section they lie by falling element width, so that each is aligned to its own width.
 
-Source: huggingface/safetensors, README "Format" and `safetensors/src/tensor.rs` (v0.7): 8 bytes of header length,
+What the official reader refuses is refused. Beyond that, for safety: keys that are there twice (of which it takes the last),
+entries that are lists, and dimensions of 2⁶³ and more.
+
+Source: huggingface/safetensors, README "Format" and `safetensors/src/tensor.rs` (v0.8): 8 bytes of header length,
 little-endian, at most 100 MB of JSON that starts with `{` and may be padded with spaces, then the data; offsets
-relative to the data, without holes or overlaps. The index of sharded files: huggingface/transformers,
-`docs/source/en/big_models.md` (`weight_map`, `metadata.total_size`).
+relative to the data, without holes or overlaps; types narrower than a byte only in whole bytes. The index of sharded
+files: huggingface/transformers, `docs/source/en/big_models.md` (`weight_map`, `metadata.total_size`).
 """
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
+import operator
 import os
 import re
 from collections.abc import Iterable
@@ -47,12 +53,15 @@ CAPABILITIES = Capabilities(
 
 _MAX_HEADER = 100_000_000
 _INDEX_SUFFIX = ".index.json"
+_FIELDS = frozenset({"dtype", "shape", "data_offsets"})
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def detect(probe: Probe) -> str | None:
     """Recognises a header length that fits and JSON behind it, or an index with a `weight_map` of safetensors files."""
     head = probe.head
-    if len(head) >= 10 and head[8:9] == b"{" and head[9:].lstrip()[:1] in (b'"', b"}"):
+    header = head[8:].lstrip(b" \t\r\n")
+    if header[:1] == b"{" and header[1:].lstrip(b" \t\r\n")[:1] in (b'"', b"}"):
         return "single"
     if head.lstrip()[:1] == b"{" and b'"weight_map"' in head + probe.tail:
         named_so = probe.path.endswith(".safetensors" + _INDEX_SUFFIX)
@@ -76,6 +85,13 @@ def write(store: TensorStore, path: str, options: WriteOptions) -> WriteReport:
     for tensor in store.values():
         if tensor.name == "__metadata__":
             raise LossError("L601", "safetensors reserves this name", tensor=tensor.name, hint="rename the tensor")
+        if tensor.size * tensor.dtype.bits % 8:
+            raise LossError(
+                "L603",
+                f"safetensors holds {tensor.dtype} in whole bytes only, and {tensor.size} elements end within one",
+                tensor=tensor.name,
+                hint="write pytorch, onnx or hdf5 where they have the type, or pad the tensor",
+            )
     metadata = _metadata(store)
     losses = [loss for loss in undescribed(store, CAPABILITIES) if loss.kind != "tie"]
     if store.ties:
@@ -83,8 +99,9 @@ def write(store: TensorStore, path: str, options: WriteOptions) -> WriteReport:
     if options.dialect == "sharded" or options.max_shard_size is not None or path.endswith(_INDEX_SUFFIX):
         paths = _write_sharded(store, path, options, metadata)
         return WriteReport("safetensors", "sharded", paths, len(store), tuple(losses))
+    layout = _Layout(list(store.values()), metadata)
     with OutputGroup(progress=options.progress) as group:
-        _write_file(group, path, list(store.values()), metadata)
+        layout.write(group, path)
     return WriteReport("safetensors", "single", (path,), len(store), tuple(losses))
 
 
@@ -95,7 +112,7 @@ def _read_file(path: str, store: TensorStore) -> dict[str, str]:
     if length > _MAX_HEADER:
         raise UnsafeFileError("S601", f"the header claims {length} bytes; at most {_MAX_HEADER} are allowed", path=path, offset=0)
     header = _parse_header(source.read(8, length, "the header"), path)
-    metadata = _string_metadata(header.pop("__metadata__", {}), path)
+    metadata = _string_metadata(header.pop("__metadata__", None), path)
     start, claimed = 8 + length, []
     for name, entry in header.items():
         tensor, begin, end = _tensor(source, name, entry, start)
@@ -107,7 +124,13 @@ def _read_file(path: str, store: TensorStore) -> dict[str, str]:
 
 def _parse_header(data: bytes, path: str) -> dict[str, Any]:
     try:
-        header = json.loads(data.decode("utf-8"), object_pairs_hook=_unique)
+        # Python's reader of JSON takes a few things that JSON lacks: NaN, -0 as an integer, half a surrogate pair.
+        number = _refuse_minus_zero if b"-0" in data else None
+        header = json.loads(
+            data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite, parse_int=number
+        )
+        if _SURROGATE.search(data):
+            json.dumps(header, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         offset = 8 + getattr(error, "pos", getattr(error, "start", 0))
         raise FormatError("F601", f"the header is not valid JSON: {error}", path=path, offset=offset) from error
@@ -125,7 +148,26 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
+def _refuse_constant(text: str) -> Any:
+    raise ValueError(f"{text} is no JSON")
+
+
+def _refuse_minus_zero(text: str) -> int:
+    if text == "-0":
+        raise ValueError("-0 is no integer")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is out of range")
+    return value
+
+
 def _string_metadata(value: Any, path: str) -> dict[str, str]:
+    if value is None:  # absent or null, which the official reader takes for the same
+        return {}
     if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
         raise FormatError("F602", "__metadata__ is not an object of strings", path=path, offset=8)
     return value
@@ -139,11 +181,25 @@ def _tensor(source: FileSource, name: str, entry: Any, start: int) -> tuple[Tens
         raise FormatError("F603", "the header's entry lacks dtype, shape or data_offsets", path=path, offset=8, tensor=name) from error
     if not isinstance(shape, list) or not all(_is_count(n) for n in (*shape, begin, end)) or end < begin:
         raise FormatError("F603", "the header's shape or data_offsets are no counts", path=path, offset=8, tensor=name)
+    if any(not _shallow(value) for key, value in entry.items() if key not in _FIELDS):
+        raise FormatError("F601", "the header's entry nests too deeply", path=path, offset=8, tensor=name)
     dtype = BY_SAFETENSORS.get(code) if isinstance(code, str) else None
     if dtype is None:
         raise FormatError("F604", f"unknown dtype {code!r}", path=path, offset=8, tensor=name)
+    if max(itertools.accumulate(shape, operator.mul), default=0) >= 1 << 64:
+        raise FormatError("F603", "the shape's product is more than 64 bits hold", path=path, offset=8, tensor=name)
+    if math.prod(shape) * dtype.bits % 8:
+        raise FormatError("F608", f"{dtype} {shape} ends within a byte", path=path, offset=8, tensor=name)
     payload = source.payload(start + begin, end - begin, "the tensor")
     return Tensor(TensorSpec(name, dtype, tuple(shape)), payload), begin, end
+
+
+def _shallow(value: Any, depth: int = 100) -> bool:
+    """Whether containers in `value` nest at most `depth` deep: the official reader gives up at 128 in all."""
+    if not isinstance(value, list | dict):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return depth > 0 and all(_shallow(v, depth - 1) for v in inner)
 
 
 def _is_count(value: Any) -> bool:
@@ -203,8 +259,17 @@ def _apply_manifests(store: TensorStore, documents: Iterable[dict[str, str]]) ->
     for metadata in documents:
         text = metadata.pop(manifest.KEY, None)
         store.metadata.update(metadata)
-        if text is not None:
-            manifest.apply(store, manifest.loads(text, "__metadata__.porter"), "__metadata__.porter")
+        if text is None:
+            continue
+        try:
+            document = manifest.loads(text, f"__metadata__.{manifest.KEY}")
+        except FormatError as error:
+            if error.code != "F006":
+                raise
+            store.metadata[manifest.KEY] = text  # someone else's use of the key
+            store.note("note", f"the metadata's key '{manifest.KEY}' is no description that porter wrote")
+        else:
+            manifest.apply(store, document, f"__metadata__.{manifest.KEY}")
 
 
 def _metadata(store: TensorStore) -> dict[str, str]:
@@ -217,22 +282,34 @@ def _metadata(store: TensorStore) -> dict[str, str]:
     return {**plain, manifest.KEY: manifest.dumps(document)} if document else plain
 
 
-def _write_file(group: OutputGroup, path: str, tensors: list[Tensor], metadata: dict[str, str]) -> None:
-    placed = sorted(tensors, key=lambda t: -t.dtype.itemsize)
-    offsets, at = {}, 0
-    for tensor in placed:
-        offsets[tensor.name] = [at, at + tensor.nbytes]
-        at += tensor.nbytes
-    header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
-    for t in tensors:
-        header[t.name] = {"dtype": t.dtype.safetensors, "shape": list(t.shape), "data_offsets": offsets[t.name]}
-    text = _encode(header)
-    text += b" " * (-(8 + len(text)) % 64)  # the data starts at a multiple of 64, for readers that map it
-    file = group.create(path)
-    file.reserve(8 + len(text) + at)
-    file.write(len(text).to_bytes(8, "little") + text)
-    for tensor in placed:
-        file.write_payload(tensor.payload)
+class _Layout:
+    """One file's header and the order of its data, settled before any output is opened."""
+
+    def __init__(self, tensors: list[Tensor], metadata: dict[str, str]) -> None:
+        self.placed = sorted(tensors, key=lambda t: -t.dtype.itemsize)
+        offsets, at = {}, 0
+        for tensor in self.placed:
+            offsets[tensor.name] = [at, at + tensor.nbytes]
+            at += tensor.nbytes
+        header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
+        for t in tensors:
+            header[t.name] = {"dtype": t.dtype.safetensors, "shape": list(t.shape), "data_offsets": offsets[t.name]}
+        text = _encode(header)
+        self.header = text + b" " * (-(8 + len(text)) % 64)  # the data starts at a multiple of 64, for readers that map it
+        self.nbytes = 8 + len(self.header) + at
+        if len(self.header) > _MAX_HEADER:
+            raise LossError(
+                "L604",
+                f"the header would have {len(self.header)} bytes; safetensors allows {_MAX_HEADER}",
+                hint="drop attachments and attributes, or write shards",
+            )
+
+    def write(self, group: OutputGroup, path: str) -> None:
+        file = group.create(path)
+        file.reserve(self.nbytes)
+        file.write(len(self.header).to_bytes(8, "little") + self.header)
+        for tensor in self.placed:
+            file.write_payload(tensor.payload)
 
 
 def _encode(header: dict[str, Any]) -> bytes:
@@ -252,9 +329,11 @@ def _write_sharded(store: TensorStore, path: str, options: WriteOptions, metadat
         refuse_overwrite(file, options)
     shard_of = {t.name: name for name, shard in zip(names, shards, strict=True) for t in shard}
     index = {"metadata": {"total_size": store.nbytes}, "weight_map": {name: shard_of[name] for name in store}}
+    other = {k: v for k, v in metadata.items() if k == "format"}
+    layouts = [_Layout(shard, other if number else metadata) for number, shard in enumerate(shards)]
     with OutputGroup(progress=options.progress) as group:
-        for file, shard, number in zip(files, shards, range(len(shards)), strict=True):
-            _write_file(group, file, shard, metadata if number == 0 else {"format": metadata["format"]} if "format" in metadata else {})
+        for file, layout in zip(files, layouts, strict=True):
+            layout.write(group, file)
         group.create(index_path).write(json.dumps(index, indent=2, ensure_ascii=False).encode("utf-8") + b"\n")
     return (index_path, *files)
 
