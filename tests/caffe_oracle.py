@@ -37,7 +37,10 @@ message UnpackedBlob {
 }
 
 message ParamSpec { optional string name = 1; optional float lr_mult = 3; optional float decay_mult = 4; }
-message Convolution { optional uint32 num_output = 1; optional bool bias_term = 2; repeated uint32 pad = 3; repeated uint32 kernel_size = 4; }
+message Convolution {
+  optional uint32 num_output = 1;
+  repeated uint32 kernel_size = 4;
+}
 
 message LayerParameter {
   optional string name = 1;

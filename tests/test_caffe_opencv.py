@@ -46,9 +46,7 @@ def test_v2(shared: Path, weights: str, text: str, shape: tuple[int, ...], tmp_p
 
 
 @every_net
-def test_weights_without_structure_into_a_prototxt(
-    shared: Path, weights: str, text: str, shape: tuple[int, ...], tmp_path: Path
-) -> None:
+def test_weights_without_structure_into_a_prototxt(shared: Path, weights: str, text: str, shape: tuple[int, ...], tmp_path: Path) -> None:
     """Only names, shapes and values, as from any other framework. Half precision becomes single on the way."""
     store = porter.open(shared / "real" / f"{weights}.caffemodel")
     bare = TensorStore(Tensor(TensorSpec(t.name, t.dtype, t.shape), t.payload) for t in store.values())

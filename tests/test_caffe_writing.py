@@ -108,7 +108,9 @@ def test_golden_bytes(tmp_path: Path) -> None:
 
 def test_names_alone(tmp_path: Path) -> None:
     """Layers by what stands before the last dot, weights first; porter's own field gives back the names."""
-    store = TensorStore([array("a.bias", 2), array("b.0.running_mean", 3), array("a.weight", 2, 2), array("b.0.weight", 3), array("lone", 1)])
+    store = TensorStore(
+        [array("a.bias", 2), array("b.0.running_mean", 3), array("a.weight", 2, 2), array("b.0.weight", 3), array("lone", 1)]
+    )
     report = porter.save(store, tmp_path / "a.caffemodel")
     assert [(layer.name, layer.type, [values(b).size for b in layer.blobs]) for layer in parsed(tmp_path / "a.caffemodel").layer] == [
         ("a", "", [4, 2]),
@@ -325,7 +327,8 @@ def test_integers_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "dtype"), [((1 << 24) + 1, "<i8"), ((1 << 63) - 1, "<i8"), ((1 << 64) - 1, "<u8"), (-(1 << 24) - 1, "<i4"), ((1 << 32) - 1, "<u4")]
+    ("value", "dtype"),
+    [((1 << 24) + 1, "<i8"), ((1 << 63) - 1, "<i8"), ((1 << 64) - 1, "<u8"), (-(1 << 24) - 1, "<i4"), ((1 << 32) - 1, "<u4")],
 )
 def test_integers_that_would_be_rounded(tmp_path: Path, value: int, dtype: str) -> None:
     store = TensorStore([Tensor.from_array("a.count", np.array([1, value], dtype))])
@@ -337,7 +340,9 @@ def test_integers_that_would_be_rounded(tmp_path: Path, value: int, dtype: str) 
     assert {loss.kind for loss in report.losses} == {"dtype", "value"}
 
 
-@pytest.mark.parametrize(("value", "dtype"), [(1 << 24, "<i8"), (-(1 << 63), "<i8"), (1 << 63, "<u8"), (-(1 << 31), "<i4"), (0xFFFFFF00, "<u4")])
+@pytest.mark.parametrize(
+    ("value", "dtype"), [(1 << 24, "<i8"), (-(1 << 63), "<i8"), (1 << 63, "<u8"), (-(1 << 31), "<i4"), (0xFFFFFF00, "<u4")]
+)
 def test_integers_that_float32_holds(tmp_path: Path, value: int, dtype: str) -> None:
     porter.save(TensorStore([Tensor.from_array("a.count", np.array([value], dtype))]), tmp_path / "a.caffemodel")
     assert int(porter.open(tmp_path / "a.caffemodel")["a.count"].numpy()[0]) == value
@@ -363,7 +368,7 @@ def test_more_axes_than_caffe_has(tmp_path: Path) -> None:
 def test_attachments_that_are_no_net(tmp_path: Path) -> None:
     store = TensorStore([array("a.weight", 1)])
     store.attachments["caffe.net"] = b"\xff\xff not a net"
-    with pytest.raises(FormatError, match="'caffe.net' is no Caffe net") as caught:
+    with pytest.raises(FormatError, match="'caffe[.]net' is no Caffe net") as caught:
         porter.save(store, tmp_path / "a.caffemodel")
     assert caught.value.hint
     assert list(tmp_path.iterdir()) == []

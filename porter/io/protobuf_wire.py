@@ -23,6 +23,8 @@ VARINT, FIXED64, DELIMITED, START_GROUP, END_GROUP, FIXED32 = range(6)
 _WINDOW = 1 << 16
 _MAX_DEPTH = 100
 _MAX_SKELETON = 512 << 20
+_MAX_PIECES = 2_000_000
+"""Messages looked into and payloads cut out: of three bytes each a file could have so many that they fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,7 @@ class _Scanner(FieldReader):
     def __init__(self, source: FileSource) -> None:
         super().__init__(source)
         self._copied = 0
+        self._pieces = 0
 
     def message(self, at: int, end: int, rule: Rule, depth: int) -> Iterator[bytes]:
         if depth > _MAX_DEPTH:
@@ -196,6 +199,9 @@ class _Scanner(FieldReader):
 
     def _copy(self, start: int, end: int) -> Iterator[bytes]:
         self._copied += max(end - start, 0)
+        self._pieces += 1
+        if self._pieces > _MAX_PIECES:
+            raise UnsafeFileError("S006", f"more than {_MAX_PIECES:,} layers, tensors and their parts", path=self.source.path, offset=start)
         if self._copied > _MAX_SKELETON:
             raise UnsafeFileError(
                 "S006", f"more than {_MAX_SKELETON >> 20} MiB of structure around the weights", path=self.source.path, offset=start

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from porter import manifest
-from porter.errors import FormatError
+from porter.errors import FormatError, UnsafeFileError
 from porter.formats.caffe.blobs import BLOB_RULE, BlobReader
 from porter.formats.caffe.description import WHERE, names_in, restore
 from porter.formats.caffe.fields import Values, fields, message_field
@@ -37,6 +37,8 @@ NET_RULE = Rule(descend={V1_LAYERS: _V1_RULE, V2_LAYERS: _V2_RULE})
 SOLVER_RULE = Rule(descend={HISTORY: BLOB_RULE})
 
 HISTORY_PREFIX = "history."
+_MAX_LAYERS = 100_000
+"""Fifty times what the largest published nets have."""
 
 
 def read_net(source: FileSource, stated: CaffeNet | None = None) -> TensorStore:
@@ -57,6 +59,8 @@ def read_net(source: FileSource, stated: CaffeNet | None = None) -> TensorStore:
     for field in fields(skeleton):
         whole, body = skeleton[field.start : field.end], skeleton[field.body : field.end]
         if field.number in (V1_LAYERS, V2_LAYERS) and field.wire == DELIMITED:
+            if len(layers) == _MAX_LAYERS:
+                raise UnsafeFileError("S100", f"the net has more than {_MAX_LAYERS:,} layers", path=source.path)
             record = LayerRecord(body, field.number, len(layers))
             dialects.add(record.dialect)
             layers.append(record.layer(reader))
@@ -65,7 +69,7 @@ def read_net(source: FileSource, stated: CaffeNet | None = None) -> TensorStore:
             documents.append(body)
         else:
             net.append(whole)
-    reader.note_gradients()
+    reader.report()
     said = len(store.notices)
     by_name = stated.by_name() if stated is not None else {}
     add_layers(store, [_with_stated(layer, by_name.get(layer.name)) for layer in layers])
@@ -104,7 +108,7 @@ def read_solver_state(source: FileSource) -> TensorStore:
         blob = reader.read(data, name)
         if blob is not None:
             store.add(history_tensor(name, index, blob))
-    reader.note_gradients()
+    reader.report()
     return described(store, message.messages(PORTER), len(store.notices))
 
 

@@ -84,12 +84,13 @@ class UnpackedPayload:
 
 
 class BlobReader:
-    """Blobs of one file, from BlobProto messages whose values were cut out; counts the gradients it leaves."""
+    """Blobs of one file, from BlobProto messages whose values were cut out; keeps account of what it leaves."""
 
     def __init__(self, source: FileSource, store: TensorStore) -> None:
         self.source = source
         self.store = store
         self.gradients = 0
+        self.without_values: list[str] = []
 
     def read(self, data: bytes, where: str) -> Blob | None:
         """The blob in the message `data`, or None where it has no values; `where` says whose it is, for messages.
@@ -116,8 +117,12 @@ class BlobReader:
         encoding = "double" if width == 8 else "unpacked" if unpacked else None
         return _blob(dtype, shape, payload, legacy, encoding)
 
-    def note_gradients(self) -> None:
-        """Say how many gradients were left where they are."""
+    def report(self) -> None:
+        """Say which blobs have no values, and how many gradients were left where they are."""
+        if self.without_values:
+            more = len(self.without_values) - 1
+            others = f", and so have {more} other blobs" if more > 1 else f", and so has {self.without_values[1]}" if more else ""
+            self.store.note("skipped", f"{self.without_values[0]} has no values{others}")
         if self.gradients:
             plural = "s" if self.gradients > 1 else ""
             self.store.note("skipped", f"the gradients (diff) of {self.gradients} blob{plural} are no weights and were left out")
@@ -127,7 +132,7 @@ class BlobReader:
         shape, legacy = self._shape(message, where)
         if shape is not None and 0 in shape:
             return Blob(FLOAT32, shape, BytesPayload.of(b""), legacy)
-        self.store.note("skipped", f"{where} has {'a shape and ' if shape is not None else ''}no values")
+        self.without_values.append(where)
         return None
 
     def _shape(self, message: Values, where: str) -> tuple[tuple[int, ...] | None, bool]:
