@@ -5,17 +5,15 @@ Source: PKWARE APPNOTE.TXT 6.3.10, 4.3.7 (local file header).
 
 from __future__ import annotations
 
-import io
 import struct
-import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, cast
 
-from porter.errors import FormatError, PorterError, UnsafeFileError
+from porter.errors import FormatError, UnsafeFileError
 from porter.io.payloads import ComputedPayload
 from porter.io.source import FileSource
+from porter.io.zip_directory import DEFLATED, STORED, DirectoryEntry, read_directory
 from porter.tensor import CHUNK, Payload
 
 _LOCAL_HEADER = struct.Struct("<4sHHHHHLLLHH")
@@ -49,25 +47,18 @@ class ZipArchive:
     def __init__(self, source: FileSource) -> None:
         self.source = source
         self.entries: dict[str, ZipMember] = {}
-        try:
-            with zipfile.ZipFile(cast(BinaryIO, _SourceFile(source))) as archive:
-                infos = archive.infolist()
-        except PorterError:
-            raise
-        except Exception as error:  # zipfile raises struct.error, ValueError, NotImplementedError … on hostile input
-            raise FormatError("F010", f"broken zip archive: {error}", path=source.path) from error
-        for info in infos:
-            if info.filename.endswith("/"):
+        for entry in read_directory(source):
+            if entry.name.endswith("/"):
                 continue
-            if info.filename in self.entries:
-                raise FormatError("F010", f"zip member '{info.filename}' is there twice", path=source.path)
-            self.entries[info.filename] = self._member(info)
+            if entry.name in self.entries:
+                raise FormatError("F010", f"zip member '{entry.name}' is there twice", path=source.path)
+            self.entries[entry.name] = self._member(entry)
         self._refuse_overlaps()
 
     def payload(self, name: str) -> Payload:
         """The expanded bytes of member `name`; a range of the file where it is stored."""
         member = self._find(name)
-        if member.method == zipfile.ZIP_STORED:
+        if member.method == STORED:
             return self.source.payload(member.offset, member.size, f"zip member '{name}'")
         return ComputedPayload(member.size, lambda: self._inflate(member))
 
@@ -75,7 +66,7 @@ class ZipArchive:
         """The first `nbytes` expanded bytes of member `name`, fewer in a shorter one; reads and expands no more than needed."""
         member = self._find(name)
         nbytes = min(nbytes, member.size)
-        if member.method == zipfile.ZIP_STORED:
+        if member.method == STORED:
             return self.source.read(member.offset, nbytes, f"zip member '{name}'")
         stream, out = zlib.decompressobj(-15), b""
         try:
@@ -101,28 +92,28 @@ class ZipArchive:
             raise FormatError("F011", f"the archive has no member '{name}'", path=self.source.path)
         return self.entries[name]
 
-    def _member(self, info: zipfile.ZipInfo) -> ZipMember:
-        path, name = self.source.path, info.filename
-        if info.flag_bits & 1:
-            raise FormatError("F010", f"zip member '{name}' is encrypted", path=path, offset=info.header_offset)
-        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise FormatError("F010", f"zip member '{name}' has compression method {info.compress_type}", path=path)
-        header = _LOCAL_HEADER.unpack(self.source.read(info.header_offset, _LOCAL_HEADER.size, "a zip member's header"))
+    def _member(self, entry: DirectoryEntry) -> ZipMember:
+        path, name = self.source.path, entry.name
+        if entry.encrypted:
+            raise FormatError("F010", f"zip member '{name}' is encrypted", path=path, offset=entry.header)
+        if entry.method not in (STORED, DEFLATED):
+            raise FormatError("F010", f"zip member '{name}' has compression method {entry.method}", path=path, offset=entry.header)
+        header = _LOCAL_HEADER.unpack(self.source.read(entry.header, _LOCAL_HEADER.size, "a zip member's header"))
         if header[0] != b"PK\x03\x04":
-            raise FormatError("F010", f"zip member '{name}' has no header where the directory says", path=path, offset=info.header_offset)
-        if info.compress_type == zipfile.ZIP_STORED and info.file_size != info.compress_size:
-            raise FormatError("F010", f"zip member '{name}' is stored but has two sizes", path=path, offset=info.header_offset)
-        if info.file_size > max(_BOMB_SIZE, info.compress_size * _BOMB_RATIO):
+            raise FormatError("F010", f"zip member '{name}' has no header where the directory says", path=path, offset=entry.header)
+        if entry.method == STORED and entry.size != entry.stored:
+            raise FormatError("F010", f"zip member '{name}' is stored but has two sizes", path=path, offset=entry.header)
+        if entry.size > max(_BOMB_SIZE, entry.stored * _BOMB_RATIO):
             raise UnsafeFileError(
                 "S002",
-                f"zip member '{name}' expands from {info.compress_size} to {info.file_size} bytes",
+                f"zip member '{name}' expands from {entry.stored} to {entry.size} bytes",
                 path=path,
-                offset=info.header_offset,
+                offset=entry.header,
                 hint="this is what a zip bomb does; unpack the file yourself if you trust it",
             )
-        offset = info.header_offset + _LOCAL_HEADER.size + header[9] + header[10]
-        self.source.check(offset, info.compress_size, f"zip member '{name}'")
-        return ZipMember(name, offset, info.compress_size, info.file_size, info.compress_type, info.CRC)
+        offset = entry.header + _LOCAL_HEADER.size + header[9] + header[10]
+        self.source.check(offset, entry.stored, f"zip member '{name}'")
+        return ZipMember(name, offset, entry.stored, entry.size, entry.method, entry.crc)
 
     def _refuse_overlaps(self) -> None:
         end, before = 0, ""
@@ -158,30 +149,3 @@ class ZipArchive:
 
     def _broken(self, member: ZipMember, what: str) -> FormatError:
         return FormatError("F010", f"zip member '{member.name}': {what}", path=self.source.path, offset=member.offset)
-
-
-class _SourceFile(io.RawIOBase):
-    """A `FileSource` as the seekable binary file that `zipfile` wants."""
-
-    def __init__(self, source: FileSource) -> None:
-        self._source = source
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._at = max(0, offset + (0, self._at, self._source.size)[whence])
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        left = max(self._source.size - self._at, 0)
-        data = self._source.read_up_to(self._at, left if size < 0 else min(size, left))
-        self._at += len(data)
-        return data
