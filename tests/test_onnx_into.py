@@ -306,5 +306,13 @@ def test_what_is_not_a_value_stays_behind_and_is_said(tmp_path: Path) -> None:
     spec = TensorSpec("w", BY_ONNX[1], (2,), "O", "bias")
     store = TensorStore([Tensor(spec, BytesPayload.of(bytes(8)))])
     store.metadata["epoch"] = "3"
+    store.attachments["caffe.net"] = b"net"
     report = porter.save(store, tmp_path / "out.onnx", into=path)
-    assert [loss.kind for loss in report.losses] == ["description", "metadata"]
+    assert [loss.kind for loss in report.losses] == ["description", "metadata", "attachment"]
+
+
+def test_what_the_model_says_itself_is_not_lost(tmp_path: Path) -> None:
+    proto = everything(1)
+    helper.set_model_props(proto, {"classes": "cat,dog"})
+    path = written(tmp_path, proto)
+    assert porter.save(porter.open(path), tmp_path / "out.onnx", into=path).losses == ()

@@ -19,6 +19,8 @@ from porter.tensor import BytesPayload, Json, Tensor, TensorSpec
 
 PRODUCER = "porter"
 """`producer_name` of the models that hold nothing but weights and that porter wrote."""
+NODES = "onnx.nodes"
+"""Key in a store's metadata: how many nodes the graph has that the weights were read from."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,7 +146,7 @@ def describe_model(model: Any, store: TensorStore) -> None:
     if document is not None:
         manifest.apply(store, document, "metadata_props.porter")
     if nodes:
-        store.note("note", f"the graph of {nodes} nodes stays in the file: porter reads its weights")
+        store.note("note", f"the graph (nodes: {nodes}) stays in the file; porter reads its weights")
 
 
 def _facts(model: Any) -> Mapping[str, Json]:
@@ -157,5 +159,5 @@ def _facts(model: Any) -> Mapping[str, Json]:
         facts["onnx.model_version"] = model.model_version
     if model.graph.name:
         facts["onnx.graph"] = text(model.graph.name)
-    facts["onnx.nodes"] = len(model.graph.node)
+    facts[NODES] = len(model.graph.node)
     return facts

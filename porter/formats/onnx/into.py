@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from porter.errors import LossError, UsageError, printable
-from porter.formats.base import Capabilities, WriteOptions, WriteReport, refuse_overwrite, undescribed
+from porter.formats.base import Loss, WriteOptions, WriteReport, refuse_overwrite
 from porter.formats.onnx.contents import Entry, read_entries
 from porter.formats.onnx.structure import (
     ATTRIBUTE_F,
@@ -26,6 +26,7 @@ from porter.formats.onnx.structure import (
     FLOAT_DATA,
     RAW_DATA,
     read_structure,
+    text,
 )
 from porter.formats.onnx.varints import EncodedVarints
 from porter.formats.onnx.weights_model import LIMIT, alignment_of, external_entries
@@ -37,7 +38,6 @@ from porter.io.source import FileSource
 from porter.store import Notice, TensorStore
 from porter.tensor import Payload, Tensor
 
-_KEEPS_VALUES = Capabilities(dtypes=frozenset(), ties=True)
 _FIXED = {FLOAT_DATA: (4, FIXED32), DOUBLE_DATA: (8, FIXED64)}
 
 
@@ -56,7 +56,9 @@ def write_into(store: TensorStore, path: str, options: WriteOptions) -> WriteRep
     source = FileSource(into)
     model.manage(source)
     with model:
-        entries = {e.name: e for e in read_entries(read_structure(source, marked=True), source, model)}
+        structure = read_structure(source, marked=True)
+        entries = {e.name: e for e in read_entries(structure, source, model)}
+        model.metadata.update({text(p.key): text(p.value) for p in structure.metadata_props})
         _refuse_strangers(store, entries, into)
         for tensor in store.values():
             _refuse_mismatch(tensor, entries[tensor.name], into)
@@ -80,7 +82,7 @@ def write_into(store: TensorStore, path: str, options: WriteOptions) -> WriteRep
                 file.write_payload(payload)
     said = (notice for notice in model.notices if notice.kind != "skipped")
     notices = (*said, *_kept(entries, store, into), *moved.notices())
-    return WriteReport("onnx", "model", paths, len(store), tuple(undescribed(store, _KEEPS_VALUES)), notices)
+    return WriteReport("onnx", "model", paths, len(store), _left_behind(store, model), notices)
 
 
 def _refuse_strangers(store: TensorStore, entries: dict[str, Entry], into: str) -> None:
@@ -252,6 +254,20 @@ class _Moved:
                 "changed", f"values that the model keeps in data files were written to '{self._location}'; its own files were not touched"
             )
         ]
+
+
+def _left_behind(store: TensorStore, model: TensorStore) -> tuple[Loss, ...]:
+    """What `store` says beyond values. What was read from a model itself ("onnx. …") is that model's to say."""
+    losses = []
+    described = [t.name for t in store.values() if t.axes or t.role or any(not key.startswith("onnx.") for key in t.attributes)]
+    if described:
+        losses.append(Loss("description", "axes, roles and attributes of tensors", tuple(described)))
+    metadata = [k for k, v in store.metadata.items() if not k.startswith("onnx.") and model.metadata.get(k) != v]
+    if metadata:
+        losses.append(Loss("metadata", f"metadata: {', '.join(sorted(metadata))}"))
+    if store.attachments:
+        losses.append(Loss("attachment", f"attachments: {', '.join(sorted(store.attachments))}"))
+    return tuple(losses)
 
 
 def _kept(entries: dict[str, Entry], store: TensorStore, into: str) -> Sequence[Notice]:

@@ -16,7 +16,7 @@ from porter import manifest
 from porter.dtypes import DType
 from porter.errors import LossError
 from porter.formats.base import Capabilities, Loss, WriteOptions, WriteReport, refuse_dtypes, refuse_overwrite, undescribed
-from porter.formats.onnx.contents import PRODUCER
+from porter.formats.onnx.contents import NODES, PRODUCER
 from porter.formats.onnx.structure import DATA_LOCATION, EXTERNAL_DATA, RAW_DATA
 from porter.io.atomic import OutputGroup
 from porter.io.protobuf_wire import delimited, encode_tag, encode_varint
@@ -160,9 +160,10 @@ def _versions(dtype: DType) -> tuple[int, int]:
 
 
 def _metadata(store: TensorStore) -> dict[str, str]:
-    """String metadata as they are; everything else in porter's own description."""
-    plain = {k: v for k, v in store.metadata.items() if isinstance(v, str) and k != manifest.KEY}
-    odd: dict[str, Json] = {k: v for k, v in store.metadata.items() if k not in plain}
+    """String metadata as they are; everything else in porter's own description. The size of a graph that stays behind is no fact here."""
+    said = {k: v for k, v in store.metadata.items() if k != NODES}
+    plain = {k: v for k, v in said.items() if isinstance(v, str) and k != manifest.KEY}
+    odd: dict[str, Json] = {k: v for k, v in said.items() if k not in plain}
     document = manifest.describe(store, omit=("metadata",))
     if odd:
         document = {"porter": manifest.VERSION, **(document or {}), "metadata": odd}
@@ -195,7 +196,7 @@ def _losses(store: TensorStore, capabilities: Capabilities) -> list[Loss]:
     losses = [loss for loss in undescribed(store, capabilities) if loss.kind != "tie"]
     if store.ties:
         losses.append(Loss("tie", "tied tensors are stored once each", tuple(store.ties), saved_in="metadata_props.porter"))
-    if store.source is not None and store.source.format == "onnx" and store.metadata.get("onnx.nodes"):
-        detail = f"the graph of {store.metadata['onnx.nodes']} nodes: the model written holds weights only (--into MODEL keeps a graph)"
+    if store.metadata.get(NODES):
+        detail = f"the graph (nodes: {store.metadata[NODES]}); the model written holds weights only, --into MODEL keeps a graph"
         losses.append(Loss("attachment", detail))
     return losses
