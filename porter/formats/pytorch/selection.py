@@ -36,6 +36,9 @@ _OTHER = re.compile(
     re.IGNORECASE,
 )
 
+CONSTANTS = "constants"
+"""The path of the tensors in a TorchScript archive that are constants of its code, not of its module."""
+
 Note = tuple[NoticeKind, str]
 
 
@@ -73,6 +76,8 @@ def select(checkpoint: Checkpoint, path: str | None) -> Selection:
     search = _Search(checkpoint)
     value = checkpoint.value
     if path is not None:
+        if path == CONSTANTS and checkpoint.constants is not None:
+            return search.selection((CONSTANTS,), checkpoint.constants, [], everything=True)
         keys, node = search.find(value, path)
         return search.selection(keys, node, [], everything=True)
     return search.weights(value)
@@ -95,7 +100,7 @@ class _Search:
         count, _ = self._size(value)
         if not count and self._size(self._checkpoint.constants)[0]:
             note: Note = ("assumed", "the module has no tensors of its own; the constants of its code are read, as in frozen modules")
-            return self.selection(("constants",), self._checkpoint.constants, [note])
+            return self.selection((CONSTANTS,), self._checkpoint.constants, [note])
         if not count and isinstance(value, dict) and not value:
             return Selection((), (), notes=(("note", "the file holds an empty dictionary"),))
         if not count:
@@ -106,6 +111,8 @@ class _Search:
             )
         path: tuple[str, ...] = ()
         notes: list[Note] = []
+        if constants := self._size(self._checkpoint.constants)[0]:
+            notes.append(("note", f"{constants} constants of its code left out; --select {CONSTANTS} reads them instead"))
         inner = False
         while (chosen := self._choose(value, inner)) is not None:
             left = [c for c in self._children(value) if c is not chosen and c.key != chosen.key]

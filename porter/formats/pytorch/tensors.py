@@ -148,6 +148,8 @@ class TensorBuilder:
         if root.payload is None:
             raise FormatError("F202", f"storage {describe_value(root.key)} is not in the file")
         payload = part(root.payload, start, end - start)
+        if view.type.dtype.packed:
+            payload = _without_spare_bits(payload, nbytes * 8 - math.prod(view.shape) * view.type.paired * view.type.dtype.bits)
         lanes = 2 if view.type.dtype.kind == "complex" else 1
         if root.swap and view.type.width > lanes:
             payload = SwappedPayload(payload, view.type.width // lanes)
@@ -304,6 +306,20 @@ def gathered(base: Payload, width: int, shape: tuple[int, ...], strides: tuple[i
             yield np.ascontiguousarray(view[row : row + rows]).reshape(-1).view(np.uint8).data
 
     return ComputedPayload(nbytes, produce)
+
+
+def _without_spare_bits(base: Payload, spare: int) -> Payload:
+    """`base` with the `spare` highest bits of its last byte zero, which belong to no element: torch leaves anything there."""
+    if not spare:
+        return base
+
+    def produce() -> Iterator[memoryview | bytes]:
+        left = base.nbytes
+        for chunk in base.chunks(CHUNK):
+            left -= chunk.nbytes
+            yield chunk if left else bytes(chunk[:-1]) + bytes([chunk[-1] & 0xFF >> spare])
+
+    return ComputedPayload(base.nbytes, produce)
 
 
 def _with_signs(base: Payload, dtype: DType, *, conjugate: bool, negative: bool) -> Payload:

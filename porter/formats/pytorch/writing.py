@@ -355,7 +355,7 @@ def _tensor(pickler: _Pickler, entry: _Entry, nbytes: int) -> None:
     pickler.out += b"(("
     pickler.text("storage", shared=True)
     pickler.name(*(("torch", str(storage)) if typed else ("torch.storage", "UntypedStorage")))
-    pickler.text(str(entry.storage))
+    pickler.text(str(entry.storage), shared=True)
     pickler.text("cpu", shared=True)
     pickler.integer(nbytes // entry.type.width if typed else nbytes)
     pickler.out += b"t"
