@@ -316,7 +316,10 @@ def _encode(header: dict[str, Any]) -> bytes:
     try:
         return json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     except UnicodeEncodeError as error:
-        raise LossError("L602", f"a name is not valid Unicode: {error.object[error.start : error.end]!r}") from error
+        what = error.object[error.start : error.end]
+        raise LossError(
+            "L602", f"a name or metadata is not valid Unicode: {what!r}", hint="rename the tensor, or correct the metadata"
+        ) from error
 
 
 def _write_sharded(store: TensorStore, path: str, options: WriteOptions, metadata: dict[str, str]) -> tuple[str, ...]:
