@@ -236,8 +236,9 @@ def _error(source: FileSource, row: Row, fault: WordFault, at: int, found: int) 
     if fault.kind == "newline":
         return row.too_few(source.path, found, offset, at_end=False)
     if fault.kind == "character":
-        text = source.read(offset, 1).decode("ascii", "backslashreplace")
-        return row.error(source.path, "F405", f"{text!r} is no hexadecimal digit", offset, "the file is damaged, or the count is too large")
+        byte = source.read(offset, 1)
+        text = repr(byte.decode()) if byte.isascii() else f"byte 0x{byte[0]:02x}"
+        return row.error(source.path, "F405", f"{text} is no hexadecimal digit", offset, "the file is damaged, or the count is too large")
     if fault.kind == "short" and row.last and offset + fault.length >= row.end:
         return row.error(source.path, "F001", f"the last value has {fault.length} of its 8 digits", offset, TRUNCATED)
     if fault.kind == "short":

@@ -12,10 +12,11 @@ import re
 from porter.formats.wts.rows import Dialect
 from porter.io.source import FileSource
 
-_LINE = re.compile(rb"[ \t]*([^ \t\r\n\v\f]+)[ \t]+([0-9]{1,18})(?=[ \t\r\n])[ \t]*([^ \t\r\n\v\f]*)([^\n]*)")
+_LINE = re.compile(rb"[ \t]*([^ \t\r\n\v\f]+)[ \t]+([0-9]{1,18})(?=[ \t\r\n]|\Z)[ \t]*([^ \t\r\n\v\f]*)([^\n]*)")
 _FIRST = re.compile(rb"[ \t]*[0-9]{1,18}[ \t]*\r?\n[ \t\r\n]*")
 _EMPTY = re.compile(rb"[ \t]*0[ \t]*\r?\n?\Z")
-_WORD = re.compile(rb"[0-9A-Fa-f]{1,8}")
+_WORD = re.compile(rb"[0-9A-Fa-f]{8}")
+_DECIMAL = re.compile(rb"0|[1-9][0-9]{0,17}")
 _RAW = re.compile(rb"[^ \t\r\n\v\f()]+[ \t]+[0-9]{1,3}[ \t]+\(")
 
 
@@ -28,29 +29,26 @@ def of_start(head: bytes) -> Dialect | None:
         return None
     if _RAW.match(head, first.end()):
         return "nvidia-v2"
+    at = first.end()
     empty: Dialect | None = None
-    for line in _LINE.finditer(head, first.end()):
-        if line.start() != first.end() and head[line.start() - 1 : line.start()] != b"\n":
-            break
+    while line := _LINE.match(head, at):
         found = of_line(line)
-        if found is not None:
+        if found is not None or line[2] != b"0" or line[3]:
             return found
-        if line[2] != b"0":
-            break
-        empty = "tensorrtx"  # `name 0`: no values to tell by, so the next line is asked
-    return empty
+        # `name 0`: no values to tell by, so the next line is asked.
+        at, empty = line.end() + 1, "tensorrtx"
+    return empty if at >= len(head) else None
 
 
 def of_line(line: re.Match[bytes]) -> Dialect | None:
-    """The dialect of one matched line, or None where it has no third word or that is none."""
+    """The dialect of one matched line, or None where its third word is none of a dialect."""
     second, third = line[2], line[3]
-    if not third or not _WORD.fullmatch(third):
-        return None
-    if second not in (b"0", b"1", b"2", b"3") or not re.fullmatch(rb"0|[1-9][0-9]*", third):
-        return "tensorrtx"
-    if second == b"0" or len(third) != 8:
+    padded = _WORD.fullmatch(third) is not None
+    if second not in (b"0", b"1", b"2", b"3") or not _DECIMAL.fullmatch(third):
+        return "tensorrtx" if padded else None
+    if second == b"0" or not padded:
         return "nvidia-v1"
-    # `w 2 12345678 …`: two words, or float… 12345678 of them.
+    # `w 2 12345678 …`: two words, or float16 and so many of them.
     return "tensorrtx" if len(line[4]) < 64 else "nvidia-v1"
 
 

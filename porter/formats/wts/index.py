@@ -12,7 +12,8 @@ import re
 from dataclasses import replace
 
 from porter.errors import FormatError, printable
-from porter.formats.wts.rows import STORED, TRUNCATED, Dialect, Row
+from porter.formats.wts import dialects
+from porter.formats.wts.rows import STORED, TRUNCATED, TWICE, Dialect, Row
 from porter.io.source import FileSource
 
 _BLOCK = 4096
@@ -93,7 +94,7 @@ class _Scanner:
                 break
             row, at = self._row(at)
             if row.name in lines:
-                raise self._error("F004", f"the tensor is there already, on line {lines[row.name]}", 1, row.name)
+                raise self._error("F004", f"the tensor is there already, on line {lines[row.name]}", 1, row.name, TWICE)
             if len(rows) == claimed:
                 hint = "the first line's number is wrong, or lines were appended"
                 raise self._error("F407", f"the first line says {claimed} tensors, here is one more", 1, row.name, hint)
@@ -119,7 +120,7 @@ class _Scanner:
                 behind = end + len(tail)
                 self.trailing = self.trailing or tail[:1] in (b" ", b"\t")
                 return replace(row, end=end, last=not tail.endswith(b"\n")), behind
-        return self._searched(row)
+        return self._searched(row, at)
 
     def _tail(self, end: int, digits: int) -> bytes | None:
         """What lies between `end` and the next line if a whole word ends there and only white space follows, else None."""
@@ -130,22 +131,33 @@ class _Scanner:
         # The pattern takes the end of the block for the end of the file.
         return tail[0] if tail[0].endswith(b"\n") or self.base + tail.end() == self.source.size else None
 
-    def _searched(self, row: Row) -> tuple[Row, int]:
+    def _searched(self, row: Row, at: int) -> tuple[Row, int]:
+        """As `_row`, for a line whose end has to be searched for."""
         newline, spaces = self._search(row.begin, count_spaces=not row.padded)
         end = self._rstrip(row.begin, newline)
         behind = min(newline + 1, self.source.size)
         length = end - row.begin
-        self.trailing = self.trailing or newline - end > 1
+        self.trailing = self.trailing or self.source.read_up_to(end, 1) in (b" ", b"\t")
         row = replace(row, end=end, last=newline == self.source.size)
         if length == max((row.digits + 1) * row.count - 1, 0):
             return row, behind
         row = replace(row, packed=False)
         inner = spaces - (self._spaces_between(end, newline) if spaces else 0)
         if row.padded or inner != row.count - 1 or not 2 * row.count - 1 <= length:
-            from porter.formats.wts.decode import verify
-
-            verify(self.source, row)
+            self._verify(row, at)
         return row, behind
+
+    def _verify(self, row: Row, at: int) -> None:
+        from porter.formats.wts.decode import verify
+
+        try:
+            verify(self.source, row)
+        except FormatError:
+            other = dialects.of_start(b"1\n" + self.source.read_up_to(at, _BLOCK))
+            if row.padded and other in ("nvidia-v1", "nvidia-v2"):
+                hint = f"this line reads as {other}, the file as tensorrtx; one file has one dialect"
+                raise self._error("F408", "the line is in another dialect than the ones before", 1, row.name, hint) from None
+            raise
 
     def _header(self, at: int) -> Row:
         """What the line beginning at `at` says before its values; `end` is not known yet."""
@@ -160,7 +172,13 @@ class _Scanner:
             return self._placed(name, 0, count, found.end(4), column + len(second) + len(gap2))
         code = self._decimal(second, name, column, "a type, 0 to 3,")
         if code not in STORED:
-            raise self._error("F402", f"unknown type {code}; 0 is float32, 1 float16, 2 int8, 3 int32", column, name)
+            raise self._error(
+                "F402",
+                f"unknown type {code}; 0 is float32, 1 float16, 2 int8, 3 int32",
+                column,
+                name,
+                "the file is damaged, or of another dialect",
+            )
         column += len(second) + len(gap2)
         if not third:
             raise self._short(name, column, self.base + found.end(5))
@@ -218,7 +236,8 @@ class _Scanner:
     def _skip_blank(self, at: int) -> int:
         """The offset of the next line that is not blank, or of the end of the file."""
         while at < self.source.size:
-            found = _BLANK.match(self.block, self._ensure(at, 64))
+            start = self._ensure(at, 64)  # before the block is looked at: this may read another one
+            found = _BLANK.match(self.block, start)
             assert found is not None  # it may be empty
             self.line += found[0].count(b"\n")
             if found.end() < len(self.block):

@@ -7,11 +7,13 @@ import re
 
 from porter.errors import FormatError, printable
 from porter.formats.wts.index import read_count
-from porter.formats.wts.rows import STORED, Row
+from porter.formats.wts.rows import STORED, TWICE, Row
 from porter.io.source import FileSource
 
 _BLOCK = 4096
 _LONGEST_HEADER = 1 << 16
+_DAMAGED = "the header is damaged, or the bytes before it are more or fewer than their shape says"
+_TRUNCATED = "the file looks truncated; fetch or write it again"
 _HEADER = re.compile(rb"([^ \t\r\n\v\f()]+)[ \t]+([0-9]{1,3})[ \t]+\(([0-9L, ]*)\) ")
 _DIMENSION = re.compile(rb"[0-9]{1,18}L?")
 
@@ -38,7 +40,7 @@ def scan(source: FileSource) -> list[Row]:
             )
         row = _row(source, at)
         if row.name in places:
-            raise _error(source, at, "F004", f"the tensor is there already, at byte {places[row.name]}", tensor=row.name)
+            raise _error(source, at, "F004", f"the tensor is there already, at byte {places[row.name]}", TWICE, row.name)
         places[row.name] = at
         rows.append(row)
         at = _behind(source, row)
@@ -53,12 +55,14 @@ def _row(source: FileSource, at: int) -> Row:
     name = found[1].decode("utf-8", "surrogateescape")
     code = int(found[2])
     if code not in STORED:
-        raise _error(source, at, "F402", f"unknown type {code}; 0 is float32, 1 float16, 2 int8, 3 int32", tensor=name)
+        raise _error(source, at, "F402", f"unknown type {code}; 0 is float32, 1 float16, 2 int8, 3 int32", _DAMAGED, name)
     shape = _shape(source, at, name, found[3])
-    begin = at + found.end()
-    nbytes = STORED[code].nbytes(math.prod(shape))
-    source.check(begin, nbytes, f"tensor '{printable(name)}', {STORED[code]} {list(shape)},")
-    return Row(name, code, math.prod(shape), begin, begin + nbytes, shape=shape)
+    begin, nbytes = at + found.end(), STORED[code].nbytes(math.prod(shape))
+    row = Row(name, code, math.prod(shape), begin, begin + nbytes, shape=shape)
+    if row.end > source.size:
+        message = f"{row.stored} {list(shape)} takes {nbytes} bytes, the file ends after {source.size - begin}"
+        raise _error(source, begin, "F001", message, _half_hint(source, row) or _TRUNCATED, name)
+    return row
 
 
 def _match(source: FileSource, at: int) -> re.Match[bytes]:
@@ -82,7 +86,7 @@ def _shape(source: FileSource, at: int, name: str, text: bytes) -> tuple[int, ..
     if parts[-1] == b"":
         parts.pop()
     if not all(_DIMENSION.fullmatch(p) for p in parts):
-        raise _error(source, at, "F402", f"({text.decode()}) is no shape", tensor=name)
+        raise _error(source, at, "F402", f"({text.decode()}) is no shape", _DAMAGED, name)
     return tuple(int(p.rstrip(b"L")) for p in parts)
 
 
@@ -93,11 +97,15 @@ def _behind(source: FileSource, row: Row) -> int:
         return row.end + len(end[:1])
     if end == b"\r\n":
         return row.end + 2
-    hint = "shape and type do not fit the bytes"
-    half = row.begin + row.nbytes // 2
-    if row.code == 0 and row.count and source.read_up_to(half, 1) == b"\n":
-        hint = "the bytes fit float16: the public dumper writes type 0 whatever the type; correct the 0 to 1"
+    hint = _half_hint(source, row) or "shape or type is wrong, or bytes were lost; write the file again"
     raise _error(source, row.end, "F410", "no newline behind the tensor's bytes", hint, row.name)
+
+
+def _half_hint(source: FileSource, row: Row) -> str | None:
+    """The public dumper writes type 0 for every type, so float16 looks like float32 of half the bytes."""
+    if row.code == 0 and row.count and source.read_up_to(row.begin + row.nbytes // 2, 1) == b"\n":
+        return "the bytes fit float16: the public dumper writes type 0 whatever the type is; correct the 0 to 1"
+    return None
 
 
 def _error(source: FileSource, at: int, code: str, message: str, hint: str | None = None, tensor: str | None = None) -> FormatError:

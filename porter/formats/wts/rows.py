@@ -20,6 +20,7 @@ DIALECTS: tuple[Dialect, ...] = ("tensorrtx", "nvidia-v1", "nvidia-v2")
 STORED: dict[int, DType] = {0: DTYPES["float32"], 1: DTYPES["float16"], 2: DTYPES["int8"], 3: DTYPES["int32"]}
 """What the type codes of the nvidia dialects store; tensorrtx stores code 0 and does not say so."""
 
+TWICE = "the usual loader would keep the last one; rename or remove one of the two"
 TRUNCATED = "the file looks truncated (its last line has no newline); fetch or write it again"
 
 
