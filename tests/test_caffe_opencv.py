@@ -68,3 +68,16 @@ def test_porters_own_field_is_passed_over(shared: Path, tmp_path: Path) -> None:
     porter.save(store, tmp_path / "a.caffemodel")
     assert porter.open(tmp_path / "a.caffemodel").metadata == {"note": "x" * 5000}
     assert_computes_the_same(shared, weights, text, shape, tmp_path / "a.caffemodel")
+
+
+def test_doubles_are_for_caffe_alone(shared: Path, tmp_path: Path) -> None:
+    """What the notice says is so: should OpenCV ever read `double_data`, this test tells."""
+    weights, text, shape = NETS[3]
+    store = porter.open(shared / "real" / f"{weights}.caffemodel")
+    for tensor in list(store.values()):
+        wide = tensor.numpy().astype(np.float64)
+        store.replace(Tensor.from_array(tensor.name, wide, axes=tensor.axes, role=tensor.role, attributes=tensor.attributes))
+    report = porter.save(store, tmp_path / "a.caffemodel")
+    assert [n.message for n in report.notices] == ["8 float64 tensors written as double_data, which Caffe reads and OpenCV refuses"]
+    with pytest.raises(cv2.error):
+        outputs(shared / "real" / text, tmp_path / "a.caffemodel", shape)

@@ -368,7 +368,7 @@ def test_more_axes_than_caffe_has(tmp_path: Path) -> None:
 def test_attachments_that_are_no_net(tmp_path: Path) -> None:
     store = TensorStore([array("a.weight", 1)])
     store.attachments["caffe.net"] = b"\xff\xff not a net"
-    with pytest.raises(FormatError, match="'caffe[.]net' is no Caffe net") as caught:
+    with pytest.raises(FormatError, match=r"'caffe\.net' is no Caffe net") as caught:
         porter.save(store, tmp_path / "a.caffemodel")
     assert caught.value.hint
     assert list(tmp_path.iterdir()) == []

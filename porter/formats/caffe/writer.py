@@ -267,7 +267,7 @@ def _porter_field(document: dict[str, Json] | None, *, empty: bool) -> list[Payl
 
 
 def _notices(placing: Placing, options: WriteOptions) -> list[Notice]:
-    notices = []
+    notices = _double(tensor for slot in placing.slots + placing.added for tensor in slot.blobs.values())
     if placing.guessed:
         notices.append(
             Notice(
@@ -284,6 +284,14 @@ def _notices(placing: Placing, options: WriteOptions) -> list[Notice]:
         if bare:
             notices.append(Notice("note", f"{_count(bare)} no weights among the tensors, though layers of their type have some"))
     return notices
+
+
+def _double(tensors: Iterable[Tensor]) -> list[Notice]:
+    """Source: opencv/opencv 4.x `modules/dnn/src/caffe/caffe_importer.cpp`, blobFromProto: `data` or `raw_data`, nothing else."""
+    count = sum(tensor.dtype.name == "float64" for tensor in tensors)
+    if not count:
+        return []
+    return [Notice("note", f"{count} float64 tensor{'s' * (count > 1)} written as double_data, which Caffe reads and OpenCV refuses")]
 
 
 def _count(names: Sequence[str]) -> str:
