@@ -198,5 +198,5 @@ def _losses(store: TensorStore, capabilities: Capabilities) -> list[Loss]:
         losses.append(Loss("tie", "tied tensors are stored once each", tuple(store.ties), saved_in="metadata_props.porter"))
     if store.metadata.get(NODES):
         detail = f"the graph (nodes: {store.metadata[NODES]}); the model written holds weights only, --into MODEL keeps a graph"
-        losses.append(Loss("attachment", detail))
+        losses.append(Loss("metadata", detail))
     return losses
