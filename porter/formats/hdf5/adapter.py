@@ -9,9 +9,10 @@ from porter.dtypes import DTYPES
 from porter.errors import PorterError
 from porter.formats.base import Capabilities, Probe, ReadOptions, WriteOptions, WriteReport
 from porter.formats.hdf5.description import fill_store
-from porter.formats.hdf5.dialects import dialect_of, read_as
+from porter.formats.hdf5.dialects import read_as
 from porter.formats.hdf5.objects import SIGNATURE
 from porter.formats.hdf5.reading import Reader
+from porter.formats.hdf5.recognition import dialect_of
 from porter.formats.hdf5.storage import Window
 from porter.io.source import FileSource
 from porter.store import Provenance, TensorStore

@@ -121,14 +121,17 @@ def write_archive(store: TensorStore, path: str, options: WriteOptions) -> Write
     scratch = AtomicFile(path)
     try:
         places = lay_out(scratch.temporary, path, plan, store, around=around, read=lambda reader: keras3.read(reader, config, None))
-        with OutputGroup(progress=options.progress) as group, contextlib.closing(FileSource(scratch.temporary)) as skeleton:
-            with _writer(group.create(path)) as archive:
-                archive.writestr(_member(METADATA), json.dumps(around.metadata))
-                archive.writestr(_member(CONFIG), data)
-                for key, asset in around.attachments.items():
-                    if key != _CONFIG_KEY:
-                        archive.writestr(_member(key.removeprefix(_ASSET_KEY)), asset)
-                _stream(archive, _member(WEIGHTS), into.overlaid(Window(skeleton, 0, skeleton.size), places), skeleton.size)
+        with (
+            OutputGroup(progress=options.progress) as group,
+            contextlib.closing(FileSource(scratch.temporary)) as skeleton,
+            _writer(group.create(path)) as archive,
+        ):
+            archive.writestr(_member(METADATA), json.dumps(around.metadata))
+            archive.writestr(_member(CONFIG), data)
+            for key, asset in around.attachments.items():
+                if key != _CONFIG_KEY:
+                    archive.writestr(_member(key.removeprefix(_ASSET_KEY)), asset)
+            _stream(archive, _member(WEIGHTS), into.overlaid(Window(skeleton, 0, skeleton.size), places), skeleton.size)
     finally:
         scratch.discard()
     return WriteReport("hdf5", _DIALECT, (path,), len(store), tuple(plan.losses), tuple(plan.notices))

@@ -39,16 +39,6 @@ class LayerBlobs:
     entries: dict[int, Entry]
 
 
-def is_caffe(reader_root: dict[str, Header]) -> bool:
-    """Whether the root group's objects are those of Caffe's weights: `data`, and perhaps `diff`, and nothing else."""
-    return "data" in reader_root and set(reader_root) <= {"data", "diff"} and not any(h.is_dataset for h in reader_root.values())
-
-
-def is_solver_state(reader_root: dict[str, Header]) -> bool:
-    """Whether they are those of a solver's state."""
-    return "iter" in reader_root and "history" in reader_root and reader_root["iter"].is_dataset and reader_root["history"].is_group
-
-
 def read_weights(reader: Reader, net_path: str | None) -> description.Description:
     """Read the weights; `net_path` is a prototxt that says what the layers are."""
     described = description.load(reader.file)

@@ -20,14 +20,9 @@ from porter.formats.hdf5 import description
 from porter.formats.hdf5.keras_layers import KerasLayer, layers_by_name, parse_config, role_of
 from porter.formats.hdf5.objects import Attribute, Header
 from porter.formats.hdf5.reading import Entry, Reader
+from porter.formats.hdf5.recognition import LAYERS, MODEL, lists_layers
 
-LAYERS, WEIGHTS, MODEL, OPTIMIZER, TOP_LEVEL = (
-    "layer_names",
-    "weight_names",
-    "model_weights",
-    "optimizer_weights",
-    "top_level_model_weights",
-)
+WEIGHTS, OPTIMIZER, TOP_LEVEL = "weight_names", "optimizer_weights", "top_level_model_weights"
 CONFIGS = ("model_config", "training_config")
 LAYER, WEIGHT, CLASS = "keras.layer", "keras.weight", "keras.class"
 
@@ -41,21 +36,11 @@ class Weight:
     entry: Entry
 
 
-def is_keras2(reader: Reader) -> bool:
-    """Whether the root group, or `model_weights` in it, lists layers as Keras does."""
-    model = reader.table(reader.root).get(MODEL)
-    return _lists_layers(reader, reader.root) or (model is not None and model.is_group and _lists_layers(reader, model))
-
-
-def _lists_layers(reader: Reader, group: Header) -> bool:
-    return bool({LAYERS, LAYERS + "0", "nb_layers"} & set(reader.file.attributes(group)))
-
-
 def read(reader: Reader, select: str | None) -> description.Description:
     """Read the model's weights; `select="optimizer_weights"` reads the optimizer's variables instead."""
     described = description.load(reader.file)
     root = reader.table(reader.root)
-    whole = MODEL in root and root[MODEL].is_group and not _lists_layers(reader, reader.root)
+    whole = MODEL in root and root[MODEL].is_group and not lists_layers(reader, reader.root)
     group, path = (root[MODEL], (MODEL,)) if whole else (reader.root, ())
     configs = _read_root(reader, group)
     optimizer = root.get(OPTIMIZER) if path else None

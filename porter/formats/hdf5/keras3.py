@@ -16,27 +16,9 @@ from porter.errors import UsageError
 from porter.formats.hdf5 import description
 from porter.formats.hdf5.keras2 import CLASS, LAYER
 from porter.formats.hdf5.keras_layers import KerasLayer, places
-from porter.formats.hdf5.objects import Header
 from porter.formats.hdf5.reading import Entry, Reader, first_text
 
-VARS = "vars"
 _OPTIMIZER = "optimizer"
-_MOST_GROUPS = 300
-
-
-def is_keras3(reader: Reader, root: dict[str, Header]) -> bool:
-    """Whether a group called `vars` is near the top."""
-    pending, looked = [root], 0
-    while pending and looked < _MOST_GROUPS:
-        table = pending.pop(0)
-        looked += 1
-        if VARS in table and not table[VARS].is_dataset:
-            return True
-        if len(pending) < _MOST_GROUPS:
-            pending += [
-                reader.table(header) for header in list(table.values())[:20] if header.is_group and looked + len(pending) < _MOST_GROUPS
-            ]
-    return False
 
 
 def read(reader: Reader, config: Any, select: str | None) -> description.Description:

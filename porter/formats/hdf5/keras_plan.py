@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from porter.formats.hdf5.keras2 import CONFIGS, LAYER, LAYERS, MODEL, WEIGHT, WEIGHTS, tensor_names
-from porter.formats.hdf5.keras3 import VARS
+from porter.formats.hdf5.keras2 import CONFIGS, LAYER, WEIGHT, WEIGHTS, tensor_names
 from porter.formats.hdf5.names import Path
 from porter.formats.hdf5.plans import AttributeOut, Plan
+from porter.formats.hdf5.recognition import LAYERS, MODEL, VARS
 from porter.store import Notice, TensorStore
 from porter.tensor import Tensor
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from porter.errors import FormatError, UnsafeFileError
 from porter.formats.hdf5 import trees
@@ -45,8 +46,7 @@ _MAX_MESSAGES = 1 << 16
 AttributeValue = str | int | float | list[str] | list[int] | list[float]
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(NamedTuple):
     """An entry of a group: a hard link to the object at `address`; for any other kind `address` is None and `kind` says what."""
 
     name: str
@@ -56,8 +56,7 @@ class Link:
     created: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One message of an object header: its type, flags, body, and where the body lies."""
 
     type: int

@@ -13,16 +13,10 @@ from __future__ import annotations
 
 from porter.errors import FormatError
 from porter.formats.hdf5 import description, names
-from porter.formats.hdf5.objects import Hdf5File
 from porter.formats.hdf5.reading import Reader
+from porter.formats.hdf5.recognition import MARK
 
-MARK = "porter_layout"
 VERSION = 1
-
-
-def is_porter(file: Hdf5File) -> bool:
-    """Whether the file says that it has porter's layout."""
-    return MARK in file.attributes(file.root)
 
 
 def read_porter(reader: Reader) -> description.Description:

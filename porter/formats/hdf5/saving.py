@@ -6,8 +6,9 @@ from porter.errors import UsageError
 from porter.formats.base import WriteOptions, WriteReport
 from porter.formats.hdf5 import caffe_plan, keras_plan
 from porter.formats.hdf5.names import name_of, paths
-from porter.formats.hdf5.plain import MARK, VERSION
+from porter.formats.hdf5.plain import VERSION
 from porter.formats.hdf5.plans import Plan
+from porter.formats.hdf5.recognition import MARK
 from porter.formats.hdf5.writing import write_file
 from porter.store import TensorStore
 
