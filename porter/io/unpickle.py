@@ -232,9 +232,9 @@ class Unpickler:
             try:
                 what = named(module, name)
             except Refused as refused:
-                if (refused.what.module, refused.what.name) not in self._allowed:
-                    raise Refused(Global(module, name)) from None
                 what = refused.what
+                if (what.module, what.name) not in self._allowed and (what.module, what.name) not in _NEW:
+                    raise Refused(Global(module, name)) from None
             if not self._placeholder and (what.module, what.name) not in self._allowed:
                 raise Refused(Global(module, name))
             self._globals[key] = what
@@ -489,7 +489,9 @@ class Unpickler:
             raise self._broken(f"protocol {version}; 5 is the latest")
 
     def _frame(self) -> None:
-        self._take(8)
+        length = self._uint(8)
+        if self.position + length > self._data.nbytes:
+            raise self._broken(f"a frame of {length} bytes where {self._data.nbytes - self.position} are left")
 
 
 _NEW = frozenset({("copyreg", "__newobj__"), ("copyreg", "__newobj_ex__")})
