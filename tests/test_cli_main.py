@@ -254,8 +254,8 @@ def test_formats(porter_cli: Porter) -> None:
 
 def test_one_format(porter_cli: Porter) -> None:
     out = porter_cli("formats", "wts").out
-    assert "  dialects       tensorrtx nvidia-v1 nvidia-v2\n" in out
-    assert "  write options  --allow-lossy --ints\n" in out
+    assert "  dialects        tensorrtx nvidia-v1 nvidia-v2\n" in out
+    assert "  write options   --allow-lossy --ints\n" in out
     assert porter_cli("formats", "wts:nvidia-v1").code == 0
     run = porter_cli("formats", "kaffe")
     assert run.code == 2

@@ -21,8 +21,8 @@ COLUMNS = (
     Column("FORMAT"),
     Column("USE"),
     Column("EXTENSIONS", fit="wrap"),
-    Column("DIALECTS", fit="wrap"),
-    Column("TYPES"),
+    Column("DIALECTS", fit="drop"),
+    Column("TYPES", fit="drop"),
     Column("KEEPS", fit="wrap"),
 )
 
@@ -45,39 +45,47 @@ def command(screen: Screen, name: str | None) -> ExitCode:
 
 
 def _row(entry: FormatEntry, keeps: Capabilities) -> tuple[str, ...]:
-    types = f"{len(keeps.dtypes)}" + (f"+{len(keeps.widened)}" if keeps.widened else "")
+    types = f"{len(keeps.dtypes)}" + (f", {len(keeps.widened)} widened" if keeps.widened else "")
     kept = [k for k in KEEPS if getattr(keeps, k)]
+    beside = f"; the rest in {_beside(entry, keeps)}" if keeps.sidecar is not None else ""
     return (
         entry.name,
         "read, write" if keeps.writable else "read",
         " ".join(entry.extensions),
         " ".join(entry.dialects),
         types,
-        " ".join(kept) if len(kept) < len(KEEPS) else "everything",
+        " ".join(kept) + beside if len(kept) < len(KEEPS) else "everything",
     )
 
 
 def _print(screen: Screen, entry: FormatEntry, keeps: Capabilities) -> None:
     kept = [k for k in KEEPS if getattr(keeps, k)]
     lost = [k for k in KEEPS if k not in kept]
-    widened = [f"{a} as {b}" for a, b in keeps.widened.items()]
-    neither = [d for d in DTYPES if d not in keeps.dtypes and d not in keeps.widened]
+    neither = [d for d in DTYPES.values() if d.name not in keeps.dtypes and d.name not in keeps.widened]
+    option = {"float": "allow_lossy", "int": "ints", "uint": "ints", "bool": "ints"}
+    fitting = [d.name for d in neither if option.get(d.kind) in keeps.write_options]
     rows = (
         ("use", "read, write" if keeps.writable else "read"),
         ("extensions", " ".join(entry.extensions)),
         ("dialects", " ".join(entry.dialects)),
         ("types", " ".join(d for d in DTYPES if d in keeps.dtypes)),
-        ("widened", ", ".join(widened)),
-        ("not held", " ".join(neither)),
+        *((f"become {to}", " ".join(d for d in DTYPES if keeps.widened.get(d) == to)) for to in dict.fromkeys(keeps.widened.values())),
+        ("cast if exact", " ".join(fitting)),
+        ("not held", " ".join(d.name for d in neither if d.name not in fitting)),
         ("keeps", ", ".join(kept)),
         ("does not keep", ", ".join(lost)),
+        ("kept beside", f"the rest, in {_beside(entry, keeps)}" if keeps.sidecar is not None else ""),
         ("read options", _flags(keeps.read_options)),
         ("write options", _flags(keeps.write_options)),
     )
     screen.line(f"{entry.name}: {entry.summary}")
     for label, text in rows:
         if text:
-            screen.paragraph(text, f"  {label:<15}")
+            screen.paragraph(text, f"  {label:<16}")
+
+
+def _beside(entry: FormatEntry, keeps: Capabilities) -> str:
+    return f"NAME{next(iter(entry.extensions), '')}{keeps.sidecar}"
 
 
 def _flags(names: frozenset[str]) -> str:
@@ -95,6 +103,7 @@ def _document(entry: FormatEntry, keeps: Capabilities) -> dict[str, Any]:
         "dtypes": [d for d in DTYPES if d in keeps.dtypes],
         "widened": keeps.widened,
         "keeps": {k: getattr(keeps, k) for k in KEEPS},
+        "sidecar": keeps.sidecar,
         "read_options": sorted(keeps.read_options),
         "write_options": sorted(keeps.write_options),
     }
