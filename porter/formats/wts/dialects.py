@@ -17,7 +17,7 @@ _FIRST = re.compile(rb"[ \t]*[0-9]{1,18}[ \t]*\r?\n[ \t\r\n]*")
 _EMPTY = re.compile(rb"[ \t]*0[ \t]*\r?\n?\Z")
 _WORD = re.compile(rb"[0-9A-Fa-f]{8}")
 _DECIMAL = re.compile(rb"0|[1-9][0-9]{0,17}")
-_RAW = re.compile(rb"[^ \t\r\n\v\f()]+[ \t]+[0-9]{1,3}[ \t]+\(")
+_RAW = re.compile(rb"[^ \t\r\n\v\f]+[ \t]+[0-9]{1,3}[ \t]+\(")
 
 
 def of_start(head: bytes) -> Dialect | None:

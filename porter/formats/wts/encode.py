@@ -28,6 +28,9 @@ BATCH = 1 << 18
 _DEPTH = 8
 """Batches under way at a time."""
 
+_SMALL = 1 << 14
+"""Bytes of text under which one more copy is cheaper than one more write."""
+
 _NUMPY_PAYS = 40_000_000
 """Values from which importing numpy to encode them is worth its time."""
 
@@ -118,7 +121,7 @@ class _Stages:
         """Write the batch when it is encoded, and take it back when it is summed."""
         batch.encoded.wait()
         if self.error is None:
-            for text in batch.text:
+            for text in _joined(batch.text):
                 file.write(text)
         batch.summed.wait()
         if self.error is not None:
@@ -160,6 +163,21 @@ class _Stages:
                 self.error = error
             finally:
                 batch.summed.set()
+
+
+def _joined(texts: list[Text]) -> Iterator[Text]:
+    """The same text in fewer pieces: small ones are put together, large ones stay as they are."""
+    small: list[Text] = []
+    for text in texts:
+        if len(text) < _SMALL:
+            small.append(text)
+            continue
+        if small:
+            yield b"".join(small)
+            small = []
+        yield text
+    if small:
+        yield b"".join(small)
 
 
 def _batches(lines: Iterable[Line], stages: _Stages) -> Iterator[_Batch]:

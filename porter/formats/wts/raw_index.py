@@ -14,7 +14,7 @@ _BLOCK = 4096
 _LONGEST_HEADER = 1 << 16
 _DAMAGED = "the header is damaged, or the bytes before it are more or fewer than their shape says"
 _TRUNCATED = "the file looks truncated; fetch or write it again"
-_HEADER = re.compile(rb"([^ \t\r\n\v\f()]+)[ \t]+([0-9]{1,3})[ \t]+\(([0-9L, ]*)\) ")
+_HEADER = re.compile(rb"([^ \t\r\n\v\f]+)[ \t]+([0-9]{1,3})[ \t]+\(([0-9L, ]*)\) ")
 _DIMENSION = re.compile(rb"[0-9]{1,18}L?")
 
 
