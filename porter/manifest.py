@@ -94,10 +94,7 @@ def apply(store: TensorStore, document: dict[str, Json], where: str) -> None:
     if strays:
         store.note("skipped", f"{where} describes {strays} tensors that are not in the file")
     for alias, target in _table(document, "ties", where).items():
-        tied = alias in store and isinstance(target, str) and target in store and alias != target
-        if tied and store[alias].dtype == store[target].dtype and store[alias].size == store[target].size:
-            store.ties[alias] = store.ties.get(target, target)
-        else:
+        if not _apply_tie(store, alias, target):
             store.note("skipped", f"{where} ties '{alias}' to '{target}', which the file no longer allows", alias)
     store.metadata.update(_table(document, "metadata", where))
     for key, text in _table(document, "attachments", where).items():
@@ -105,6 +102,18 @@ def apply(store: TensorStore, document: dict[str, Json], where: str) -> None:
             store.attachments[key] = base64.b64decode(text, validate=True)
         except (TypeError, ValueError, binascii.Error) as error:
             raise FormatError("F006", f"{where}: attachment {key!r} is not base64") from error
+
+
+def _apply_tie(store: TensorStore, alias: str, target: Any) -> bool:
+    """Tie the two where the store allows it. Ties never chain, whatever the order of the document."""
+    target = store.ties.get(target, target) if isinstance(target, str) else None
+    if alias not in store or target not in store or alias == target:
+        return False
+    if store[alias].dtype != store[target].dtype or store[alias].size != store[target].size:
+        return False
+    store.ties.update({other: target for other, old in store.ties.items() if old == alias})
+    store.ties[alias] = target
+    return True
 
 
 def _apply_entry(store: TensorStore, name: str, entry: dict[str, Any], where: str) -> None:
