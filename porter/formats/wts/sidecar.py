@@ -187,10 +187,14 @@ def _entry(entry: Any) -> Entry:
         raise ValueError(f"shape {shape} of '{name}' has not {count} elements")
     if not isinstance(dtype, str) or dtype not in DTYPES or DTYPES[dtype].kind == "complex":
         raise ValueError(f"'{name}' has the unknown type {dtype!r}")
+    stored, exact = entry["stored"], entry.get("exact") is not False
+    whole = stored == "int32" and DTYPES[dtype].kind != "float"
+    if not isinstance(stored, str) or (exact and dtype != stored and stored != "float32" and not whole):
+        raise ValueError(f"'{name}' cannot have been {dtype} and be stored as {stored}")
     crc, sha = entry["crc32"], entry["sha256"]
     if not re.fullmatch("[0-9a-f]{8}", crc) or not re.fullmatch("[0-9a-f]{64}", sha):
         raise ValueError(f"a checksum of '{name}' is none")
-    return Entry(name, DTYPES[dtype], tuple(shape), str(entry["stored"]), count, int(crc, 16), entry.get("exact") is not False)
+    return Entry(name, DTYPES[dtype], tuple(shape), stored, count, int(crc, 16), exact)
 
 
 def compose(dialect: str, nbytes: int, tensors: list[dict[str, Json]], description: Mapping[str, Json]) -> bytes:
