@@ -40,6 +40,8 @@ from porter.tensor import Payload, Tensor
 
 _FIXED = {FLOAT_DATA: (4, FIXED32), DOUBLE_DATA: (8, FIXED64)}
 
+_TOO_LARGE = "give --into a model that keeps its weights as external data"
+
 
 def write_into(store: TensorStore, path: str, options: WriteOptions) -> WriteReport:
     """Write the model `options.into` to `path` with the values of `store` in it.
@@ -68,7 +70,7 @@ def write_into(store: TensorStore, path: str, options: WriteOptions) -> WriteRep
         body = splice(source, edits + moved.edits(source))
         size = sum(p.nbytes for p in body)
         if size > LIMIT >= source.size:
-            raise LossError("L303", f"the model would grow to {size} bytes, more than a .onnx file may have", path=path)
+            raise LossError("L303", f"the model would grow to {size} bytes, more than a .onnx file may have", path=path, hint=_TOO_LARGE)
         paths: tuple[str, ...] = (path,)
         if moved.placed:
             paths = (path, os.path.join(os.path.dirname(path), data_name))
