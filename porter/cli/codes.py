@@ -31,14 +31,15 @@ class Explanation:
 
 def explanations() -> dict[str, Explanation]:
     """All explanations by code, in the order of their areas. Reads the packaged files."""
+    import os
     import tomllib
-    from importlib.resources import files
 
     found: dict[str, Explanation] = {}
-    folder = files("porter") / "error_codes"
+    folder = os.path.join(os.path.dirname(os.path.dirname(__file__)), "error_codes")
     for area in AREAS:
-        file = folder / f"{area}.toml"
-        if file.is_file():
-            for code, entry in sorted(tomllib.loads(file.read_text("utf-8")).items()):
-                found[code] = Explanation(code, area, entry["title"], entry["text"])
+        path = os.path.join(folder, f"{area}.toml")
+        if os.path.isfile(path):
+            with open(path, "rb") as file:
+                for code, entry in sorted(tomllib.load(file).items()):
+                    found[code] = Explanation(code, area, entry["title"], entry["text"])
     return found
