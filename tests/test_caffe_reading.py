@@ -408,3 +408,20 @@ def test_the_private_field_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsafeFileError) as caught:
         porter.open(path)
     assert caught.value.code == "S005"
+
+
+def test_something_else_read_as_caffe(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    weight = onnx.numpy_helper.from_array(np.ones((3, 2), np.float32), "w")
+    model = onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], [weight]))
+    path = raw_net(tmp_path, model.SerializeToString())
+    for dialect in ("caffe", "caffe:solverstate"):
+        with pytest.raises(FormatError) as caught:
+            open_store(path, dialect)
+        assert caught.value.code == "F100"
+
+
+def test_a_net_without_layers(tmp_path: Path) -> None:
+    store = open_store(net_file(tmp_path), "caffe")
+    assert not len(store)
+    assert messages(store) == "note: the net has no layers"

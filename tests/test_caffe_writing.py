@@ -184,6 +184,14 @@ def test_a_role_that_the_layer_lacks_is_refused(tmp_path: Path, role: str) -> No
     assert not (tmp_path / "a.caffemodel").exists()
 
 
+def test_a_role_that_the_own_net_lacks_is_refused(tmp_path: Path) -> None:
+    source = porter.open(net_file(tmp_path, layer=[conv("c", blob((2, 1, 1, 1)), blob((2,)))]))
+    source.add(array("c.scale", 2))
+    with pytest.raises(LossError, match="'scale' has no place") as caught:
+        porter.save(source, tmp_path / "a.caffemodel")
+    assert caught.value.where.tensor == "c.scale"
+
+
 def test_types_in_attributes_give_structure(tmp_path: Path) -> None:
     """As after formats that keep attributes and no attachments."""
     source = porter.open(net_file(tmp_path, layer=[conv("c", blob((2, 1, 1, 1)), blob((2,)))]))

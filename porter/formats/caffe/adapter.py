@@ -56,7 +56,12 @@ def read(path: str, options: ReadOptions) -> TensorStore:
             from porter.formats.caffe.text_blobs import read_prototxt
 
             return read_prototxt(path)
-        store = read_solver_state(source) if dialect == "solverstate" else read_net(source, _stated(options.net))
+        if dialect == "solverstate":
+            store = read_solver_state(source)
+            if options.net is not None:
+                store.note("note", "a solver state does not name its layers, so --net says nothing about it")
+        else:
+            store = read_net(source, _stated(options.net))
     except BaseException:
         source.close()
         raise

@@ -7,7 +7,7 @@ field 2, whose own field 1 is a V0 layer.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from porter import manifest
 from porter.errors import FormatError, UnsafeFileError
 from porter.formats.caffe.blobs import BLOB_RULE, BlobReader
 from porter.formats.caffe.description import WHERE, names_in, restore
+from porter.formats.caffe.detect import NET_FIELDS, SOLVER_FIELDS
 from porter.formats.caffe.fields import Values, fields, message_field
 from porter.formats.caffe.layer_types import Scalar, upgrade_type
 from porter.formats.caffe.layers import BLOB, NET, Blob, Layer, add_layers, decoded, shape_attributes
@@ -70,6 +71,9 @@ def read_net(source: FileSource, stated: CaffeNet | None = None) -> TensorStore:
         else:
             net.append(whole)
     reader.report()
+    if not layers and not documents:
+        _check_fields(skeleton, NET_FIELDS, "net", source.path)
+        store.note("note", "the net has no layers")
     said = len(store.notices)
     by_name = stated.by_name() if stated is not None else {}
     add_layers(store, [_with_stated(layer, by_name.get(layer.name)) for layer in layers])
@@ -93,7 +97,9 @@ def read_solver_state(source: FileSource) -> TensorStore:
     store = TensorStore(source=Provenance(source.path, "caffe", "solverstate"))
     skeleton = scan(source, SOLVER_RULE)
     message = Values(skeleton, "the solver state")
-    if unknown := sorted({f.number for f in fields(skeleton)} - _SOLVER_FIELDS):
+    if not message.messages(HISTORY):
+        _check_fields(skeleton, SOLVER_FIELDS, "solver state", source.path)
+    if unknown := sorted({f.number for f in fields(skeleton)} - set(SOLVER_FIELDS)):
         store.note("skipped", f"the solver state has fields that no known Caffe writes: {', '.join(map(str, unknown))}")
     for name, number in (("iter", 1), ("current_step", 4), ("iter_last_event", 6)):
         if (value := message.int32(number)) is not None:
@@ -112,7 +118,16 @@ def read_solver_state(source: FileSource) -> TensorStore:
     return described(store, message.messages(PORTER), len(store.notices))
 
 
-_SOLVER_FIELDS = frozenset({1, 2, 3, 4, 5, 6, PORTER})
+def _check_fields(skeleton: bytes, known: Mapping[int, set[int]], what: str, path: str) -> None:
+    """Refuse a file without a single part of a Caffe file whose fields are not of the types that they should be.
+
+    It parses, as many things do, and yet it is something else: another kind of protobuf file, read as Caffe on request.
+    """
+    for found in fields(skeleton):
+        if found.wire not in known.get(found.number, set()):
+            raise FormatError(
+                "F100", f"this parses as protobuf and is no Caffe {what}", path=path, hint="let porter tell the format, without -f"
+            )
 
 
 def history_tensor(name: str, index: int, blob: Blob) -> Tensor:

@@ -21,9 +21,9 @@ _LOOK = 64
 _HEAD = 4096
 
 # Wire types that a field may have, by number. Others are unknown: allowed, and no evidence.
-_NET_FIELDS = {1: {DELIMITED}, 2: {DELIMITED}, 3: {DELIMITED}, 4: {VARINT, DELIMITED}, 5: {VARINT}, 6: {DELIMITED}, 7: {VARINT}}
-_NET_FIELDS |= {8: {DELIMITED}, 100: {DELIMITED}, _PORTER: {DELIMITED}}
-_SOLVER_FIELDS = {1: {VARINT}, 2: {DELIMITED}, 3: {DELIMITED}, 4: {VARINT}, 5: {FIXED32}, 6: {VARINT}, _PORTER: {DELIMITED}}
+NET_FIELDS = {1: {DELIMITED}, 2: {DELIMITED}, 3: {DELIMITED}, 4: {VARINT, DELIMITED}, 5: {VARINT}, 6: {DELIMITED}, 7: {VARINT}}
+NET_FIELDS |= {8: {DELIMITED}, 100: {DELIMITED}, _PORTER: {DELIMITED}}
+SOLVER_FIELDS = {1: {VARINT}, 2: {DELIMITED}, 3: {DELIMITED}, 4: {VARINT}, 5: {FIXED32}, 6: {VARINT}, _PORTER: {DELIMITED}}
 _BLOB_FIELDS = {n: {VARINT} for n in (1, 2, 3, 4, 10, 11)}
 _BLOB_FIELDS |= {5: {DELIMITED, FIXED32}, 6: {DELIMITED, FIXED32}, 7: {DELIMITED}, 8: {DELIMITED, FIXED64}, 9: {DELIMITED, FIXED64}}
 _BLOB_FIELDS |= {12: {DELIMITED}, 13: {DELIMITED}}
@@ -41,7 +41,7 @@ class _Item:
 
 def binary_dialect(source: FileSource) -> str | None:
     """ "v2", "v1", "v0" or "solverstate" for a binary file of Caffe, None for any other. Reads a few hundred bytes a field."""
-    kinds = {"net": _NET_FIELDS, "solver": _SOLVER_FIELDS}
+    kinds = {"net": NET_FIELDS, "solver": SOLVER_FIELDS}
     for item in _items(source):
         kinds = {kind: known for kind, known in kinds.items() if item.wire in known.get(item.number, {item.wire})}
         if "net" in kinds and (dialect := _net_evidence(item)):

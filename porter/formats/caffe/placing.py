@@ -69,13 +69,11 @@ def as_read(tensor: Tensor) -> Blob:
 class Placing:
     """Puts tensors into the slots of a net, and makes slots for layers that it lacks.
 
-    `strict` says that the net was given by the user, so that a role which its layers lack is an error even where the
-    order of the tensors would do.
+    Where a layer's type is known, a tensor that is none of its blobs is an error: any place would be a wrong one.
     """
 
-    def __init__(self, slots: Iterable[Slot], *, strict: bool) -> None:
+    def __init__(self, slots: Iterable[Slot]) -> None:
         self.slots = list(slots)
-        self.strict = strict
         self.added: list[Slot] = []
         self.guessed: list[str] = []
         self._found: dict[tuple[str, int], Slot] = {}
@@ -127,7 +125,7 @@ class Placing:
         if slot.type and not slot.blobs and self._by_type(slot):
             return
         roles = expected_roles(slot)
-        if roles is not None and (self.strict or slot.blobs):
+        if roles is not None:
             role, tensor = next(((r, t) for r, t in slot.loose if r not in roles), slot.loose[0])
             raise LossError(
                 "L103",

@@ -69,7 +69,7 @@ def write_net(store: TensorStore, path: str, options: WriteOptions, dialect: str
     prepared = prepare(store, options)
     _refuse_axes(prepared.tensors.values())
     base = _base_net(store, options, dialect)
-    placing = Placing(base.slots, strict=options.net is not None)
+    placing = Placing(base.slots)
     placing.place(prepared.tensors.values())
     base.parts += placing.added
     written = reduced(store, prepared.tensors)
