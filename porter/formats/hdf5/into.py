@@ -11,13 +11,15 @@ from dataclasses import dataclass
 
 from porter.errors import LossError, UsageError
 from porter.formats.base import Loss, ReadOptions, WriteOptions, WriteReport
+from porter.formats.hdf5.chunks import slabs
 from porter.formats.hdf5.description import fill_store
 from porter.formats.hdf5.dialects import read_as
 from porter.formats.hdf5.elements import element_of
+from porter.formats.hdf5.library import library
 from porter.formats.hdf5.reading import Entry, Reader, first_text
 from porter.formats.hdf5.recognition import dialect_of
 from porter.formats.hdf5.storage import Window
-from porter.formats.hdf5.values import library, slabs, swapped
+from porter.formats.hdf5.values import swapped
 from porter.formats.hdf5.writing import fill, library_errors
 from porter.io.atomic import AtomicFile, OutputGroup
 from porter.io.source import FileSource

@@ -85,11 +85,11 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """One step of a filter pipeline, by its registered number."""
+    """One step of a filter pipeline, by its registered number, with its parameters."""
 
     number: int
     name: str
-    optional: bool
+    values: tuple[int, ...] = ()
 
 
 def parse_space(cursor: Cursor) -> Space:
@@ -265,10 +265,13 @@ def parse_filters(cursor: Cursor) -> tuple[Filter, ...]:
     for _ in range(count):
         number = cursor.uint(2)
         length = cursor.uint(2) if version == 1 or number >= 256 else 0
-        optional, values = bool(cursor.uint(2) & 1), cursor.uint(2)
+        cursor.take(2)
+        count_values = cursor.uint(2)
         name = cursor.take((length + 7) // 8 * 8 if version == 1 else length)
-        cursor.take(4 * (values + (values & 1 if version == 1 else 0)))
-        filters.append(Filter(number, _text(name.partition(b"\0")[0]), optional))
+        values = tuple(cursor.uint(4) for _ in range(count_values))
+        if version == 1 and count_values & 1:
+            cursor.take(4)
+        filters.append(Filter(number, _text(name.partition(b"\0")[0]), values))
     return tuple(filters)
 
 

@@ -54,7 +54,6 @@ class Reader:
         self.sources: dict[Entry, Tensor] = {}
         self._values = Values(self.file, outer)
         self._by_address: dict[int, Tensor] = {}
-        store.manage(self._values)
         if self.file.writing:
             store.note("assumed", "the program that wrote the file did not close it; what it had written is read")
 

@@ -6,7 +6,9 @@ table nodes).
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from porter.formats.hdf5.storage import Cursor, Metadata
 
@@ -19,10 +21,21 @@ def group_nodes(meta: Metadata, address: int) -> Iterator[int]:
         yield child
 
 
-def chunks(meta: Metadata, address: int, rank: int) -> Iterator[tuple[int, int, int]]:
-    """Stored size, filter mask and address of each chunk of a dataset with `rank` dimensions; reads the whole index."""
-    for key, child in _walk_v1(meta, address, 1, 8 + 8 * (rank + 1), set()):
-        yield int.from_bytes(key[:4], "little"), int.from_bytes(key[4:8], "little"), child
+class Chunk(NamedTuple):
+    """A chunk of a dataset: where it starts among the elements, its size and address in the file, and the filters left out."""
+
+    start: tuple[int, ...]
+    size: int
+    mask: int
+    address: int
+
+
+def chunks(meta: Metadata, address: int, rank: int) -> Iterator[Chunk]:
+    """The chunks of a dataset with `rank` dimensions, from its index."""
+    layout = struct.Struct(f"<II{rank}Q8x")
+    for key, child in _walk_v1(meta, address, 1, layout.size, set()):
+        size, mask, *start = layout.unpack(key)
+        yield Chunk(tuple(start), size, mask, child)
 
 
 def _walk_v1(

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
-from porter.errors import FormatError, MissingDependencyError, PorterError, UnsafeFileError
+from porter.errors import FormatError, UnsafeFileError
 from porter.formats.hdf5 import trees
+from porter.formats.hdf5.chunks import OWN_FILTERS, ChunkedData
 from porter.formats.hdf5.elements import Element
+from porter.formats.hdf5.library import LibraryRequest
 from porter.formats.hdf5.objects import Dataset, Hdf5File
 from porter.formats.hdf5.storage import Window
+from porter.formats.hdf5.trees import Chunk
 from porter.io.payloads import ComputedPayload
 from porter.tensor import CHUNK, Payload
 
-if TYPE_CHECKING:
-    import h5py
-
 _BOMB_RATIO = 1000
 _BOMB_SIZE = 64 << 20
-_SLAB = 16 << 20
-_BAND = 128 << 20
 
 # Registered filters that libhdf5 and h5py bring along. Any other one is code that a plug-in would supply.
 # Source: HDF5 User Guide, "Using the Filter Pipeline" (1 to 6); registered filters list, 32000 LZF (h5py).
@@ -38,7 +33,7 @@ class Values:
 
     def __init__(self, file: Hdf5File, outer: Window) -> None:
         self._file = file
-        self._library = LibraryFile(outer)
+        self._outer = outer
         self._unstored = 0
         self._compressed = 0
         self._indexed = 0
@@ -73,10 +68,6 @@ class Values:
         self._claim(layout.address, nbytes, dataset)
         return swapped(raw, element.swap) if element.swap else raw
 
-    def close(self) -> None:
-        """Release the library's handle, if one was opened."""
-        self._library.close()
-
     def _filled(self, dataset: Dataset, element: Element, nbytes: int) -> Payload:
         """Data that was never written is the fill value throughout."""
         fill, size = dataset.fill or b"", dataset.type.size
@@ -103,31 +94,37 @@ class Values:
                     path=self._file.window.path,
                     hint="write the file again without it: h5repack -f NONE",
                 )
-        self._expand_chunks(max(nbytes, math.prod(layout.chunk) * dataset.type.size), dataset)
+        index = self._index(max(nbytes, math.prod(layout.chunk) * dataset.type.size), dataset)
 
-        def produce() -> Iterator[memoryview]:
-            return self._library.read(path, shape, layout.chunk, dataset.type.size)
-
-        values = ComputedPayload(nbytes, produce)
+        if index is not None and all(step.number in OWN_FILTERS for step in dataset.filters):
+            fill = dataset.fill if dataset.fill is not None and len(dataset.fill) == dataset.type.size else bytes(dataset.type.size)
+            data = ChunkedData(self._file.window, shape, layout.chunk, dataset.type.size, dataset.filters, fill, index)
+            values = ComputedPayload(nbytes, data.pieces)
+        else:
+            request = LibraryRequest(self._outer, path, shape, layout.chunk, dataset.type.size)
+            values = ComputedPayload(nbytes, request.pieces)
         return swapped(values, element.swap) if element.swap else values
 
-    def _expand_chunks(self, nbytes: int, dataset: Dataset) -> None:
-        """Hold what a chunked dataset claims against what its chunks take in the file. Newer indexes are read by libhdf5
-        alone; all datasets that have one together may claim what one as large as the file could.
+    def _index(self, nbytes: int, dataset: Dataset) -> dict[tuple[int, ...], Chunk] | None:
+        """The chunks of a dataset by where they start; None for newer indexes, which libhdf5 reads.
+
+        What the dataset claims is held against what its chunks take in the file. All datasets with a newer index together
+        may claim what one as large as the file could.
         """
         window, layout = self._file.window, dataset.layout
         if not layout.tree or layout.address is None:
             self._indexed += nbytes
             self._expand(self._indexed, window.size, dataset)
-            return
-        stored = 0
-        for size, _, address in trees.chunks(self._file.meta, layout.address, len(layout.chunk)):
-            window.check(address, size, "a chunk of a dataset")
-            stored += size
+            return None
+        index = {chunk.start: chunk for chunk in trees.chunks(self._file.meta, layout.address, len(layout.chunk))}
+        for chunk in index.values():
+            window.check(chunk.address, chunk.size, "a chunk of a dataset")
+        stored = sum(chunk.size for chunk in index.values())
         self._compressed += stored
         if self._compressed > window.size:
             raise self._file.meta.broken("the chunks of its datasets lie on each other", dataset.address)
         self._expand(nbytes, stored, dataset)
+        return index
 
     def _expand(self, nbytes: int, stored: int, dataset: Dataset) -> None:
         self._unstored += max(nbytes - _BOMB_RATIO * stored, 0)
@@ -169,133 +166,3 @@ def swapped(raw: Payload, width: int) -> Payload:
                 yield np.frombuffer(data, f"u{width}", whole // width).byteswap().view(np.uint8).data
 
     return ComputedPayload(raw.nbytes, produce)
-
-
-class LibraryFile:
-    """The file as libhdf5 opens it, for data that has to be decompressed. Opened when first needed."""
-
-    def __init__(self, window: Window) -> None:
-        self._window = window
-        self._file: h5py.File | None = None
-
-    def read(self, path: tuple[str, ...], shape: tuple[int, ...], chunk: tuple[int, ...], item: int) -> Iterator[memoryview]:
-        """The elements of the dataset at `path` in the file's own type, slab by slab, C order.
-
-        Raises:
-            FormatError: libhdf5 does not accept the file.
-        """
-        try:
-            dataset = self._open(path)
-            if dataset.shape != shape:
-                raise ValueError(f"its shape is {list(dataset.shape)}")
-            for start, count in slabs(shape, chunk, item):
-                yield _read_slab(dataset, start, count, item)
-        except PorterError:
-            raise
-        except Exception as error:  # whatever libhdf5 and h5py make of a damaged file
-            raise FormatError("F506", f"its data cannot be read: {_one_line(error)}", path=self._window.path) from error
-
-    def close(self) -> None:
-        """Close the library's file, if it was opened."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def _open(self, path: tuple[str, ...]) -> Any:
-        h5py = library()
-        if self._file is None:
-            self._file = h5py.File(WindowFile(self._window), "r", rdcc_nbytes=_SLAB, rdcc_nslots=1009)
-        here = self._file.id
-        for name in path:
-            here = h5py.h5o.open(here, name.encode("utf-8", "surrogateescape"))
-        return here
-
-
-def _read_slab(dataset: Any, start: tuple[int, ...], count: tuple[int, ...], item: int) -> memoryview:
-    import numpy as np
-
-    h5s = library().h5s
-    buffer = np.empty(math.prod(count) * item, np.uint8)
-    kind = dataset.get_type()
-    if kind.get_size() != item:
-        raise ValueError(f"its elements have {kind.get_size()} bytes")
-    if count:
-        there, here = dataset.get_space(), h5s.create_simple(count)
-        there.select_hyperslab(start, count)
-    else:
-        there = here = h5s.create(h5s.SCALAR)
-    dataset.read(here, there, buffer, mtype=kind)
-    return buffer.data
-
-
-def slabs(shape: tuple[int, ...], chunk: tuple[int, ...], item: int) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Start and extent of blocks that cover `shape` in C order, of at most some 16 MiB each.
-
-    A row of chunks is taken whole up to 128 MiB, so that no chunk is decompressed twice.
-    """
-    axis = 0
-    while axis < len(shape) - 1 and chunk[axis] * math.prod(shape[axis + 1 :]) * item > _BAND:
-        axis += 1
-    inner = math.prod(shape[axis + 1 :]) * item if shape else item
-    if not shape:
-        yield (), ()
-        return
-    step = max(_SLAB // max(inner, 1), 1)
-    step = max(step // chunk[axis], 1) * chunk[axis]
-    if step * inner > _BAND:
-        step = max(_SLAB // max(inner, 1), 1)
-    for outer in _indices(shape[:axis]):
-        for at in range(0, shape[axis], step):
-            start = (*outer, at, *(0 for _ in shape[axis + 1 :]))
-            yield start, (*(1 for _ in outer), min(step, shape[axis] - at), *shape[axis + 1 :])
-
-
-def _indices(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    import itertools
-
-    return itertools.product(*(range(n) for n in shape))
-
-
-def library() -> Any:
-    """The h5py module.
-
-    Raises:
-        MissingDependencyError: it is not installed.
-    """
-    try:
-        import h5py
-    except ImportError as error:
-        raise MissingDependencyError("D501", f"h5py is needed for this file: {error}", hint="pip install h5py") from error
-    return h5py
-
-
-@dataclass(slots=True)
-class WindowFile(io.RawIOBase):
-    """A window as the read-only binary file that h5py takes."""
-
-    window: Window
-    at: int = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self.at
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self.at = max(0, offset + (0, self.at, self.window.size)[whence])
-        return self.at
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        nbytes = max(min(view.nbytes, self.window.size - self.at), 0)
-        view[:nbytes] = self.window.read(self.at, nbytes, "data")
-        self.at += nbytes
-        return nbytes
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

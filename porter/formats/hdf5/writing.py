@@ -18,11 +18,11 @@ from porter.formats.base import ReadOptions, WriteOptions, WriteReport
 from porter.formats.hdf5.description import ATTRIBUTE, Description, describe, fill_store
 from porter.formats.hdf5.dialects import open_reader, read_as
 from porter.formats.hdf5.elements import TAG
+from porter.formats.hdf5.library import library
 from porter.formats.hdf5.messages import MAX_RANK
 from porter.formats.hdf5.names import Path
 from porter.formats.hdf5.plans import AttributeOut, Plan
 from porter.formats.hdf5.reading import Reader
-from porter.formats.hdf5.values import library
 from porter.io.atomic import AtomicFile, OutputGroup
 from porter.store import TensorStore
 from porter.tensor import Payload, Tensor
