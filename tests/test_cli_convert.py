@@ -227,7 +227,7 @@ def test_dry_run_refuses_what_the_run_refuses(porter_cli: Porter, small: str) ->
     assert porter_cli("convert", small, "new.npz", "-n", "--into", "x.onnx").code == 2
 
 
-@pytest.mark.parametrize("target", ["out.npz", "out.wts", "out.onnx", "out.safetensors"])
+@pytest.mark.parametrize("target", ["out.npz", "out.wts", "out.onnx", "out.safetensors", "out.pth", "out.h5", "out.caffemodel"])
 def test_dry_run_foresees_the_losses(porter_cli: Porter, tmp_path: Path, target: str) -> None:
     store = TensorStore([Tensor.from_array("a.weight", np.ones((2, 3), "<f4"), axes="OI", role="weight")])
     store.tie(Tensor.from_array("b.weight", np.ones((2, 3), "<f4")), "a.weight")
