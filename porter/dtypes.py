@@ -105,7 +105,7 @@ _ALL = (
     _d("uint4", "u4", 4, "uint", None, None, None, None, 21),
     _d("uint2", "u2", 2, "uint", None, None, None, None, 25),
     _d("bool", "bool", 8, "bool", "|b1", "BOOL", "bool", "BoolStorage", 9),
-    _d("complex32", "c32", 32, "complex", None, None, "complex32", "ComplexHalfStorage", None),
+    _d("complex32", "c32", 32, "complex", None, None, "complex32", None, None),
     _d("complex64", "c64", 64, "complex", "<c8", "C64", "complex64", "ComplexFloatStorage", 14),
     _d("complex128", "c128", 128, "complex", "<c16", None, "complex128", "ComplexDoubleStorage", 15),
 )

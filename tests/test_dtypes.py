@@ -74,7 +74,7 @@ def test_torch_storages_hold_what_the_table_says() -> None:
         warnings.simplefilter("ignore")  # torch would rather not have typed storages, and its files name them
         for name, dtype in BY_TORCH_STORAGE.items():
             assert str(getattr(torch, name).dtype) == f"torch.{dtype.torch}"
-    theirs = {n for n in dir(torch) if n.endswith("Storage") and n not in ("TypedStorage", "UntypedStorage")}
+    theirs = {n for n in dir(torch) if n.endswith("Storage") and n not in ("Storage", "TypedStorage", "UntypedStorage")}
     assert {n for n in theirs if not n.startswith("Q")} == set(BY_TORCH_STORAGE)
 
 
