@@ -33,13 +33,16 @@ class AtomicFile:
 
     def __init__(self, path: str | os.PathLike[str], *, progress: Progress | None = None) -> None:
         self.path = os.fspath(path)
-        self.final = os.path.realpath(self.path)
+        try:
+            self.final = os.path.realpath(self.path)
+        except ValueError as error:  # a NUL
+            raise FileAccessError("I001", f"writing: {error}", path=self.path) from error
         self.position = 0
         self._progress = progress
         directory, name = os.path.split(self.final)
         mode, self.replaces = self._existing()
-        # Long names leave little room for a suffix within NAME_MAX.
-        self.temporary = os.path.join(directory, f".{name[:200]}.{os.urandom(4).hex()}.porter-part")
+        # Long names leave little room for a suffix within NAME_MAX, which counts bytes.
+        self.temporary = os.path.join(directory, f".{os.fsdecode(os.fsencode(name)[:200])}.{os.urandom(4).hex()}.porter-part")
         try:
             self.fd = os.open(self.temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
             if self.replaces:
