@@ -260,19 +260,20 @@ def torch_type(of: object) -> TorchType:
     raise ValueError(f"{describe_value(of)} is not a dtype that porter knows")
 
 
-_SPARSE_PARTS = {
+SPARSE_PARTS = {
     "sparse_coo": ("indices", "values"),
     "sparse_csr": ("crow_indices", "col_indices", "values"),
     "sparse_csc": ("ccol_indices", "row_indices", "values"),
     "sparse_bsr": ("crow_indices", "col_indices", "values"),
     "sparse_bsc": ("ccol_indices", "row_indices", "values"),
 }
+"""The dense tensors that a sparse tensor of each layout consists of, in the order in which torch pickles them."""
 
 
 def rebuild_sparse_tensor(layout: object, data: object) -> SparseTensor:
     """`_rebuild_sparse_tensor`: `(indices, values, size[, coalesced])` or `(compressed, plain, values, size)`."""
     name = layout.name if isinstance(layout, Global) else str(layout).removeprefix("torch.") if isinstance(layout, str) else ""
-    parts = _SPARSE_PARTS.get(name)
+    parts = SPARSE_PARTS.get(name)
     if parts is None or not isinstance(data, tuple) or len(data) not in (len(parts) + 1, len(parts) + 2):
         raise ValueError("not the parts of a sparse tensor")
     tensors: dict[str, TensorView] = {}

@@ -23,7 +23,7 @@ from porter.io.pickled_numpy import PickledArray
 from porter.store import NoticeKind
 
 _DEPTH = 100
-_VISITS = 2_000_000
+_VISITS = 1_000_000
 
 _WEIGHTS = re.compile(
     r"(model_?|net(work)?_?|module_?)?(state_?dict|weights?|params?|parameters)|model|net|network|module|model_state|state_dicts?|models?",
@@ -313,6 +313,8 @@ def _key_text(key: object) -> str:
         return key.text()
     if isinstance(key, bytes):
         return key.decode("utf-8", "backslashreplace")
+    if isinstance(key, tuple):
+        return f"({', '.join(describe_value(part) for part in key[:16])})"
     return key if isinstance(key, str) else describe_value(key)
 
 
