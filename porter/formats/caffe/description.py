@@ -45,10 +45,13 @@ def describe(store: TensorStore, placed: list[str], derived: TensorStore) -> dic
 
 
 def _alike(store: TensorStore, derived: TensorStore) -> bool:
-    def said(tensor: Tensor) -> tuple[object, ...]:
-        return tensor.axes, tensor.role, dict(tensor.attributes)
+    """Whether reading gives each tensor all that `store` says of it; it may know more, from the layers' types."""
 
-    return all(said(store[name]) == said(derived[name]) for name in store)
+    def said(tensor: Tensor, known: Tensor) -> bool:
+        stated = tensor.axes in (None, known.axes) and tensor.role in (None, known.role)
+        return stated and tensor.attributes.items() <= known.attributes.items()
+
+    return all(said(store[name], derived[name]) for name in store)
 
 
 def names_in(document: dict[str, Json]) -> bool:
