@@ -28,10 +28,13 @@ BATCH = 1 << 18
 _DEPTH = 8
 """Batches under way at a time."""
 
+_HEXLIFY = 1 << 15
+"""Bytes of values that become one piece of text, small enough for the allocator to use its memory again."""
+
 _SMALL = 1 << 14
 """Bytes of text under which one more copy is cheaper than one more write."""
 
-_NUMPY_PAYS = 40_000_000
+_NUMPY_PAYS = 20_000_000
 """Values from which importing numpy to encode them is worth its time."""
 
 Text = bytes | bytearray | memoryview
@@ -238,11 +241,11 @@ def _encode_with_hexlify(batch: _Batch) -> None:
     for part in batch.parts:
         if part.first:
             batch.text.append(part.line.head)
-        # In steps of 64 KiB, whose text stays in the cache until it is written.
-        for start in range(part.start, part.stop, 1 << 16):
-            words = array("I", view[start : min(start + (1 << 16), part.stop)].tobytes())
+        for start in range(part.start, part.stop, _HEXLIFY):
+            # A word in front, whose digits are cut off, so that the text begins with a separator.
+            words = array("I", b"\0\0\0\0" + view[start : min(start + _HEXLIFY, part.stop)])
             words.byteswap()
-            batch.text.append(b" " + hexlify(words, " ", 4))
+            batch.text.append(memoryview(hexlify(words, " ", 4))[8:])
         if part.last:
             batch.text.append(part.line.tail)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from porter.dtypes import DTYPES, FLOAT32, DType
 from porter.errors import LossError, printable
 from porter.formats.base import Loss, WriteOptions
+from porter.formats.wts import few
 from porter.formats.wts.rows import STORED, Dialect
 from porter.tensor import Tensor
 
@@ -37,11 +38,13 @@ class Planned:
         return self.stored.nbytes(self.tensor.size)
 
     def chunks(self) -> Iterator[memoryview]:
-        """The stored values, little-endian, in pieces of whole elements."""
+        """The stored values, little-endian, in pieces of whole elements. Reads the tensor."""
         if self.tensor.dtype == self.stored:
             from porter.formats.wts.encode import BATCH, whole_elements
 
             yield from whole_elements(self.tensor.chunks(BATCH), self.stored.itemsize)
+        elif (few_stored := few.stored(self.tensor, self.stored)) is not None:
+            yield memoryview(few_stored)
         else:
             from porter.formats.wts.casts import Cast
 
@@ -127,6 +130,9 @@ def _place(tensor: Tensor, dialect: Dialect, options: WriteOptions) -> tuple[Pla
 
 
 def _inexact(tensor: Tensor, stored: DType) -> tuple[int, float]:
+    """How many values change when they are stored, and by how much at most. Reads the tensor."""
+    if few.stored(tensor, stored) is not None:
+        return 0, 0.0
     from porter.formats.wts.casts import Cast
     from porter.formats.wts.encode import whole_elements
 
