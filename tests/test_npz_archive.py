@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,6 @@ import pytest
 
 import porter
 from porter.errors import FormatError, LossError, PorterError
-from porter.io.atomic import AtomicFile
-from porter.io.source import FileSource
-from porter.io.zip_archive import ZipArchive
-from porter.io.zip_writer import ZipWriter
 from porter.store import TensorStore
 from porter.tensor import Tensor
 
@@ -190,44 +185,3 @@ def test_damaged_archives_are_refused_or_read(tmp_path: Path) -> None:
     assert hostile.assert_survives(path, hostile.truncations(data, 150)) > 140
     assert hostile.assert_survives(path, hostile.byte_changes(data, 250)) > 100
     hostile.assert_survives(path, hostile.growths(data))
-
-
-# The writer of archives
-
-
-def written(path: Path, members: dict[str, bytes], **options: Any) -> Path:
-    file = AtomicFile(path)
-    writer = ZipWriter(file, **options)
-    for name, data in members.items():
-        writer.add(name, data)
-    writer.finish()
-    file.commit()
-    return path
-
-
-@pytest.mark.parametrize("limit", [0xFFFF_FFFF, 1, 40, 300], ids=["zip32", "all zip64", "sizes from 40", "offsets from 300"])
-def test_archives_of_either_width_are_read_by_zipfile(limit: int, tmp_path: Path) -> None:
-    members = {"m" * i: bytes(range(i)) for i in range(1, 90)} | {"é": b"", "a/b": b"x"}
-    with zipfile.ZipFile(written(tmp_path / "z.zip", members, limit=limit)) as file:
-        assert file.testzip() is None
-        assert {i.filename: file.read(i) for i in file.infolist()} == members
-    mine = ZipArchive(FileSource(tmp_path / "z.zip"))
-    assert {name: mine.read(name) for name in mine.entries} == members
-    assert all(entry.offset % 64 == 0 for entry in mine.entries.values())
-
-
-def test_more_members_than_two_bytes_count(tmp_path: Path) -> None:
-    members = {f"{i}": b"" for i in range(66_000)}
-    with zipfile.ZipFile(written(tmp_path / "z.zip", members, alignment=1)) as file:
-        assert file.namelist() == list(members)
-
-
-def test_golden_archive(tmp_path: Path) -> None:
-    data = written(tmp_path / "z.zip", {"a": b"hello"}).read_bytes()
-    crc = bytes.fromhex("86a61036")
-    pad = struct.pack("<HHH", 0xD935, 29, 64) + bytes(27)
-    assert data == (
-        b"PK\3\4" + b"\x14\0" + b"\0\0" + b"\0\0" + b"\0\0\x21\0" + crc + b"\5\0\0\0" * 2 + b"\1\0" + b"\x21\0" + b"a" + pad + b"hello"
-        b"PK\1\2" + b"\x14\0" * 2 + b"\0\0" * 2 + b"\0\0\x21\0" + crc + b"\5\0\0\0" * 2 + b"\1\0" + b"\0" * 16 + b"a"
-        b"PK\5\6" + b"\0" * 4 + b"\1\0" * 2 + b"\x2f\0\0\0" + b"\x45\0\0\0" + b"\0\0"
-    )
