@@ -17,6 +17,7 @@ CPython `Lib/_compat_pickle.py` (3.11).
 from __future__ import annotations
 
 import sys
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -213,7 +214,7 @@ PYTHON_GLOBALS: Globals = {
     ("builtins", "bytes"): byte_array,
     ("builtins", "complex"): _complex,
     ("builtins", "getattr"): nested_class,
-    **{("builtins", name): None for name in ("bool", "float", "int", "long", "object", "str", "type", "unicode")},
+    **{("builtins", name): None for name in ("bool", "float", "int", "object", "str", "type")},
     ("_codecs", "encode"): encode_latin1,
     ("copyreg", "_reconstructor"): reconstructor,
 }
@@ -299,16 +300,18 @@ _STANDARD = frozenset(sys.stdlib_module_names) | _words(
     "robotparser sets sha md5 string urlparse xmlrpclib"
 )
 
-_PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg", "exceptions": "builtins"}
-
 
 def named(module: str, name: str) -> Global:
-    """The `Global` that a pickle names, Python 2's names of modules made Python 3's.
+    """The `Global` that a pickle names, under the name that it has in Python 3.
 
     Raises:
         Refused: no weight file has a reason to name this.
     """
-    what = Global(_PYTHON_2.get(module, module), name)
+    if (module, name) in NAME_MAPPING:
+        module, name = NAME_MAPPING[module, name]
+    elif module in IMPORT_MAPPING:
+        module = IMPORT_MAPPING[module]
+    what = Global(module, name)
     refuse_name(what)
     return what
 

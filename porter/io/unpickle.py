@@ -171,10 +171,11 @@ class Unpickler:
             hint="this is what a decompression bomb does; nothing was kept",
         )
 
-    def _refused(self, what: Global) -> UnsafeFileError:
+    def _refused(self, what: Global, written: str | None = None) -> UnsafeFileError:
+        also = f" (written '{written}')" if written not in (None, str(what)) else ""
         return UnsafeFileError(
             "S201",
-            f"the pickle asks for '{what}', which reading weights never needs; nothing was run",
+            f"the pickle asks for '{what}'{also}, which reading weights never needs; nothing was run",
             path=self._path,
             offset=self._offset + self._at,
             hint="do not load this file in the framework either, unless you trust who made it",
@@ -234,9 +235,9 @@ class Unpickler:
             except Refused as refused:
                 what = refused.what
                 if (what.module, what.name) not in self._allowed and (what.module, what.name) not in _NEW:
-                    raise Refused(Global(module, name)) from None
+                    raise self._refused(what, f"{module}.{name}") from None
             if not self._placeholder and (what.module, what.name) not in self._allowed:
-                raise Refused(Global(module, name))
+                raise self._refused(what, f"{module}.{name}")
             self._globals[key] = what
         self._stack.append(what)
 
@@ -270,6 +271,8 @@ class Unpickler:
             raise self._broken(f"the arguments for {function} are not named by strings")
         try:
             return constructor(*args, **(kwargs or {}))
+        except PorterError:
+            raise
         except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
             raise self._broken(f"the arguments for {function} make no sense ({_reason(error)})") from error
 
