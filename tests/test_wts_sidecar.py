@@ -223,6 +223,30 @@ def test_a_sidecar_alone_is_not_overwritten_unasked(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.parametrize("text", ["{}", '{"kind": "other"}', "[1]"])
+def test_another_programs_json_is_never_replaced(written: Path, text: str) -> None:
+    before = written.read_bytes()
+    beside(written).write_text(text)
+    with pytest.raises(PorterError) as caught:
+        porter.save(TensorStore(), written, "wts", overwrite=True)
+    assert (caught.value.code, caught.value.where.path) == ("I010", str(beside(written)))
+    assert (written.read_bytes(), beside(written).read_text()) == (before, text)
+
+
+@pytest.mark.parametrize("text", ["{", '{"kind": "wts-sidecar"}', ""])
+def test_a_damaged_sidecar_is_replaced(written: Path, text: str) -> None:
+    beside(written).write_text(text)
+    porter.save(example(), written, "wts", overwrite=True)
+    assert read_all(written).digest() == example().digest()
+
+
+def test_a_folder_in_the_sidecars_place(tmp_path: Path) -> None:
+    (tmp_path / "m.wts.json").mkdir()
+    with pytest.raises(PorterError):
+        porter.save(example(), tmp_path / "m.wts", overwrite=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["m.wts.json"]
+
+
 @pytest.mark.parametrize("step", range(4))
 def test_killed_between_the_steps_of_the_commit(tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is there after a stop agrees: the old file, or the new one, with its own sidecar or none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import struct
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def test_equals_the_usual_script_on_a_real_network(shared: Path, tmp_path: Path)
 @pytest.mark.parametrize("size", [0, 1, 7, 65_535, 65_536, 65_537, 300_000])
 @pytest.mark.parametrize("how", ["hexlify", "numpy"])
 def test_both_encoders_write_the_same(how: str, size: int) -> None:
-    from porter.formats.wts import encode
+    from porter.formats.wts import encode, kernels
 
     data = np.random.default_rng(size).integers(0, 256, 4 * size, dtype=np.uint8).tobytes()
     wanted = b"w %d" % size + b"".join(b" " + data[i : i + 4][::-1].hex().encode() for i in range(0, len(data), 4)) + b"\n"
@@ -97,8 +98,8 @@ def test_both_encoders_write_the_same(how: str, size: int) -> None:
             written.extend(text)
 
     line = encode.Line(b"w %d" % size, b"\n", FLOAT32, [memoryview(data)] if data else [], len(data))
-    encoder = encode._encode_with_numpy if how == "numpy" else encode._encode_with_hexlify
-    encode.write_lines(Sink(), [line], encoder)  # type: ignore[arg-type]
+    pieces = (kernels.WordEncoder().encode, 4 * kernels.BLOCK) if how == "numpy" else (encode._hexlify, encode._HEXLIFY)
+    encode.write_lines(Sink(), [line], partial(encode._encode_padded, *pieces))  # type: ignore[arg-type]
     assert bytes(written) == wanted
 
 

@@ -61,6 +61,7 @@ def write(store: TensorStore, path: str, options: WriteOptions) -> WriteReport:
     beside = sidecar.path_of(path)
     planned, losses = plan(store.values(), dialect, options, beside)
     refuse_overwrite(beside, options)
+    sidecar.refuse_foreign(beside)
     kept = _kept(store, [p.tensor for p in planned])
     from porter.formats.wts.output import write_files
 

@@ -15,8 +15,8 @@ from array import array
 from binascii import hexlify
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from queue import SimpleQueue
-from typing import Any
 
 from porter.dtypes import DType
 from porter.errors import FormatError
@@ -28,13 +28,16 @@ BATCH = 1 << 18
 _DEPTH = 8
 """Batches under way at a time."""
 
-_HEXLIFY = 1 << 15
-"""Bytes of values that become one piece of text, small enough for the allocator to use its memory again."""
+_HEXLIFY = 1 << 14
+"""Bytes of values that `hexlify` takes at a time: small enough for the allocator to use the same memory again."""
+
+_STRIDE = 9
+"""Bytes of text for a value of eight digits."""
 
 _SMALL = 1 << 14
 """Bytes of text under which one more copy is cheaper than one more write."""
 
-_NUMPY_PAYS = 20_000_000
+_NUMPY_PAYS = 30_000_000
 """Values from which importing numpy to encode them is worth its time."""
 
 Text = bytes | bytearray | memoryview
@@ -66,13 +69,13 @@ class _Part:
 
 @dataclass(slots=True)
 class _Batch:
-    """Room for `BATCH` bytes of values, the parts in it, and their text."""
+    """Room for `BATCH` bytes of values, the parts in it, their text, and room for text."""
 
     values: bytearray
     parts: list[_Part] = field(default_factory=list)
     used: int = 0
     text: list[Text] = field(default_factory=list)
-    room: Any = None
+    room: bytearray = field(default_factory=bytearray)
     encoded: threading.Event = field(default_factory=threading.Event)
     summed: threading.Event = field(default_factory=threading.Event)
 
@@ -232,42 +235,35 @@ def whole_elements(chunks: Iterable[memoryview], unit: int) -> Iterator[memoryvi
 def padded_encoder(values: int) -> Encode:
     """An encoder of 32-bit values as ` xxxxxxxx`, for a file of `values` values in all."""
     if values >= _NUMPY_PAYS or "numpy" in sys.modules:
-        return _encode_with_numpy
-    return _encode_with_hexlify
+        from porter.formats.wts.kernels import BLOCK, WordEncoder
+
+        return partial(_encode_padded, WordEncoder().encode, 4 * BLOCK)
+    return partial(_encode_padded, _hexlify, _HEXLIFY)
 
 
-def _encode_with_hexlify(batch: _Batch) -> None:
-    view = memoryview(batch.values)
-    for part in batch.parts:
-        if part.first:
-            batch.text.append(part.line.head)
-        for start in range(part.start, part.stop, _HEXLIFY):
-            # A word in front, whose digits are cut off, so that the text begins with a separator.
-            words = array("I", b"\0\0\0\0" + view[start : min(start + _HEXLIFY, part.stop)])
-            words.byteswap()
-            batch.text.append(memoryview(hexlify(words, " ", 4))[8:])
-        if part.last:
-            batch.text.append(part.line.tail)
-
-
-def _encode_with_numpy(batch: _Batch) -> None:
-    from porter.formats.wts.kernels import BLOCK, STRIDE, WordEncoder
-
-    if batch.room is None:
-        batch.room = (WordEncoder(), bytearray(b" " * (BATCH // 4 * STRIDE)))
-    encoder, room = batch.room
-    values, text, at = memoryview(batch.values), memoryview(room), 0
+def _encode_padded(encode: Callable[[memoryview, memoryview], None], step: int, batch: _Batch) -> None:
+    if not batch.room:
+        batch.room = bytearray(b" " * (BATCH // 4 * _STRIDE))
+    values, room, at = memoryview(batch.values), memoryview(batch.room), 0
     for part in batch.parts:
         if part.first:
             batch.text.append(part.line.head)
         begin = at
-        for start in range(part.start, part.stop, 4 * BLOCK):
-            stop = min(start + 4 * BLOCK, part.stop)
-            encoder.encode(values[start:stop], room, at + 1)
-            at += (stop - start) // 4 * STRIDE
-        batch.text.append(text[begin:at])
+        for start in range(part.start, part.stop, step):
+            stop = min(start + step, part.stop)
+            behind = at + (stop - start) // 4 * _STRIDE
+            encode(values[start:stop], room[at:behind])
+            at = behind
+        batch.text.append(room[begin:at])
         if part.last:
             batch.text.append(part.line.tail)
+
+
+def _hexlify(values: memoryview, text: memoryview) -> None:
+    # A word in front, whose digits are cut off, so that the text begins with a separator.
+    words = array("I", b"\0\0\0\0" + values)
+    words.byteswap()
+    text[:] = memoryview(hexlify(words, " ", 4))[8:]
 
 
 def encode_unpadded(batch: _Batch) -> None:

@@ -82,8 +82,8 @@ class WordEncoder:
         self._words = np.empty(BLOCK, "<u8")
         self._other = np.empty(BLOCK, "<u8")
 
-    def encode(self, values: memoryview, text: bytearray, at: int) -> None:
-        """Put the digits of the 4 n bytes of `values` into `text`, the first word at `at`; the spaces must be there."""
+    def encode(self, values: memoryview, text: memoryview) -> None:
+        """Put the 4 n bytes of `values` into the 9 n bytes of `text`, which has the spaces already."""
         raw = np.frombuffer(values, np.uint8)
         n = raw.size // 4
         words, other = self._words[:n], self._other[:n]
@@ -96,7 +96,7 @@ class WordEncoder:
         np.multiply(letters, _TO_LETTER, out=letters)
         np.add(characters, letters, out=characters)
         np.add(characters, _DIGIT, out=characters)
-        np.copyto(np.ndarray((n,), ">u8", text, at, (STRIDE,)), words)
+        np.copyto(np.ndarray((n,), ">u8", text, 1, (STRIDE,)), words)
 
 
 def strip_zeros(text: NDArray[np.uint8], digits: int) -> NDArray[np.uint8]:

@@ -33,7 +33,7 @@ from typing import Any, NoReturn
 
 from porter import manifest
 from porter.dtypes import DTYPES, DType
-from porter.errors import FormatError
+from porter.errors import FileAccessError, FormatError
 from porter.formats.wts.rows import Row
 from porter.io.source import FileSource
 from porter.tensor import Json, Payload
@@ -195,6 +195,17 @@ def _entry(entry: Any) -> Entry:
     if not re.fullmatch("[0-9a-f]{8}", crc) or not re.fullmatch("[0-9a-f]{64}", sha):
         raise ValueError(f"a checksum of '{name}' is none")
     return Entry(name, DTYPES[dtype], tuple(shape), stored, count, int(crc, 16), exact)
+
+
+def refuse_foreign(path: str) -> None:
+    """Raise a `FileAccessError` if `path` is a JSON file of another program: replacing the `.wts` must not cost it."""
+    try:
+        foreign = load(path) is None and os.path.lexists(path)
+    except FormatError:
+        return  # a damaged sidecar is there to be replaced
+    if foreign:
+        message = "the sidecar would replace a file that porter did not write"
+        raise FileAccessError("I010", message, path=path, hint="move that file away, or give the .wts another name")
 
 
 def compose(dialect: str, nbytes: int, tensors: list[dict[str, Json]], description: Mapping[str, Json]) -> bytes:
