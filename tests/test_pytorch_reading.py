@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import subprocess
 import sys
@@ -571,6 +572,52 @@ def test_real_files_as_torch_reads_them(name: str, shared: Path, stub_vdsr: None
     if isinstance(value, dict) and ("state_dict" in value or "model" in value):
         value = value["state_dict"] if "state_dict" in value else value["model"].state_dict()
     assert_same(porter.open(path), value)
+
+
+def test_exported_programs_are_refused_with_a_way_out(tmp_path: Path) -> None:
+    torch.export.save(torch.export.export(torch.nn.Linear(2, 1), (torch.ones(1, 2),)), tmp_path / "m.pt2")
+    with pytest.raises(FormatError) as caught:
+        porter.open(tmp_path / "m.pt2")
+    assert caught.value.code == "F204"
+
+
+def sharded(folder: Path) -> Path:
+    torch.save({"a": torch.ones(2), "b": torch.zeros(3)}, folder / "m-1-of-2.bin")
+    torch.save({"c": torch.full((4,), 2.0)}, folder / "m-2-of-2.bin")
+    table = {"a": "m-1-of-2.bin", "c": "m-2-of-2.bin", "b": "m-1-of-2.bin"}
+    (folder / "m.bin.index.json").write_text(json.dumps({"metadata": {"total_size": 36}, "weight_map": table}))
+    return folder / "m.bin.index.json"
+
+
+def test_sharded(tmp_path: Path) -> None:
+    store = porter.open(sharded(tmp_path))
+    assert_same(store, {"a": torch.ones(2), "c": torch.full((4,), 2.0), "b": torch.zeros(3)})
+    assert store.source is not None
+    assert store.source.dialect == "sharded"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ('"a": "m-1-of-2.bin", ', "", "F209"),
+        ('"a": "m-1', '"x": "m-1', "F209"),
+        ('"c": "m-2-of-2.bin"', '"c": "m-1-of-2.bin"', "F209"),
+        ('"c": "m-2-of-2.bin"', '"c": "../m.bin"', "S205"),
+        ('"c": "m-2-of-2.bin"', '"c": "/etc/passwd"', "S205"),
+        ('"c": "m-2-of-2.bin"', '"c": 3', "F209"),
+        ('"c": "m-2-of-2.bin"', '"c": "m.bin.index.json"', "F208"),
+        ('"c": "m-2-of-2.bin"', '"c": "gone.bin"', "I001"),
+        ("}}", "}", "F209"),
+    ],
+)
+def test_index_that_disagrees(old: str, new: str, code: str, tmp_path: Path) -> None:
+    index = sharded(tmp_path)
+    text = index.read_text()
+    assert old in text
+    index.write_text(text.replace(old, new))
+    with pytest.raises(PorterError) as caught:
+        porter.open(index)
+    assert caught.value.code == code
 
 
 def test_dialect_given_for_another_container(tmp_path: Path) -> None:

@@ -53,9 +53,9 @@ _BUILT_IN = (
         "pytorch",
         "porter.formats.pytorch.adapter",
         "PyTorch checkpoints: zip, legacy stream, tar, TorchScript, plain pickles",
-        {".pth": "", ".pt": "", ".th": "", ".bin": "", ".ckpt": "", ".tar": ""},
+        {".pth": "", ".pt": "", ".th": "", ".bin": "", ".ckpt": "", ".tar": "", ".bin.index.json": "sharded"},
         magic=(b"PK\x03\x04", b"\x80\x02"),
-        dialects=("zip", "legacy", "tar", "torchscript", "pickle"),
+        dialects=("zip", "legacy", "tar", "torchscript", "pickle", "sharded"),
     ),
     FormatEntry(
         "npz",

@@ -11,7 +11,7 @@ import json
 from porter import manifest
 from porter.errors import FormatError
 from porter.formats.base import Capabilities, Probe, ReadOptions, WriteOptions, WriteReport
-from porter.formats.pytorch import archive, streams
+from porter.formats.pytorch import archive, sharded, streams
 from porter.formats.pytorch.selection import Selection, select
 from porter.formats.pytorch.tensors import TensorBuilder
 from porter.formats.pytorch.writing import DTYPES_WRITTEN, METADATA, write_archive
@@ -37,6 +37,8 @@ def detect(probe: Probe) -> str | None:
         if root is None:
             return "torchscript" if _unlisted(names) else None
         return "torchscript" if root + "constants.pkl" in names else "zip"
+    if head.lstrip()[:1] == b"{" and b'"weight_map"' in head + probe.tail:
+        return "sharded" if b".safetensors" not in head + probe.tail else None
     if streams.is_legacy(head):
         return "legacy"
     if streams.is_tar(head):
@@ -45,8 +47,9 @@ def detect(probe: Probe) -> str | None:
 
 
 def _unlisted(names: tuple[str, ...]) -> bool:
-    """Whether these are the records of TorchScript before 1.3, which `read` refuses with a reason."""
-    return any(n.endswith("/model.json") and n.count("/") == 1 for n in names) and any("/tensors/" in n for n in names)
+    """Whether these are the records of TorchScript before 1.3 or of an exported program, which `read` refuses with a reason."""
+    old = any(n.endswith("/model.json") and n.count("/") == 1 for n in names) and any("/tensors/" in n for n in names)
+    return old or any(n.endswith("/archive_format") for n in names)
 
 
 _READERS = {
@@ -64,6 +67,8 @@ def read(path: str, options: ReadOptions) -> TensorStore:
     dialect = options.dialect or detect(Probe(source))
     if dialect is None:
         raise FormatError("F208", "no PyTorch file: neither an archive, nor a stream, nor a pickle", path=path)
+    if dialect == "sharded":
+        return sharded.read_sharded(source, lambda shard: _read_shard(shard, options.select))
     checkpoint = _READERS[dialect](source)
     store = TensorStore(source=Provenance(path, "pytorch", checkpoint.dialect))
     store.manage(source)
@@ -81,6 +86,15 @@ def read(path: str, options: ReadOptions) -> TensorStore:
     if checkpoint.manifest is not None and not chosen.path:
         manifest.apply(store, manifest.loads(checkpoint.manifest, archive.MANIFEST), archive.MANIFEST)
     return store
+
+
+def _read_shard(path: str, select: str | None) -> TensorStore:
+    source = FileSource(path)
+    dialect = detect(Probe(source))
+    source.close()
+    if dialect is None or dialect == "sharded":
+        raise FormatError("F208", "an index names this file, and it is no PyTorch checkpoint", path=path)
+    return read(path, ReadOptions(dialect, select))
 
 
 def _attach_metadata(store: TensorStore, chosen: Selection) -> None:
