@@ -78,7 +78,7 @@ _BUILT_IN = (
             ".keras": "keras-archive",
         },
         magic=(b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"),
-        dialects=("porter", "caffe", "caffe-solverstate", "keras2", "keras3", "keras-archive"),
+        dialects=("porter", "caffe", "caffe-solverstate", "keras2", "keras3", "keras-archive", "plain"),
     ),
     FormatEntry(
         "wts",
