@@ -197,6 +197,11 @@ class Unpickler:
             return data
         return ByteRun(self.position - count, count)
 
+    def _byte(self) -> int:
+        at = self.position
+        self.position = at + 1
+        return self._data[at]
+
     def _uint(self, width: int) -> int:
         return int.from_bytes(self._take(width), "little")
 
@@ -315,6 +320,9 @@ class Unpickler:
     def _binint(self) -> None:
         self._stack.append(int.from_bytes(self._take(4), "little", signed=True))
 
+    def _binint1(self) -> None:
+        self._stack.append(self._byte())
+
     def _float(self) -> None:
         self._stack.append(float(self._line()))
 
@@ -417,11 +425,17 @@ class Unpickler:
     def _get(self) -> None:
         self._stack.append(self._memo[int(self._line())])
 
+    def _binget1(self) -> None:
+        self._stack.append(self._memo[self._byte()])
+
     def _binget(self, width: int) -> None:
         self._stack.append(self._memo[self._uint(width)])
 
     def _put(self) -> None:
         self._memo[int(self._line())] = self._stack[-1]
+
+    def _binput1(self) -> None:
+        self._memo[self._byte()] = self._stack[-1]
 
     def _binput(self, width: int) -> None:
         self._memo[self._uint(width)] = self._stack[-1]
@@ -523,7 +537,7 @@ _OPCODES: Mapping[int, Step] = {
     ord(code): step
     for code, step in {
         "(": _U._mark, "0": _U._pop, "1": _U._discard_mark, "2": _U._dup, "N": _push(None), "\x88": _push(True), "\x89": _push(False),
-        "I": _U._int, "L": _U._long, "J": _U._binint, "K": _push_uint(1), "M": _push_uint(2),
+        "I": _U._int, "L": _U._long, "J": _U._binint, "K": _U._binint1, "M": _push_uint(2),
         "\x8a": _with(_U._long_binary, 1), "\x8b": _with(_U._long_binary, 4), "F": _U._float, "G": _U._binfloat,
         "S": _U._string, "T": _with(_U._binstring, 4), "U": _with(_U._binstring, 1), "V": _U._unicode,
         "X": _with(_U._binunicode, 4), "\x8c": _with(_U._binunicode, 1), "\x8d": _with(_U._binunicode, 8),
@@ -533,8 +547,8 @@ _OPCODES: Mapping[int, Step] = {
         "\x85": _with(_U._tuple, 1), "\x86": _with(_U._tuple, 2), "\x87": _with(_U._tuple, 3),
         "}": _push_new(dict), "d": _U._dict, "s": _U._setitem, "u": _U._setitems,
         "\x8f": _U._empty_set, "\x90": _U._additems, "\x91": _U._frozenset,
-        "g": _U._get, "h": _with(_U._binget, 1), "j": _with(_U._binget, 4),
-        "p": _U._put, "q": _with(_U._binput, 1), "r": _with(_U._binput, 4), "\x94": _U._memoize,
+        "g": _U._get, "h": _U._binget1, "j": _with(_U._binget, 4),
+        "p": _U._put, "q": _U._binput1, "r": _with(_U._binput, 4), "\x94": _U._memoize,
         "c": _U._global_line, "\x93": _U._stack_global,
         "\x82": _with(_U._extension, 1), "\x83": _with(_U._extension, 2), "\x84": _with(_U._extension, 4),
         "R": _U._reduce, "\x81": _U._newobj, "\x92": _U._newobj_ex, "i": _U._inst, "o": _U._obj, "b": _U._build,
@@ -546,7 +560,7 @@ _OPCODES: Mapping[int, Step] = {
 
 def _reason(error: Exception) -> str:
     if isinstance(error, IndexError):
-        return "it takes values that are not there"
+        return "it takes values, or bytes, that are not there"
     if isinstance(error, KeyError):
         return f"it recalls value {error}, which it never stored"
     return str(error)

@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 
 from porter import manifest
+from porter.dtypes import BY_TORCH
 from porter.errors import FormatError
 from porter.formats.base import Capabilities, Probe, ReadOptions, WriteOptions, WriteReport
 from porter.formats.pytorch import archive, sharded, streams
 from porter.formats.pytorch.selection import Selection, select
 from porter.formats.pytorch.tensors import TensorBuilder
-from porter.formats.pytorch.writing import DTYPES_WRITTEN, METADATA, write_archive
 from porter.io.source import FileSource
 from porter.store import Provenance, TensorStore
 
 CAPABILITIES = Capabilities(
-    dtypes=DTYPES_WRITTEN,
+    dtypes=frozenset(d.name for d in BY_TORCH.values()),
     ties=True,
     description=True,
     metadata=True,
@@ -106,7 +106,7 @@ def _attach_metadata(store: TensorStore, chosen: Selection) -> None:
     if len(table) != len(found):
         store.note("skipped", f"{len(found) - len(table)} entries of the state_dict's _metadata are no plain values")
     if table:
-        store.attachments[METADATA] = json.dumps(table, separators=(",", ":")).encode()
+        store.attachments[archive.METADATA] = json.dumps(table, separators=(",", ":")).encode()
 
 
 def _plain(values: dict[object, object]) -> bool:
@@ -115,4 +115,6 @@ def _plain(values: dict[object, object]) -> bool:
 
 def write(store: TensorStore, path: str, options: WriteOptions) -> WriteReport:
     """Write the zip archive of torch 1.6 and later."""
+    from porter.formats.pytorch.writing import write_archive
+
     return write_archive(store, path, options)

@@ -21,6 +21,9 @@ from porter.io.unpickle import OPERATIONS, Unpickler
 from porter.io.zip_archive import ZipArchive
 from porter.tensor import BytesPayload, Payload
 
+METADATA = "pytorch.metadata"
+"""The attachment that keeps a state_dict's `_metadata` (versions of modules), as JSON."""
+
 MANIFEST = ".data/porter.json"
 """The record that holds porter's own description, beside torch's own bookkeeping, which `torch.load` does not look at."""
 

@@ -12,10 +12,9 @@ import json
 from collections.abc import Callable, Mapping
 
 from porter import manifest
-from porter.dtypes import BY_TORCH
 from porter.errors import LossError, UsageError
 from porter.formats.base import Loss, WriteOptions, WriteReport
-from porter.formats.pytorch.archive import MANIFEST
+from porter.formats.pytorch.archive import MANIFEST, METADATA
 from porter.formats.pytorch.record_writer import RecordWriter
 from porter.formats.pytorch.records import SPARSE_PARTS, TORCH_TYPES, TorchType
 from porter.formats.pytorch.state_dict import (
@@ -30,10 +29,6 @@ from porter.formats.pytorch.state_dict import (
 from porter.io.atomic import OutputGroup
 from porter.store import Notice, TensorStore
 from porter.tensor import CHUNK, Json, Payload, Tensor
-
-DTYPES_WRITTEN = frozenset(d.name for d in BY_TORCH.values())
-METADATA = "pytorch.metadata"
-"""The attachment that keeps a state_dict's `_metadata` (versions of modules), as JSON."""
 
 _ROOT = "archive"
 _CHANNEL_TYPES = {"per_channel_affine": ("float64", "int64"), "per_channel_affine_float_qparams": ("float32", "float32")}
