@@ -66,7 +66,7 @@ class Metadata:
         self.window = window
         self.offset_size = 8
         self.length_size = 8
-        self._left = 16 * window.size + (1 << 20)
+        self._left = 8 * window.size + (1 << 20)
         self._blocks: dict[int, bytes] = {}
 
     def read(self, address: int, nbytes: int, what: str) -> bytes:
