@@ -214,6 +214,74 @@ def test_tensors_without_values_are_named(tmp_path: Path) -> None:
     assert [(n.kind, n.tensor) for n in store.notices] == [("skipped", "m")]
 
 
+class Rebuilt:
+    """Pickles as a call of one of torch's rebuild functions."""
+
+    def __init__(self, function: Any, *args: Any, state: Any = None) -> None:
+        self.reduced = (function, args) if state is None else (function, args, state)
+
+    def __reduce__(self) -> Any:
+        return self.reduced
+
+
+def test_tensors_of_other_devices(tmp_path: Path) -> None:
+    utils = torch._utils
+    array = np.arange(6, dtype="<f4").reshape(2, 3)
+    state = {
+        "xla": Rebuilt(utils._rebuild_device_tensor_from_numpy, array, torch.float32, "xla:0", False),
+        "xla16": Rebuilt(utils._rebuild_device_tensor_from_numpy, array, torch.bfloat16, "xla:0", False),
+        "maia": Rebuilt(utils._rebuild_device_tensor_from_cpu_tensor, torch.ones(3), torch.float32, "maia:0", False),
+        "cast": Rebuilt(utils._rebuild_device_tensor_from_cpu_tensor, torch.ones(3), torch.float16, "maia:0", False),
+    }
+    store = porter.open(save(state, tmp_path / "m.pth"))
+    assert store["xla"].numpy().tolist() == array.tolist()
+    assert store["xla16"].dtype.name == "float32"
+    assert store["maia"].numpy().tolist() == [1, 1, 1]
+    assert list(store) == ["xla", "xla16", "maia"]
+    assert [(n.kind, n.tensor) for n in store.notices] == [("changed", "xla16"), ("skipped", "cast")]
+
+
+def test_variables_of_the_first_torches(tmp_path: Path) -> None:
+    """A Parameter got its tensor as argument, or, still earlier, first in a state of five."""
+    state = {
+        "new": Rebuilt(torch.nn.parameter.Parameter, torch.ones(2), state=(True, False, OrderedDict())),
+        "old": Rebuilt(torch.nn.parameter.Parameter, state=(torch.zeros(3), None, OrderedDict(), True, False)),
+    }
+    store = porter.open(save(state, tmp_path / "m.pth", zipped=False))
+    assert {n: t.numpy().tolist() for n, t in store.items()} == {"new": [1, 1], "old": [0, 0, 0]}
+
+
+def test_tensors_that_wrap_others(tmp_path: Path) -> None:
+    wrapped = Rebuilt(
+        torch._tensor._rebuild_from_type_v2,
+        torch._utils._rebuild_wrapper_subclass,
+        torch.Tensor,
+        (torch.Tensor, torch.float32, (2, 3), (3, 1), 0, torch.strided, torch.device("cpu"), False),
+        {"inner": torch.ones(2, 3), "scale": torch.ones(2), "bits": 4},
+    )
+    nested = torch.nested.nested_tensor([torch.ones(2), torch.zeros(3)])
+    store = porter.open(save({"w": wrapped, "n": nested, "x": torch.ones(1)}, tmp_path / "m.pth"))
+    assert list(store) == ["w.inner", "w.scale", "n.values", "n.sizes", "n.strides", "n.offsets", "x"]
+    assert store["n.values"].numpy().tolist() == [1, 1, 0, 0, 0]
+    assert [(n.kind, n.tensor) for n in store.notices] == [("changed", "w"), ("changed", "n")]
+
+
+def test_parameters_with_attributes(tmp_path: Path) -> None:
+    parameter = torch.nn.Parameter(torch.ones(2))
+    parameter.note = "x"
+    buffer = torch.nn.Buffer(torch.zeros(2))
+    tensor = torch.ones(3)
+    tensor.extra = [1]
+    assert_same(
+        porter.open(save({"p": parameter, "b": buffer, "t": tensor}, tmp_path / "m.pth")), {"p": parameter, "b": buffer, "t": tensor}
+    )
+
+
+def test_numpy_scalars_beside_weights(tmp_path: Path) -> None:
+    store = porter.open(save({"state_dict": {"w": torch.ones(1)}, "best": np.float64(0.5), "mean": np.ones(3)}, tmp_path / "m.pth"))
+    assert "best (a numpy scalar of <f8), mean (1 tensor, 24 bytes)" in store.notices[0].message
+
+
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @every_container
 def test_pickle_protocols(protocol: int, zipped: bool, tmp_path: Path) -> None:

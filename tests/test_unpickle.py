@@ -377,6 +377,7 @@ def refused(data: bytes, seconds: float = 2, mebibytes: int = 64, **options: Any
         b"\x95" + b"\xff" * 8 + b"N.",
         b"Nr\xff\xff\xff\x7f",  # LONG_BINPUT: Python's own unpickler allocates a table of that length
         b"Np99999999999999999999\n",
+        b"Np-1\n.",
         b"I" + b"9" * 100_000 + b"\n.",
         b"L" + b"9" * 100_000 + b"L\n.",
         b"(" * 100_000,
@@ -404,6 +405,16 @@ def test_keys_that_collide_are_refused() -> None:
 
     data = b"}(" + b"".join(long(i * (2**61 - 1)) + b"N" for i in range(1 << 16)) + b"u."
     refused(data)
+
+
+def test_tuples_that_collide_cost_nothing() -> None:
+    """Tuples of integers whose plain hashes are equal, as anyone can compute them; here `-1` and `-2` stand for that."""
+    pairs = [tuple(-1 - (i >> b & 1) for b in range(14)) for i in range(1 << 14)]
+    assert len({hash(p) for p in pairs}) == 1
+    data = b"}(" + b"".join(pickle.dumps(p, 2)[2:-1] + b"N" for p in pairs) + b"u."
+    start = time.process_time()
+    assert len(load(data)) == len(pairs)
+    assert time.process_time() - start < 2
 
 
 def test_copies_are_paid_for() -> None:

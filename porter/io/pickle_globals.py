@@ -111,23 +111,30 @@ class ByteString(str):
             return str(self)
 
 
-def check_key(key: object, depth: int = 0) -> object:
-    """`key` if it may be a dictionary's key or a set's item.
+class TupleKey(tuple[object, ...]):
+    """A tuple as a dictionary's key. Its hash is that of text, which Python seeds, so that nobody can make many collide."""
 
-    Values whose hashes anyone can make collide (large integers) or whose hashing recurses (nested tuples) are refused:
-    they are the two ways to make a dictionary hang or take the interpreter down.
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return hash(repr(tuple(self)))
+
+
+def check_key(key: object, depth: int = 0) -> object:
+    """`key` as a dictionary's key or a set's item.
+
+    Values whose hashes anyone can make collide (large integers, complex numbers) or whose hashing recurses (deep tuples)
+    are refused: they are the ways to make a dictionary hang or take the interpreter down.
     """
     kind = type(key)
     if kind in _PLAIN_KEYS or (kind is int and -(1 << 64) < key < 1 << 64):  # type: ignore[operator]
         return key
-    if kind is tuple and depth < 4 and len(key) <= 16:  # type: ignore[arg-type]
-        for part in key:  # type: ignore[attr-defined]
-            check_key(part, depth + 1)
-        return key
+    if isinstance(key, tuple) and depth < 4 and len(key) <= 16:
+        return TupleKey(check_key(part, depth + 1) for part in key)
     raise TypeError(f"a {kind.__name__} as a key")
 
 
-_PLAIN_KEYS = frozenset({str, ByteString, bytes, float, bool, type(None), complex, Global, Instance})
+_PLAIN_KEYS = frozenset({str, ByteString, bytes, float, bool, type(None), Global, Instance})
 
 
 def dictionary(items: object = ()) -> Dictionary:

@@ -432,7 +432,10 @@ class Unpickler:
         self._stack.append(self._memo[self._uint(width)])
 
     def _put(self) -> None:
-        self._memo[int(self._line())] = self._stack[-1]
+        index = int(self._line())
+        if not 0 <= index < 1 << 32:
+            raise self._broken(f"it stores value {index}")
+        self._memo[index] = self._stack[-1]
 
     def _binput1(self) -> None:
         self._memo[self._byte()] = self._stack[-1]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from porter.errors import FormatError, UnsafeFileError, UsageError
 from porter.formats.pytorch.archive import Checkpoint, Declared
-from porter.formats.pytorch.records import Leaf
+from porter.formats.pytorch.records import ArrayTensor, Leaf
 from porter.io.pickle_globals import ByteString, Dictionary, Instance, describe_value
 from porter.io.pickled_numpy import PickledArray
 from porter.store import NoticeKind
@@ -61,7 +61,7 @@ class _Child:
 
     def __str__(self) -> str:
         if not self.tensors:
-            return f"{self.key} ({describe_value(self.node)})"
+            return f"{self.key} ({_describe(self.node)})"
         return f"{self.key} ({self.tensors} {'tensor' if self.tensors == 1 else 'tensors'}, {self.nbytes:,} bytes)"
 
 
@@ -188,7 +188,7 @@ class _Search:
             if id(current) in self._sizes and not done:
                 continue
             if _is_tensor(current):
-                self._sizes[id(current)] = (1, current.nbytes if isinstance(current, Leaf) else 0)
+                self._sizes[id(current)] = (1, _nbytes(current))
                 continue
             children = [child for _, child in self._entries(current)]
             if done:
@@ -270,7 +270,17 @@ class _Search:
             elif self._size(child)[0]:
                 yield from self._flat(child, name + ".", depth + 1)
             elif not (child is None or _is_empty(child) or (_is_module(node) and _is_module(child))):
-                self._strays.append(f"{name} ({describe_value(child)})")
+                self._strays.append(f"{name} ({_describe(child)})")
+
+
+def _nbytes(tensor: object) -> int:
+    return tensor.nbytes if isinstance(tensor, Leaf) else ArrayTensor(tensor).nbytes if isinstance(tensor, PickledArray) else 0
+
+
+def _describe(node: object) -> str:
+    if isinstance(node, PickledArray) and node.dtype is not None:
+        return f"a numpy {'array' if node.shape else 'scalar'} of {node.dtype.descr}"
+    return describe_value(node)
 
 
 def _is_container(node: object) -> bool:
