@@ -51,4 +51,4 @@ def _code(match: re.Match[str]) -> str:
 def _unescape(part: str) -> str:
     if "%" not in part:
         return part
-    return _ESCAPES.sub(lambda m: chr(int(m[1].lstrip("u"), 16)), part.removesuffix("%"))
+    return _ESCAPES.sub(lambda m: chr(int(m[1].lstrip("u"), 16)), part.rstrip("%"))
