@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Literal
 
+from porter.dataclass import dataclass, replace
 from porter.errors import FileAccessError, PorterError, UsageError
 from porter.formats.base import Capabilities, Loss, ReadOptions, WriteOptions, WriteReport, refuse_overwrite, undescribed
 from porter.formats.registry import FormatEntry, check_options, find_format, format_for_path, identify, open_store, save_store

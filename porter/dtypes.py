@@ -10,9 +10,10 @@ torch storage names: pytorch `torch/storage.py` and `torch/_utils.py` (2.x).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
+
+from porter.dataclass import dataclass
 
 if TYPE_CHECKING:
     import numpy as np

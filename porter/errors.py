@@ -14,8 +14,9 @@ What each code means at length: `porter explain CODE`, from `porter/error_codes/
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Self
+
+from porter.dataclass import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)

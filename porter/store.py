@@ -6,9 +6,9 @@ Every adapter reads into a `TensorStore` and writes out of one; it is the only r
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Literal, Protocol, Self
 
+from porter.dataclass import dataclass
 from porter.errors import FormatError, UsageError
 from porter.tensor import Json, Tensor
 

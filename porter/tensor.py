@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from porter.dataclass import dataclass, field, replace
 from porter.dtypes import DType, from_numpy
 from porter.errors import FormatError, PorterError, UsageError
 

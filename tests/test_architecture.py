@@ -23,6 +23,7 @@ MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("
 
 FLOORS = (
     # The longest prefix counts. A module imports from its own floor and from lower ones.
+    ("porter.dataclass", 0),
     ("porter.errors", 0),
     ("porter.dtypes", 0),
     ("porter.tensor", 1),

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 from porter.check.difference import Difference, Element, Tolerance, measure
 from porter.check.encodings import common_type
+from porter.dataclass import dataclass
 from porter.dtypes import DType
 from porter.errors import UsageError
 from porter.store import TensorStore, digest_of

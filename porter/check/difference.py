@@ -18,10 +18,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from porter.check.encodings import codes, common_type, distance, keys, lane_type, recode, values
+from porter.dataclass import dataclass
 from porter.dtypes import DType
 from porter.tensor import Tensor
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from porter.dataclass import dataclass
 
 AREAS = {
     "common": "Any format",

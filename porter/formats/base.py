@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, Protocol
 
+from porter.dataclass import dataclass, field
 from porter.errors import FileAccessError, FormatError, LossError
 from porter.io.source import FileSource
 from porter.store import Notice, TensorStore

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import cast
 
+from porter.dataclass import dataclass
 from porter.dtypes import DTYPES, DType
 from porter.errors import FormatError, LossError, PorterError, UnsafeFileError
 from porter.formats.base import Capabilities, Loss, Probe, ReadOptions, WriteOptions, WriteReport, refuse_dtypes, undescribed

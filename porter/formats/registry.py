@@ -9,11 +9,11 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
 from functools import cache
 from types import MappingProxyType
 from typing import cast
 
+from porter.dataclass import dataclass, field_names, replace
 from porter.errors import FormatError, PorterError, UsageError, printable
 from porter.formats.base import Adapter, Probe, ReadOptions, WriteOptions, WriteReport, refuse_overwrite
 from porter.io.source import FileSource
@@ -259,11 +259,11 @@ def check_options(entry: FormatEntry, given: ReadOptions | WriteOptions) -> None
     capabilities = entry.adapter().CAPABILITIES
     understood = capabilities.read_options if isinstance(given, ReadOptions) else capabilities.write_options
     defaults = type(given)()
-    for f in fields(given):
-        if f.name in understood or f.name in ("dialect", "overwrite", "progress"):
+    for name in field_names(given):
+        if name in understood or name in ("dialect", "overwrite", "progress"):
             continue
-        if getattr(given, f.name) != getattr(defaults, f.name):
-            flag = "--" + f.name.replace("_", "-")
+        if getattr(given, name) != getattr(defaults, name):
+            flag = "--" + name.replace("_", "-")
             raise UsageError("U005", f"{flag} means nothing to {entry.name}", hint=f"leave {flag} out")
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from porter.dataclass import dataclass
 from porter.dtypes import DTYPES, DType
 from porter.errors import FormatError, UnsafeFileError
 from porter.io.payloads import FortranPayload, SwappedPayload

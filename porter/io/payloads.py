@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from porter.dataclass import dataclass
 from porter.tensor import BytesPayload, Payload
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from __future__ import annotations
 import sys
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from porter.dataclass import dataclass
 from porter.errors import FormatError
 
 Constructor = Callable[..., object]

@@ -8,8 +8,8 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 
+from porter.dataclass import dataclass
 from porter.errors import FormatError
 from porter.io.protobuf_wire import CUT_FIELD, DELIMITED, FieldReader, encode_varint
 from porter.io.source import FileSource

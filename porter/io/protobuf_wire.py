@@ -10,8 +10,8 @@ Source: protobuf.dev, "Encoding" (wire types, packed fields, groups).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 
+from porter.dataclass import dataclass, field
 from porter.errors import FormatError, UnsafeFileError
 from porter.io.source import FileSource
 from porter.tensor import BytesPayload, Payload

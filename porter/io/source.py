@@ -6,9 +6,9 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from porter.dataclass import dataclass
 from porter.errors import FileAccessError, FormatError, UsageError, access_error
 from porter.tensor import Location
 

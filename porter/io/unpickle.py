@@ -18,9 +18,9 @@ from __future__ import annotations
 import codecs
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from porter.dataclass import dataclass
 from porter.errors import FormatError, PorterError, UnsafeFileError
 from porter.io.pickle_globals import (
     Buildable,

@@ -125,7 +125,7 @@ def _bytes(values: NDArray[Any]) -> memoryview:
 
 
 def _with_dtype(tensor: Tensor) -> Any:
-    from dataclasses import replace
+    from porter.dataclass import replace
 
     return replace(tensor.spec, dtype=FLOAT32)
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from porter.dataclass import dataclass
 from porter.errors import FormatError, UnsafeFileError
 from porter.io.payloads import ComputedPayload
 from porter.io.source import FileSource

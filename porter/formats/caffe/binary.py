@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from porter import manifest
+from porter.dataclass import dataclass, replace
 from porter.errors import FormatError, UnsafeFileError
 from porter.formats.caffe.blobs import BLOB_RULE, BlobReader
 from porter.formats.caffe.description import WHERE, names_in, restore

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from porter.dataclass import dataclass
 from porter.dtypes import DTYPES, FLOAT32, DType
 from porter.errors import FormatError
 from porter.formats.caffe.fields import Values, fields, message_field, number_field, varint

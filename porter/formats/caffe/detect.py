@@ -8,8 +8,8 @@ is said about it is that it is truncated.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from porter.dataclass import dataclass
 from porter.errors import FormatError
 from porter.formats.caffe.fields import varint
 from porter.io.protobuf_wire import DELIMITED, FIXED32, FIXED64, VARINT

@@ -10,8 +10,8 @@ Source: protobuf.dev, "Encoding".
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from porter.dataclass import dataclass
 from porter.errors import FormatError
 from porter.io.protobuf_wire import DELIMITED, END_GROUP, FIXED32, FIXED64, START_GROUP, VARINT, encode_tag, encode_varint
 

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
+
+from porter.dataclass import dataclass
 
 Scalar = bool | int | float | str
 Parameter = Callable[[str], Scalar | None]

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from porter.dataclass import dataclass
 from porter.dtypes import DType
 from porter.errors import FormatError, PorterError
 from porter.formats.caffe.layer_types import BlobRole, Parameter, blob_roles, numbered_roles

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Literal
+
+from porter.dataclass import dataclass, field
 
 Kind = Literal["identifier", "number", "string"]
 

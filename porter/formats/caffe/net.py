@@ -8,8 +8,8 @@ of graphs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
+from porter.dataclass import dataclass
 from porter.errors import FormatError
 from porter.formats.caffe.layer_types import Scalar as Value
 from porter.formats.caffe.layers import decoded

@@ -10,8 +10,8 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
+from porter.dataclass import dataclass, field
 from porter.errors import LossError
 from porter.formats.caffe.binary import LayerRecord, parameter_of
 from porter.formats.caffe.blobs import legacy_shape, stored_as

@@ -18,10 +18,10 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from typing import NoReturn, cast
 
+from porter.dataclass import dataclass
 from porter.errors import FormatError, UnsafeFileError
 from porter.formats.caffe.message_tree import Field, Kind, Message, NumberRun, Scalar
 from porter.io.source import FileSource

@@ -11,10 +11,10 @@ UpgradeNetDataTransformation, UpgradeV1LayerParameter.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
+from porter.dataclass import dataclass, replace
 from porter.formats.caffe.layer_types import upgrade_type
 from porter.formats.caffe.message_tree import Field, Message, NumberRun, Scalar, python_value
 

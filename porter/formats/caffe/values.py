@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
+from porter.dataclass import dataclass, field
 from porter.errors import LossError
 from porter.formats.base import Loss, WriteOptions
 from porter.formats.caffe.blobs import stored_as

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 
 from porter import manifest
+from porter.dataclass import dataclass, field
 from porter.errors import FormatError, LossError
 from porter.formats.base import Loss, WriteOptions, WriteReport
 from porter.formats.caffe.binary import (

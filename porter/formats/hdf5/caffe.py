@@ -12,9 +12,9 @@ fixed length).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from porter.dataclass import dataclass
 from porter.errors import FormatError
 from porter.formats.caffe.layer_types import BlobRole, blob_roles, numbered_roles
 from porter.formats.hdf5 import description

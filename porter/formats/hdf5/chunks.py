@@ -11,9 +11,9 @@ import math
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from porter.dataclass import dataclass, field
 from porter.errors import FormatError
 from porter.formats.hdf5.messages import Filter
 from porter.formats.hdf5.storage import Window

@@ -8,10 +8,10 @@ attributes and ties: what the dialect says of them is left aside.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from porter import manifest
+from porter.dataclass import dataclass
 from porter.errors import FormatError
 from porter.formats.hdf5.objects import Hdf5File
 from porter.formats.hdf5.reading import Found

@@ -7,8 +7,7 @@ documentation, "FAQ: What datatypes are supported?" (3.x); Keras' bfloat16: kera
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
+from porter.dataclass import dataclass, replace
 from porter.dtypes import DTYPES, DType
 from porter.formats.hdf5.messages import ARRAY, BITFIELD, COMPLEX, COMPOUND, ENUM, FIXED, FLOAT, OPAQUE, Type
 

@@ -7,8 +7,8 @@ are written through libhdf5.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
+from porter.dataclass import dataclass
 from porter.errors import LossError, UsageError
 from porter.formats.base import Loss, ReadOptions, WriteOptions, WriteReport
 from porter.formats.hdf5.chunks import slabs

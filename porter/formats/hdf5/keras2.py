@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
 
+from porter.dataclass import dataclass
 from porter.errors import FormatError, UsageError
 from porter.formats.hdf5 import description
 from porter.formats.hdf5.keras_layers import KerasLayer, layers_by_name, parse_config, role_of

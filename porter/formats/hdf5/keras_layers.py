@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
+
+from porter.dataclass import dataclass, field
 
 _RECURRENT = {"kernel": "IO", "recurrent_kernel": "IO", "bias": "O"}
 _AXES = MappingProxyType(

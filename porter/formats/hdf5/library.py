@@ -14,9 +14,9 @@ import select
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
+from porter.dataclass import dataclass
 from porter.errors import FormatError, MissingDependencyError
 from porter.formats.hdf5.storage import Window
 from porter.tensor import CHUNK

@@ -7,8 +7,8 @@ files), i (layout), l (filters); datatype class 11 and layout version 5: HDF5 2.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
+from porter.dataclass import dataclass
 from porter.formats.hdf5.storage import Cursor
 
 MAX_RANK = 32

@@ -14,9 +14,9 @@ IV.A (object headers), IV.A.2 (messages).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
+from porter.dataclass import dataclass
 from porter.errors import FormatError, UnsafeFileError
 from porter.formats.hdf5 import trees
 from porter.formats.hdf5.heaps import FractalHeap, GlobalHeap, LocalHeap

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
+from porter.dataclass import dataclass, field
 from porter.formats.base import Loss
 from porter.formats.hdf5.names import Path
 from porter.store import Notice

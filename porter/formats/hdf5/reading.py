@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
+from porter.dataclass import dataclass, field
 from porter.errors import FormatError, UnsafeFileError
 from porter.formats.hdf5.elements import element_of
 from porter.formats.hdf5.messages import OPAQUE

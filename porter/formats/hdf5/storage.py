@@ -7,8 +7,8 @@ newer kind carries Jenkins' lookup3 hash (Bob Jenkins, lookup3.c, May 2006, publ
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 
+from porter.dataclass import dataclass
 from porter.errors import FormatError, UnsafeFileError
 from porter.io.source import FilePayload, FileSource
 

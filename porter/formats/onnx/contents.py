@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from porter import manifest
+from porter.dataclass import dataclass
 from porter.errors import FormatError, PorterError
 from porter.formats.onnx.external import ExternalFiles
 from porter.formats.onnx.structure import text

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
+from porter.dataclass import dataclass
 from porter.errors import FileAccessError, FormatError, UnsafeFileError, access_error
 from porter.formats.onnx.structure import text
 from porter.io.source import FileSource

@@ -9,9 +9,9 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from porter.dataclass import dataclass
 from porter.errors import LossError, UsageError, printable
 from porter.formats.base import Loss, WriteOptions, WriteReport, refuse_overwrite
 from porter.formats.onnx.contents import Entry, read_entries

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass
 from typing import Any
 
+from porter.dataclass import dataclass
 from porter.dtypes import BY_ONNX, DTYPES, DType
 from porter.errors import FormatError
 from porter.formats.onnx.external import ExternalFiles, Range

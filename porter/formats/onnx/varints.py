@@ -8,9 +8,9 @@ their bits, one element an int32 down to 6 bits wide, and packed to a byte an in
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from porter.dataclass import dataclass
 from porter.dtypes import DType
 from porter.errors import FormatError
 from porter.tensor import BytesPayload, Payload, unpack

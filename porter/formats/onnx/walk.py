@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from porter.dataclass import dataclass
 from porter.errors import FormatError
 from porter.formats.onnx.structure import text
 from porter.formats.onnx.values import NUMBERS

@@ -9,10 +9,10 @@ Source: onnx/onnx, `onnx/onnx.proto` (IR versions that introduced element types)
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 import porter
 from porter import manifest
+from porter.dataclass import dataclass
 from porter.dtypes import DType
 from porter.errors import LossError
 from porter.formats.base import Capabilities, Loss, WriteOptions, WriteReport, refuse_dtypes, refuse_overwrite, undescribed

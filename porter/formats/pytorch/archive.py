@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from typing import Any
 
+from porter.dataclass import dataclass, field, replace
 from porter.errors import FormatError
 from porter.formats.pytorch.records import TORCH_GLOBALS, Storage, TorchType, storage_type
 from porter.io.pickle_globals import ByteString, describe_value

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
 
+from porter.dataclass import dataclass
 from porter.io.atomic import AtomicFile
 from porter.tensor import CHUNK, BytesPayload, Payload
 

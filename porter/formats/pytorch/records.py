@@ -11,8 +11,8 @@ Source: pytorch `torch/_utils.py` (`_rebuild_*`), `torch/_tensor.py` (`_reduce_e
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 
+from porter.dataclass import dataclass, field
 from porter.dtypes import BY_TORCH, BY_TORCH_STORAGE, DTYPES, DType
 from porter.io.pickle_globals import PYTHON_GLOBALS, Buildable, Global, Globals, Instance, describe_value
 from porter.io.pickled_numpy import NUMPY_GLOBALS, PickledArray

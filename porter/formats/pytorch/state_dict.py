@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
+from porter.dataclass import dataclass
 from porter.formats.pytorch.records import TorchType
 from porter.tensor import Json
 

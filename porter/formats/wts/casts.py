@@ -7,12 +7,12 @@ it says so: `inexact` counts what `store` would change.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from porter.dataclass import dataclass
 from porter.dtypes import DType
 from porter.formats.wts.encode import whole_elements
 from porter.tensor import Tensor, canonical_bytes, unpack

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from porter.dataclass import dataclass
 from porter.errors import FormatError, access_error
 from porter.formats.wts.rows import TRUNCATED, Row
 from porter.io.source import FileSource

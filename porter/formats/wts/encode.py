@@ -14,10 +14,10 @@ import zlib
 from array import array
 from binascii import hexlify
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from queue import SimpleQueue
 
+from porter.dataclass import dataclass, field
 from porter.dtypes import DType
 from porter.errors import FormatError
 from porter.io.atomic import AtomicFile

@@ -9,8 +9,8 @@ character.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
+from porter.dataclass import replace
 from porter.errors import FormatError, printable
 from porter.formats.wts import dialects
 from porter.formats.wts.rows import STORED, TRUNCATED, TWICE, Dialect, Row

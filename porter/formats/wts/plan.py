@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
+from porter.dataclass import dataclass
 from porter.dtypes import DTYPES, FLOAT32, DType
 from porter.errors import LossError, printable
 from porter.formats.base import Loss, WriteOptions

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from porter.dataclass import dataclass
 from porter.dtypes import DType
 from porter.errors import FormatError
 from porter.tensor import Payload

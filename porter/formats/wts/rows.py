@@ -8,9 +8,9 @@ No public loader reads int8 or int32 from v1; porter takes the words as two's co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
+from porter.dataclass import dataclass
 from porter.dtypes import DTYPES, DType
 from porter.errors import FormatError
 

@@ -28,10 +28,10 @@ import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from porter import manifest
+from porter.dataclass import dataclass
 from porter.dtypes import DTYPES, DType
 from porter.errors import FileAccessError, FormatError
 from porter.formats.wts.rows import Row
