@@ -26,7 +26,7 @@ from porter.store import TensorStore
 torch = pytest.importorskip("torch")
 
 # torch says of several types that they are experimental or on their way out; old files have them all the same.
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning:torch")
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
 
 LEGACY_TYPES = ["float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool", "complex64", "complex128"]
 UNTYPED_TYPES = ["complex32", "uint16", "uint32", "uint64"]
@@ -520,6 +520,8 @@ def test_pickled_modules_are_walked(zipped: bool, tmp_path: Path) -> None:
     store = porter.open(path)
     assert_same(store, module.state_dict())
     assert store.ties == {"tied.weight": "blocks.0.conv.weight", "tied.bias": "blocks.0.conv.bias"}
+    [notice] = store.notices
+    assert notice.message == "tensors that are no part of a module's state_dict() left out: plain, _buffers.cache"
     save({"epoch": 1, "model": torch.nn.DataParallel(module), "ema": None}, path, zipped=zipped)
     assert next(iter(porter.open(path))) == "module.scale"
 
@@ -532,6 +534,29 @@ def test_modules_need_no_class(tmp_path: Path) -> None:
     read = "import sys, porter\nprint(list(porter.open(sys.argv[1])), [m for m in ('torch', 'gone', 'numpy') if m in sys.modules])\n"
     done = subprocess.run([sys.executable, "-c", read, str(tmp_path / "m.pth")], check=True, capture_output=True, text=True)
     assert done.stdout == "['weight', 'bias'] []\n"
+
+
+def test_recurrent_modules_keep_lists_of_their_parameters(tmp_path: Path) -> None:
+    module = torch.nn.LSTM(2, 3, num_layers=2)
+    store = porter.open(save(module, tmp_path / "m.pth"))
+    assert_same(store, module.state_dict())
+    assert not store.notices
+
+
+def test_packed_parameters_of_quantised_modules(tmp_path: Path) -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2))
+    quantised = torch.ao.quantization.quantize_dynamic(module, {torch.nn.Linear}, dtype=torch.qint8)
+    state = porter.open(save(quantised.state_dict(), tmp_path / "state.pth"))
+    whole = porter.open(save(quantised, tmp_path / "whole.pth"))
+    torch.jit.save(torch.jit.script(quantised), tmp_path / "script.pt")
+    script = porter.open(tmp_path / "script.pt")
+    weights = {n: t for n, t in state.items() if "_packed_params" in n}
+    assert len(weights) == 8
+    weight = quantised[0].weight().int_repr().numpy()
+    for store in (state, whole):
+        assert store["0._packed_params._packed_params.0"].numpy().tolist() == weight.tolist()
+        assert {n: t.tobytes() for n, t in store.items() if n in weights} == {n: t.tobytes() for n, t in weights.items()}
+    assert weight.tobytes() in [t.tobytes() for t in script.values()]
 
 
 def test_graph_modules(tmp_path: Path) -> None:

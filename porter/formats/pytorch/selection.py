@@ -12,14 +12,24 @@ Source: pytorch `torch/nn/modules/module.py` (`_save_to_state_dict`, `state_dict
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 
+from porter.dataclass import dataclass
 from porter.errors import FormatError, UnsafeFileError, UsageError
-from porter.formats.pytorch.archive import Checkpoint, Declared
-from porter.formats.pytorch.records import ArrayTensor, Leaf
-from porter.io.pickle_globals import ByteString, Dictionary, Instance, describe_value
-from porter.io.pickled_numpy import PickledArray
+from porter.formats.pytorch.archive import Checkpoint
+from porter.formats.pytorch.values import (
+    describe,
+    entries_of,
+    identity,
+    is_container,
+    is_empty,
+    is_module,
+    is_tensor,
+    key_text,
+    module_entries,
+    tensor_bytes,
+)
+from porter.io.pickle_globals import Dictionary, Instance
 from porter.store import NoticeKind
 
 _DEPTH = 100
@@ -61,7 +71,7 @@ class _Child:
 
     def __str__(self) -> str:
         if not self.tensors:
-            return f"{self.key} ({_describe(self.node)})"
+            return f"{self.key} ({describe(self.node)})"
         return f"{self.key} ({self.tensors} {'tensor' if self.tensors == 1 else 'tensors'}, {self.nbytes:,} bytes)"
 
 
@@ -105,7 +115,7 @@ class _Search:
             return Selection((), (), notes=(("note", "the file holds an empty dictionary"),))
         if not count:
             raise FormatError("F207", f"the file holds no tensors: {self._outline(value)}")
-        if _is_tensor(value):
+        if is_tensor(value):
             return Selection(
                 (), (("tensor", value),), notes=(("assumed", "the file holds one tensor without a name; it is called 'tensor' here"),)
             )
@@ -122,11 +132,11 @@ class _Search:
 
     def _choose(self, value: object, inner: bool) -> _Child | None:
         """The child of `value` that holds the weights, or None if `value` itself does. `inner`: the parent was called so."""
-        if _is_tensor(value) or _is_module(value) or isinstance(value, list | tuple):
+        if is_tensor(value) or is_module(value) or isinstance(value, list | tuple):
             return self._only_part(value) if isinstance(value, list | tuple) else None
         children = self._children(value)
-        direct = [c for c in children if _is_tensor(c.node)]
-        parts = [c for c in children if c.tensors and not _is_tensor(c.node)]
+        direct = [c for c in children if is_tensor(c.node)]
+        parts = [c for c in children if c.tensors and not is_tensor(c.node)]
         kinds = {c.key: _kind(c) for c in parts}
         named = [c for c in parts if kinds[c.key] == "weights"]
         if inner and (direct or len(named) != 1):
@@ -146,8 +156,8 @@ class _Search:
     def _only_part(self, value: list[object] | tuple[object, ...]) -> _Child | None:
         """The one item of a list or tuple that has tensors and is none itself: `(weights, epoch)`."""
         children = self._children(value)
-        parts = [c for c in children if c.tensors and not _is_tensor(c.node)]
-        if not parts or any(_is_tensor(c.node) for c in children):
+        parts = [c for c in children if c.tensors and not is_tensor(c.node)]
+        if not parts or any(is_tensor(c.node) for c in children):
             return None
         kept = [c for c in parts if not _is_optimizer(c.node)]
         if len(kept) != 1:
@@ -171,14 +181,14 @@ class _Search:
 
     def _outline(self, value: object) -> str:
         if isinstance(value, dict):
-            keys = ", ".join(_key_text(k) for k in list(value)[:8])
+            keys = ", ".join(key_text(k) for k in list(value)[:8])
             return f"it is a dictionary of {len(value)} entries ({keys})" if value else "it is an empty dictionary"
-        return f"it is a {describe_value(value) if isinstance(value, Instance) else type(value).__name__}"
+        return f"it is a {describe(value) if isinstance(value, Instance) else type(value).__name__}"
 
     # Containers
 
     def _children(self, node: object) -> list[_Child]:
-        return [_Child(key, child, *self._size(child)) for key, child in _items(node)]
+        return [_Child(key, child, *self._size(child)) for key, child in entries_of(node)]
 
     def _size(self, node: object) -> tuple[int, int]:
         """Tensors under `node`, and their bytes. A container that was counted, or is being counted, costs nothing."""
@@ -187,8 +197,8 @@ class _Search:
             current, done = stack.pop()
             if id(current) in self._sizes and not done:
                 continue
-            if _is_tensor(current):
-                self._sizes[id(current)] = (1, _nbytes(current))
+            if is_tensor(current):
+                self._sizes[id(current)] = (1, tensor_bytes(current))
                 continue
             children = [child for _, child in self._entries(current)]
             if done:
@@ -198,7 +208,7 @@ class _Search:
             self._sizes[id(current)] = (0, 0)
             self._visit(1 + len(children))
             stack.append((current, True))
-            stack.extend((c, False) for c in children if isinstance(c, dict | list | tuple | Instance | Leaf | PickledArray))
+            stack.extend((c, False) for c in children if is_container(c) or is_tensor(c))
         return self._sizes.get(id(node), (0, 0))
 
     def _visit(self, cost: int) -> None:
@@ -209,7 +219,7 @@ class _Search:
             )
 
     def _entries(self, node: object) -> Iterator[tuple[str, object]]:
-        return _module_entries(node, self._declared) if _is_module(node) else _items(node)
+        return module_entries(node, self._declared) if is_module(node) else entries_of(node)
 
     # Paths
 
@@ -218,7 +228,7 @@ class _Search:
         keys: tuple[str, ...] = ()
         rest = path if path != "." else ""
         while rest:
-            children = dict(self._entries(value)) | dict(_items(value))
+            children = dict(self._entries(value)) | dict(entries_of(value))
             parts = rest.split(".")
             for n in range(len(parts), 0, -1):
                 key = ".".join(parts[:n])
@@ -237,7 +247,7 @@ class _Search:
 
     def selection(self, path: tuple[str, ...], node: object, notes: list[Note], *, everything: bool = False) -> Selection:
         """All tensors under `node`, with their names; states of optimisers next to weights only with `everything`."""
-        if _is_tensor(node):
+        if is_tensor(node):
             return Selection(path, ((path[-1] if path else "tensor", node),), notes=tuple(notes))
         if not path and isinstance(node, dict) and not everything:
             optimizers = [c for c in self._children(node) if c.tensors and _is_optimizer(c.node)]
@@ -249,15 +259,14 @@ class _Search:
         if self._strays:
             shown = ", ".join(self._strays[:8]) + (f" and {len(self._strays) - 8} more" if len(self._strays) > 8 else "")
             notes.append(("skipped", f"entries that are no tensors left out: {shown}"))
+        if outside := self._outside(node, entries):
+            shown = ", ".join(outside[:5]) + (f" and {len(outside) - 5} more" if len(outside) > 5 else "")
+            notes.append(("skipped", f"tensors that are no part of a module's state_dict() left out: {shown}"))
         state = node.state if isinstance(node, Dictionary) else None
         metadata = state.get("_metadata") if isinstance(state, dict) else None
         return Selection(path, entries, metadata, tuple(notes))
 
     def _flat(self, node: object, prefix: str, depth: int) -> Iterator[tuple[str, object]]:
-        if isinstance(node, Instance) and _is_module(node) and node.of.module.partition(".")[0] == "__torch__":
-            listed = {key for key, _ in self._entries(node)}
-            other = [(k, v) for k, v in _items(node) if k not in listed and (_is_tensor(v) or self._size(v)[0])]
-            self._strays.extend(f"{prefix}{k} ({describe_value(v)})" for k, v in other)
         if depth > _DEPTH:
             raise UnsafeFileError(
                 "S204", f"containers are nested more than {_DEPTH} deep, or hold themselves", hint="no honest checkpoint does this"
@@ -265,45 +274,33 @@ class _Search:
         for key, child in self._entries(node):
             name = prefix + key
             self._visit(1 + len(name) // 64)
-            if _is_tensor(child):
+            if is_tensor(child):
                 yield name, child
             elif self._size(child)[0]:
                 yield from self._flat(child, name + ".", depth + 1)
-            elif not (child is None or _is_empty(child) or (_is_module(node) and _is_module(child))):
-                self._strays.append(f"{name} ({_describe(child)})")
+            elif not (child is None or is_empty(child) or (is_module(node) and is_module(child))):
+                self._strays.append(f"{name} ({describe(child)})")
 
-
-def _nbytes(tensor: object) -> int:
-    return tensor.nbytes if isinstance(tensor, Leaf) else ArrayTensor(tensor).nbytes if isinstance(tensor, PickledArray) else 0
-
-
-def _describe(node: object) -> str:
-    if isinstance(node, PickledArray) and node.dtype is not None:
-        return f"a numpy {'array' if node.shape else 'scalar'} of {node.dtype.descr}"
-    return describe_value(node)
-
-
-def _is_container(node: object) -> bool:
-    return isinstance(node, dict | list | tuple | Instance)
-
-
-def _is_empty(node: object) -> bool:
-    return _is_container(node) and not any(True for _ in _items(node))
-
-
-def _is_tensor(node: object) -> bool:
-    if isinstance(node, PickledArray):
-        return bool(node.shape) and node.objects is None and node.dtype is not None
-    return isinstance(node, Leaf)
-
-
-def _is_module(node: object) -> bool:
-    if not isinstance(node, Instance):
-        return False
-    if node.of.module.partition(".")[0] == "__torch__":
-        return True
-    attributes = node.attributes()
-    return isinstance(attributes.get("_parameters"), dict) and isinstance(attributes.get("_modules"), dict)
+    def _outside(self, node: object, entries: tuple[tuple[str, object], ...]) -> list[str]:
+        """Paths of tensors under `node` that `entries` do not show: plain attributes of modules, transient buffers."""
+        shown = {identity(leaf) for _, leaf in entries}
+        found: list[str] = []
+        seen: set[int] = set()
+        waiting: list[tuple[str, object]] = [("", node)]
+        while waiting:
+            prefix, current = waiting.pop()
+            if id(current) in seen:
+                continue
+            seen.add(id(current))
+            self._visit(1)
+            prefix = prefix if len(prefix) < 200 else "….."
+            for key, child in entries_of(current):
+                if is_tensor(child) and identity(child) not in shown:
+                    shown.add(identity(child))
+                    found.append(f"{prefix}{key}")
+                elif is_container(child):
+                    waiting.append((f"{prefix}{key}.", child))
+        return found
 
 
 def _is_optimizer(node: object) -> bool:
@@ -316,51 +313,3 @@ def _kind(child: _Child) -> str:
     if _AVERAGES.search(child.key):
         return "averages"
     return "weights" if _WEIGHTS.fullmatch(child.key) else "unknown"
-
-
-def _key_text(key: object) -> str:
-    if isinstance(key, ByteString):
-        return key.text()
-    if isinstance(key, bytes):
-        return key.decode("utf-8", "backslashreplace")
-    if isinstance(key, tuple):
-        return f"({', '.join(describe_value(part) for part in key[:16])})"
-    return key if isinstance(key, str) else describe_value(key)
-
-
-def _items(node: object) -> Iterator[tuple[str, object]]:
-    """Keys and values of a container: of a dictionary, a list, or a recorded object's items, pairs and attributes."""
-    if isinstance(node, dict):
-        yield from ((_key_text(k), v) for k, v in node.items())
-    elif isinstance(node, list | tuple):
-        yield from ((str(i), v) for i, v in enumerate(node))
-    elif isinstance(node, Instance):
-        yield from ((_key_text(k), v) for k, v in node.pairs or ())
-        yield from ((str(i), v) for i, v in enumerate(node.items or ()))
-        yield from ((_key_text(k), v) for k, v in node.attributes().items())
-
-
-def _module_entries(node: object, declared: Mapping[str, Declared]) -> Iterator[tuple[str, object]]:
-    """What `state_dict()` of a module lists, in its order, submodules as such."""
-    assert isinstance(node, Instance)
-    attributes = node.attributes()
-    if node.of.module.partition(".")[0] == "__torch__":
-        yield from _script_entries(node, declared.get(str(node.of)))
-        return
-    for table in ("_parameters", "_buffers", "_modules"):
-        values = attributes.get(table)
-        transient = attributes.get("_non_persistent_buffers_set") if table == "_buffers" else None
-        for key, value in values.items() if isinstance(values, dict) else ():
-            if value is not None and not (isinstance(transient, set) and isinstance(key, str) and key in transient):
-                yield _key_text(key), value
-
-
-def _script_entries(node: Instance, declared: Declared | None) -> Iterator[tuple[str, object]]:
-    """The same of a TorchScript object, whose class says which attributes are parameters and which are buffers."""
-    attributes = {_key_text(k): v for k, v in node.attributes().items()}
-    if declared is None:
-        yield from ((k, v) for k, v in attributes.items() if _is_tensor(v) or _is_module(v))
-        return
-    for names in (declared.parameters, declared.buffers):
-        yield from ((k, v) for k, v in attributes.items() if k in names and v is not None)
-    yield from ((k, v) for k, v in attributes.items() if _is_module(v))
