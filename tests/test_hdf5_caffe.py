@@ -188,7 +188,7 @@ class TestSolverState:
         assert (binary.metadata, binary.digest()) == (store.metadata, store.digest())
 
     def test_what_caffe_needs_is_filled_in_with_a_word(self, tmp_path: Path) -> None:
-        report = porter.save(store_of(**{"momentum": values(3)}), tmp_path / "m.solverstate.h5")
+        report = porter.save(store_of(momentum=values(3)), tmp_path / "m.solverstate.h5")
         assert [n.kind for n in report.notices] == ["assumed", "assumed"]
         assert contents(tmp_path / "m.solverstate.h5")["iter"] == (np.dtype("i4"), (1,), bytes(4))
         assert list(porter.open(tmp_path / "m.solverstate.h5")) == ["momentum"]

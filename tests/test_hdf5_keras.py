@@ -277,7 +277,7 @@ def write_keras3(target: Any, *, chunked: bool = False, optimizer: bool = True) 
         for path, arrays in PLACES.items():
             group = file.create_group(f"{path}/vars")
             for i, array in enumerate(arrays):
-                group.create_dataset(str(i), data=array, chunks=chunked and array.ndim > 1 or None)
+                group.create_dataset(str(i), data=array, chunks=(chunked and array.ndim > 1) or None)
         if optimizer:
             file["optimizer/vars/0"] = np.int64(7)
 

@@ -222,7 +222,9 @@ def test_the_open_file_is_read_whatever_becomes_of_its_name(tmp_path: Path) -> N
 def test_slabs_cover_everything_once_and_in_order(dims: list[tuple[int, int]]) -> None:
     shape, chunk = tuple(n for n, _ in dims), tuple(c for _, c in dims)
     flat = np.arange(int(np.prod(shape))).reshape(shape)
-    parts = [flat[tuple(slice(s, s + n) for s, n in zip(start, count, strict=True))].ravel() for start, count in slabs(shape, chunk, 1 << 22)]
+    parts = [
+        flat[tuple(slice(s, s + n) for s, n in zip(start, count, strict=True))].ravel() for start, count in slabs(shape, chunk, 1 << 22)
+    ]
     np.testing.assert_array_equal(np.concatenate(parts), flat.ravel())
 
 

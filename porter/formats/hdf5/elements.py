@@ -11,8 +11,8 @@ from porter.dataclass import dataclass, replace
 from porter.dtypes import DTYPES, DType
 from porter.formats.hdf5.messages import ARRAY, BITFIELD, COMPLEX, COMPOUND, ENUM, FIXED, FLOAT, OPAQUE, Type
 
-TAG = "porter:"
-"""Start of the tag of opaque types that hold an element type of porter's which HDF5 lacks."""
+NAMES = ("porter_dtype", "dtype")
+"""Attributes that say which element type opaque bytes are: porter's, Keras'."""
 
 # Exponent bits, mantissa bits, bias, with the sign on top, the exponent below it and an implied leading one.
 _FLOATS = {
@@ -38,8 +38,8 @@ class Element:
     notice: str | None = None
 
 
-def element_of(kind: Type, keras_dtype: str | None = None) -> Element | None:
-    """The element type that `kind` is, or None where porter has none; `keras_dtype` is what Keras says beside opaque bytes."""
+def element_of(kind: Type, named: str | None = None) -> Element | None:
+    """The element type that `kind` is, or None where porter has none; `named` is what an attribute says of opaque bytes."""
     swap = kind.size if kind.big_endian and kind.size > 1 else 0
     if kind.kind == FLOAT:
         return _float(kind, swap)
@@ -52,14 +52,14 @@ def element_of(kind: Type, keras_dtype: str | None = None) -> Element | None:
     if kind.kind == ENUM and kind.base is not None:
         return _enum(kind, kind.base)
     if kind.kind == OPAQUE:
-        dtype = DTYPES.get(kind.tag.removeprefix(TAG) if kind.tag.startswith(TAG) else keras_dtype or "")
+        dtype = DTYPES.get(named or "")
         return Element(dtype) if dtype is not None and dtype.itemsize == kind.size else None
     if kind.kind == COMPOUND:
         return _pair(kind)
     if kind.kind == COMPLEX and kind.base is not None and kind.size == 2 * kind.base.size:
         return _complex(element_of(kind.base))
     if kind.kind == ARRAY and kind.base is not None:
-        inner = element_of(kind.base, keras_dtype)
+        inner = element_of(kind.base, named)
         return None if inner is None or inner.dtype.packed else replace(inner, dims=kind.dims + inner.dims)
     return None
 

@@ -16,7 +16,7 @@ from porter.formats.hdf5.description import fill_store
 from porter.formats.hdf5.dialects import read_as
 from porter.formats.hdf5.elements import element_of
 from porter.formats.hdf5.library import library
-from porter.formats.hdf5.reading import Entry, Reader, first_text
+from porter.formats.hdf5.reading import Entry, Reader, dtype_name
 from porter.formats.hdf5.recognition import dialect_of
 from porter.formats.hdf5.storage import Window
 from porter.formats.hdf5.values import swapped
@@ -127,7 +127,7 @@ def _check_fits(tensor: Tensor, target: TensorStore) -> None:
 def _place(reader: Reader, entry: Entry, tensor: Tensor, new: Replacements) -> None:
     dataset = reader.file.dataset(entry.header)
     attributes = reader.file.attributes(entry.header)
-    element = element_of(dataset.type, first_text(attributes.get("dtype")))
+    element = element_of(dataset.type, dtype_name(attributes))
     assert element is not None
     values = swapped(tensor.payload, element.swap) if element.swap else tensor.payload
     if not tensor.nbytes:

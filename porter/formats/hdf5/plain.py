@@ -2,8 +2,8 @@
 
 porter's layout, version 1: the root group has the attribute `porter_layout` = 1. Every tensor is a dataset at the path that
 `names.paths` gives its name; ties are hard links. Data is contiguous, little-endian, starts at a multiple of 64 bytes
-from 2 KiB on, and lies in the order of the store. Types that HDF5 lacks are opaque with the tag `porter:<dtype>`; of those
-narrower than a byte the packed bytes are stored, in one dimension, and the attribute `porter_shape` has the shape.
+from 2 KiB on, and lies in the order of the store. Types that HDF5 lacks are opaque bytes whose attribute `porter_dtype` names
+them; of those narrower than a byte the packed bytes are stored, in one dimension, and `porter_shape` has the shape.
 bfloat16 is an HDF5 float of 8 exponent and 7 mantissa bits, which other readers convert; complex numbers are pairs `r`,
 `i` and booleans an enumeration, as h5py writes them. Axes, roles, attributes, metadata and attachments are in the
 attribute `porter` (see `description`).

@@ -7,7 +7,7 @@ from typing import Any
 
 from porter.dataclass import dataclass, field
 from porter.errors import FormatError, UnsafeFileError
-from porter.formats.hdf5.elements import element_of
+from porter.formats.hdf5.elements import NAMES, element_of
 from porter.formats.hdf5.messages import OPAQUE
 from porter.formats.hdf5.names import Path
 from porter.formats.hdf5.objects import Attribute, Hdf5File, Header, Link
@@ -146,7 +146,7 @@ class Reader:
             self.store.note("skipped", f"the dataset '{entry.text}' is empty (a null dataspace)", name)
             return None
         attributes = self.file.attributes(entry.header) if dataset.type.kind == OPAQUE else {}
-        element = element_of(dataset.type, first_text(attributes.get("dtype")))
+        element = element_of(dataset.type, dtype_name(attributes))
         if element is None:
             self.store.note("skipped", f"the dataset '{entry.text}' holds no numbers that porter knows ({dataset.type})", name)
             return None
@@ -173,6 +173,11 @@ class Reader:
     def finish(self) -> None:
         """What can be checked only when everything is known."""
         self._values.refuse_overlaps()
+
+
+def dtype_name(attributes: dict[str, Attribute]) -> str | None:
+    """The element type that the attributes of a dataset of opaque bytes name."""
+    return next((text for key in NAMES if (text := first_text(attributes.get(key)))), None)
 
 
 def first_text(attribute: Attribute | None) -> str | None:

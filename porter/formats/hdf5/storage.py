@@ -71,9 +71,9 @@ class Metadata:
 
     def read(self, address: int, nbytes: int, what: str) -> bytes:
         """Exactly `nbytes` bytes at `address`."""
-        self.charge(nbytes, what)
         if address < 0 or address + nbytes > self.window.size:
             self.window.check(address, nbytes, what)
+        self.charge(nbytes, what)
         number, start = divmod(address, _BLOCK)
         if start + nbytes <= _BLOCK:
             block = self._blocks.get(number)

@@ -17,7 +17,6 @@ from porter.errors import FileAccessError, LossError, PorterError, access_error
 from porter.formats.base import ReadOptions, WriteOptions, WriteReport
 from porter.formats.hdf5.description import ATTRIBUTE, Description, describe, fill_store
 from porter.formats.hdf5.dialects import open_reader, read_as
-from porter.formats.hdf5.elements import TAG
 from porter.formats.hdf5.library import library
 from porter.formats.hdf5.messages import MAX_RANK
 from porter.formats.hdf5.names import Path
@@ -111,8 +110,9 @@ class _Builder:
         space = self.h5py.h5s.create_simple(shape) if shape else self.h5py.h5s.create(self.h5py.h5s.SCALAR)
         kind = stored_type(tensor.dtype, self.plan.keras_types)
         dataset = self.h5py.h5d.create(self.group(path[:-1]), _link(path), kind, space, self.layout)
-        if self.plan.keras_types and tensor.dtype.name == "bfloat16":
-            _set_attribute(self.h5py.Dataset(dataset), "dtype", "bfloat16")
+        if isinstance(kind, self.h5py.h5t.TypeOpaqueID):
+            keras = self.plan.keras_types and tensor.dtype.name == "bfloat16"
+            _set_attribute(self.h5py.Dataset(dataset), "dtype" if keras else "porter_dtype", tensor.dtype.name)
         if packed:
             _set_attribute(self.h5py.Dataset(dataset), "porter_shape", list(tensor.shape))
 
@@ -148,8 +148,9 @@ def stored_type(dtype: DType, keras: bool = False) -> Any:
         kind.set_size(2)
         kind.set_ebias(127)
         return kind
+    # Without a tag: h5py, which ignores tags, would then not convert them.
     kind = h5t.create(h5t.OPAQUE, dtype.itemsize)
-    kind.set_tag(b"" if dtype.name == "bfloat16" else (TAG + dtype.name).encode("ascii"))
+    kind.set_tag(b"")
     return kind
 
 
