@@ -203,7 +203,12 @@ class Unpickler:
         return self._data[at]
 
     def _uint(self, width: int) -> int:
-        return int.from_bytes(self._take(width), "little")
+        start = self.position
+        stop = start + width
+        if stop > self._data.nbytes:
+            raise self._broken(f"it ends within an operand of {width} bytes")
+        self.position = stop
+        return int.from_bytes(self._data[start:stop], "little")
 
     def _line(self) -> bytes:
         start, window = self.position, 128

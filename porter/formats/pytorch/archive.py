@@ -197,7 +197,7 @@ def storage_id(pid: object, least: int) -> tuple[TorchType, Any, str, int, Any]:
 
 def retyped(known: Storage, of: TorchType, count: int) -> Storage:
     """`known` as a storage of `of`: itself, or another look at its bytes."""
-    if of == known.type and count * of.width <= known.nbytes:
+    if of is known.type and count * of.width <= known.nbytes:
         return known
     root, offset = known.resolved()
     if count * of.width > known.nbytes and root.payload is not None and offset + count * of.width > root.payload.nbytes:

@@ -79,23 +79,36 @@ def storage_type(of: object) -> TorchType:
     raise ValueError(f"{describe_value(of)} is not a storage class")
 
 
-@dataclass(slots=True, eq=False)
 class Storage:
     """A run of bytes that tensors are views of.
 
-    `nbytes` is what the pickle claims; `payload` holds exactly that many once the container has found them (None: the
+    `nbytes` is what the pickle claims; `payload` holds at least that many once the container has found them (None: the
     file has none). `swap`: numbers in it are big-endian. A storage that is part of another has `root` and the byte
     offset there instead.
     """
 
-    key: object
-    type: TorchType
-    nbytes: int
-    location: str
-    payload: Payload | None = None
-    swap: bool = False
-    root: Storage | None = None
-    root_offset: int = 0
+    # Written out, as `TensorView` is: a file has thousands of both, and the time of a listing is the time of making them.
+    __slots__ = ("key", "location", "nbytes", "payload", "root", "root_offset", "swap", "type")
+
+    def __init__(
+        self,
+        key: object,
+        of: TorchType,
+        nbytes: int,
+        location: str,
+        *,
+        swap: bool = False,
+        root: Storage | None = None,
+        root_offset: int = 0,
+    ) -> None:
+        self.key = key
+        self.type = of
+        self.nbytes = nbytes
+        self.location = location
+        self.payload: Payload | None = None
+        self.swap = swap
+        self.root = root
+        self.root_offset = root_offset
 
     def resolved(self) -> tuple[Storage, int]:
         """The storage that has the bytes, and where this one starts in it."""
@@ -115,21 +128,23 @@ class Leaf(Buildable):
         """Attributes that someone set on a tensor are no weights."""
 
 
-@dataclass(slots=True, eq=False)
 class TensorView(Leaf):
     """A strided view of a storage; `offset` and `strides` in elements. `quantizer`: the parameters of a quantised tensor.
 
     `conjugate` and `negative`: values are conjugated or negated when they are looked at.
     """
 
-    storage: Storage
-    type: TorchType
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    quantizer: tuple[object, ...] | None = None
-    conjugate: bool = False
-    negative: bool = False
+    __slots__ = ("conjugate", "negative", "offset", "quantizer", "shape", "storage", "strides", "type")
+
+    def __init__(self, storage: Storage, of: TorchType, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> None:
+        self.storage = storage
+        self.type = of
+        self.offset = offset
+        self.shape = shape
+        self.strides = strides
+        self.quantizer: tuple[object, ...] | None = None
+        self.conjugate = False
+        self.negative = False
 
     @property
     def nbytes(self) -> int:
@@ -300,7 +315,7 @@ def rebuild_parameter(data: object, requires_grad: object = True, hooks: object 
 def rebuild_device_tensor(data: object, dtype: object, device: object, grad: object = False) -> object:
     """`_rebuild_device_tensor_from_numpy` (XLA, HPU …) and `_from_cpu_tensor`: the values as they were on the host."""
     wanted = torch_type(dtype)
-    if isinstance(data, TensorView) and data.type == wanted:
+    if isinstance(data, TensorView) and data.type is wanted:
         return data
     if isinstance(data, PickledArray):
         return ArrayTensor(data, wanted)

@@ -35,15 +35,15 @@ from porter.store import NoticeKind
 _DEPTH = 100
 _VISITS = 1_000_000
 
-_WEIGHTS = re.compile(
-    r"(model_?|net(work)?_?|module_?)?(state_?dict|weights?|params?|parameters)|model|net|network|module|model_state|state_dicts?|models?",
-    re.IGNORECASE,
+# Patterns are left as text: most files hold one state_dict and need none of them, and compiling takes milliseconds.
+_WEIGHTS = (
+    r"(?i)(model_?|net(work)?_?|module_?)?(state_?dict|weights?|params?|parameters)"
+    r"|model|net|network|module|model_state|state_dicts?|models?"
 )
-_AVERAGES = re.compile(r"(^|_)(ema|swa|averaged?|shadow|teacher|target)(_|$)|^ema|ema$", re.IGNORECASE)
-_OTHER = re.compile(
-    r"optim|(^|_)opts?($|_)|sched|scaler|(^|_)amp($|_)|rng|random|callback|loops?$|hyper|momentum|grads?$|history|loss|metric|meta|config|cfg|"
-    r"args|epoch|iter|best_|param_groups",
-    re.IGNORECASE,
+_AVERAGES = r"(?i)(^|_)(ema|swa|averaged?|shadow|teacher|target)(_|$)|^ema|ema$"
+_OTHER = (
+    r"(?i)optim|(^|_)opts?($|_)|sched|scaler|(^|_)amp($|_)|rng|random|callback|loops?$|hyper|momentum|grads?$|history|loss|metric|meta|config"
+    r"|cfg|args|epoch|iter|best_|param_groups"
 )
 
 CONSTANTS = "constants"
@@ -126,7 +126,7 @@ class _Search:
         inner = False
         while (chosen := self._choose(value, inner)) is not None:
             left = [c for c in self._children(value) if c is not chosen and c.key != chosen.key]
-            path, value, inner = (*path, chosen.key), chosen.node, inner or _WEIGHTS.fullmatch(chosen.key) is not None
+            path, value, inner = (*path, chosen.key), chosen.node, inner or re.fullmatch(_WEIGHTS, chosen.key) is not None
             notes.append(("note", self._left_out(path, left)))
         return self.selection(path, value, notes)
 
@@ -308,8 +308,8 @@ def _is_optimizer(node: object) -> bool:
 
 
 def _kind(child: _Child) -> str:
-    if _is_optimizer(child.node) or _OTHER.search(child.key):
+    if _is_optimizer(child.node) or re.search(_OTHER, child.key):
         return "other"
-    if _AVERAGES.search(child.key):
+    if re.search(_AVERAGES, child.key):
         return "averages"
-    return "weights" if _WEIGHTS.fullmatch(child.key) else "unknown"
+    return "weights" if re.fullmatch(_WEIGHTS, child.key) else "unknown"

@@ -266,7 +266,7 @@ def _identity(view: TensorView, root: Storage, start: int) -> tuple[object, ...]
     layout: object = math.prod(view.shape)
     if not _contiguous(view.shape, view.strides):
         layout = tuple((n, s) for n, s in zip(view.shape, view.strides, strict=True) if n != 1)
-    return id(root), start, view.type, layout, view.conjugate, view.negative
+    return id(root), start, view.type.name, layout, view.conjugate, view.negative
 
 
 def part(payload: Payload, start: int, nbytes: int) -> Payload:
