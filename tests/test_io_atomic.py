@@ -373,6 +373,66 @@ def test_a_source_that_shrinks_while_it_is_copied(tmp_path: Path) -> None:
     assert parts(tmp_path) == ["source"]
 
 
+@pytest.mark.parametrize("left", [0, 1000, 3 * MIB, 6 * MIB - 1], ids=str)
+@pytest.mark.parametrize("when", [1, 4, 6])
+def test_a_source_that_shrinks_in_the_middle_of_the_copy(left: int, when: int, tmp_path: Path) -> None:
+    path = tmp_path / "source"
+    path.write_bytes(bytes(6 * MIB))
+    payload = FileSource(path).payload(0, 6 * MIB)
+    steps = 0
+
+    def shrink(nbytes: int) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == when:
+            os.truncate(path, left)
+
+    with pytest.raises(FileAccessError) as caught, OutputGroup(progress=shrink) as group:
+        group.create(tmp_path / "out").write_payload(payload)
+    assert (caught.value.code, caught.value.where.path) == ("I006", str(path))
+    assert parts(tmp_path) == ["source"]
+
+
+def test_runs_of_several_files_at_any_place_are_copied(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    contents = [rng.bytes(9 * MIB + 77), rng.bytes(5000), rng.bytes(1)]
+    for i, content in enumerate(contents):
+        (tmp_path / str(i)).write_bytes(content)
+    sources = [FileSource(tmp_path / str(i)) for i in range(3)]
+    runs = [
+        (0, 5, 9 * MIB),
+        (1, 0, 5000),
+        (0, 0, 0),
+        (0, 9 * MIB, 77),
+        (0, 4 * MIB - 1, 2),
+        (1, 4096, 904),
+        (2, 0, 1),
+        (0, 0, 9 * MIB + 77),
+    ]
+    with OutputGroup() as group:
+        file = group.create(tmp_path / "out")
+        file.write(b"abc")
+        for i, offset, nbytes in runs:
+            file.write_payload(sources[i].payload(offset, nbytes))
+        assert file.position == 3 + sum(n for *_, n in runs)
+    assert (tmp_path / "out").read_bytes() == b"abc" + b"".join(contents[i][o : o + n] for i, o, n in runs)
+
+
+def test_a_file_that_takes_the_number_of_a_closed_one_is_not_mistaken_for_it(tmp_path: Path) -> None:
+    with OutputGroup() as group:
+        file = group.create(tmp_path / "out")
+        for name in ("a", "b"):
+            (tmp_path / name).write_bytes(name.encode() * MIB)
+            source = FileSource(tmp_path / name)
+            file.write_payload(source.payload(0, MIB))
+            numbers = source.fd
+            source.close()
+        again = FileSource(tmp_path / "a")
+        assert again.fd == numbers
+        file.write_payload(again.payload(0, 1))
+    assert (tmp_path / "out").read_bytes() == b"a" * MIB + b"b" * MIB + b"a"
+
+
 # Reading
 
 

@@ -8,6 +8,7 @@ is forced to disk first, so that a power cut leaves one of the two; a file with 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from porter.errors import FileAccessError, access_error
+from porter.io.windows import Windows
 from porter.tensor import CHUNK, Location, Payload
 
 Progress = Callable[[int], None]
@@ -39,6 +41,7 @@ class AtomicFile:
             raise FileAccessError("I001", f"writing: {error}", path=self.path) from error
         self.position = 0
         self._progress = progress
+        self._windows = Windows()
         directory, name = os.path.split(self.final)
         mode, self.replaces = self._existing()
         # Long names leave little room for a suffix within NAME_MAX, which counts bytes.
@@ -92,7 +95,7 @@ class AtomicFile:
     def write_payload(self, payload: Payload) -> None:
         """Append all bytes of `payload`, by the kernel alone where they lie in a file as they are."""
         where = payload.location
-        if where is not None and where.nbytes >= 1 << 16:
+        if where is not None and where.fd >= 0:
             self._copy(where)
             return
         for chunk in payload.chunks(CHUNK):
@@ -105,8 +108,6 @@ class AtomicFile:
         try:
             os.posix_fallocate(self.fd, 0, nbytes)
         except OSError as error:
-            import errno
-
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise access_error(error, self.path, "writing") from error
             # Other file systems may not support it; writing will tell.
@@ -149,17 +150,19 @@ class AtomicFile:
 
     def _copy(self, where: Location) -> None:
         offset, end = where.offset, where.offset + where.nbytes
-        try:
-            while offset < end:
-                done = os.sendfile(self.fd, where.fd, offset, min(end - offset, 8 * CHUNK))
-                if not done:
-                    raise FileAccessError("I006", "the source became shorter while it was being copied", path=where.path)
-                offset += done
-                self._advance(done)
-        except OSError as error:
-            if isinstance(error, FileAccessError):
-                raise
-            raise access_error(error, self.path, "writing") from error
+        while offset < end:
+            view = self._windows.view(where, offset)
+            try:
+                # Writes that end with a page, a chunk of them each, leave the file system whole pages to deal with.
+                done = os.write(self.fd, view[: CHUNK - self.position % CHUNK])
+            except OSError as error:
+                self._windows.check(where)
+                if error.errno == errno.EFAULT:  # the window's memory: its disk or network failed
+                    raise FileAccessError("I005", "reading: the file cannot be read here", path=where.path, offset=offset) from error
+                raise access_error(error, self.path, "writing") from error
+            offset += done
+            self._advance(done)
+        self._windows.check(where)
 
     def _advance(self, nbytes: int) -> None:
         self.position += nbytes
@@ -167,6 +170,7 @@ class AtomicFile:
             self._progress(nbytes)
 
     def _close(self) -> None:
+        self._windows.close()
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
