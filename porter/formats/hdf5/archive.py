@@ -27,6 +27,7 @@ from porter.formats.hdf5.writing import check, lay_out
 from porter.io.atomic import AtomicFile, OutputGroup
 from porter.io.source import FileSource
 from porter.io.zip_archive import ZipArchive
+from porter.io.zip_writer import ZipWriter
 from porter.store import Provenance, TensorStore
 from porter.tensor import CHUNK, Payload
 
@@ -121,17 +122,15 @@ def write_archive(store: TensorStore, path: str, options: WriteOptions) -> Write
     scratch = AtomicFile(path)
     try:
         places = lay_out(scratch.temporary, path, plan, store, around=around, read=lambda reader: keras3.read(reader, config, None))
-        with (
-            OutputGroup(progress=options.progress) as group,
-            contextlib.closing(FileSource(scratch.temporary)) as skeleton,
-            _writer(group.create(path)) as archive,
-        ):
-            archive.writestr(_member(METADATA), json.dumps(around.metadata))
-            archive.writestr(_member(CONFIG), data)
+        with OutputGroup(progress=options.progress) as group, contextlib.closing(FileSource(scratch.temporary)) as skeleton:
+            archive = ZipWriter(group.create(path))
+            archive.add(METADATA, json.dumps(around.metadata).encode())
+            archive.add(CONFIG, data)
             for key, asset in around.attachments.items():
                 if key != _CONFIG_KEY:
-                    archive.writestr(_member(key.removeprefix(_ASSET_KEY)), asset)
-            _stream(archive, _member(WEIGHTS), into.overlaid(Window(skeleton, 0, skeleton.size), places), skeleton.size)
+                    archive.add(key.removeprefix(_ASSET_KEY), asset)
+            archive.add(WEIGHTS, *into.overlaid(Window(skeleton, 0, skeleton.size), places))
+            archive.finish()
     finally:
         scratch.discard()
     return WriteReport("hdf5", _DIALECT, (path,), len(store), tuple(plan.losses), tuple(plan.notices))
@@ -168,44 +167,42 @@ def write_into_archive(source: FileSource, store: TensorStore, path: str, option
                     into.copy_with(scratch, window, new)
                     changed = FileSource(scratch.temporary)
                     target.manage(changed)
-                    _copy_archive(source, output, [changed.payload(0, changed.size)], changed.size)
+                    _copy_archive(archive, output, [changed.payload(0, changed.size)], changed.size)
                 else:
-                    _copy_archive(source, output, into.overlaid(window, new.in_place), window.size)
+                    _copy_archive(archive, output, into.overlaid(window, new.in_place), window.size)
         finally:
             if scratch is not None:
                 scratch.discard()
     return WriteReport("hdf5", _DIALECT, (path,), len(store), tuple(into.losses(store)), tuple(notices))
 
 
-def _copy_archive(source: FileSource, output: AtomicFile, weights: Iterable[Payload], nbytes: int) -> None:
+def _copy_archive(archive: ZipArchive, output: AtomicFile, weights: Iterable[Payload], nbytes: int) -> None:
     """All members of the archive as they were but for the weights."""
-    with open(source.fd, "rb", closefd=False) as old, zipfile.ZipFile(old) as before, _writer(output) as after:
-        for info in before.infolist():
+    source = archive.source
+    try:
+        with open(source.fd, "rb", closefd=False) as old, zipfile.ZipFile(old) as directory:
+            infos, comment = directory.infolist(), directory.comment
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise FormatError("F010", f"broken zip archive: {error}", path=source.path) from error
+    with zipfile.ZipFile(_Output(output), "w", zipfile.ZIP_STORED) as after:
+        for info in infos:
             copy = zipfile.ZipInfo(info.filename, info.date_time)
             copy.compress_type, copy.external_attr, copy.comment = info.compress_type, info.external_attr, info.comment
-            if info.filename == WEIGHTS:
+            if info.is_dir():
+                after.writestr(copy, b"")
+            elif info.filename == WEIGHTS:
                 _stream(after, copy, weights, nbytes)
             else:
-                with before.open(info) as member:
-                    _stream(after, copy, member, info.file_size)
-        after.comment = before.comment
+                _stream(after, copy, [archive.payload(info.filename)], info.file_size)
+        after.comment = comment
 
 
-def _stream(archive: zipfile.ZipFile, member: zipfile.ZipInfo, pieces: Iterable[Payload] | Any, nbytes: int) -> None:
+def _stream(archive: zipfile.ZipFile, member: zipfile.ZipInfo, payloads: Iterable[Payload], nbytes: int) -> None:
     member.file_size = nbytes
     with archive.open(member, "w", force_zip64=nbytes >= 1 << 31) as file:
-        if hasattr(pieces, "read"):
-            while data := pieces.read(CHUNK):
-                file.write(data)
-            return
-        for payload in pieces:
+        for payload in payloads:
             for chunk in payload.chunks(CHUNK):
                 file.write(chunk)
-
-
-def _member(name: str) -> zipfile.ZipInfo:
-    """A stored member that does not tell when it was written, so that equal models are equal files."""
-    return zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
 
 
 class _Output(io.RawIOBase):
@@ -231,7 +228,3 @@ class _Output(io.RawIOBase):
 
     def seekable(self) -> bool:
         return True
-
-
-def _writer(file: AtomicFile) -> zipfile.ZipFile:
-    return zipfile.ZipFile(_Output(file), "w", zipfile.ZIP_STORED)
