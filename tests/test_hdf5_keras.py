@@ -394,7 +394,7 @@ class TestArchive:
             archive.writestr("config.json", "{}")
             archive.writestr("model.weights.npz", "x")
         with pytest.raises(FormatError) as caught:
-            porter.open(tmp_path / "m.keras", "hdf5:keras-archive")
+            porter.open(tmp_path / "m.keras")
         assert caught.value.code == "F511"
         assert "npz" in (caught.value.hint or "")
 

@@ -32,7 +32,8 @@ _ARCHIVE = "keras-archive"
 
 def detect(probe: Probe) -> str | None:
     """The dialect by what the root group holds; a damaged file is still HDF5. Looks for user blocks up to 64 KiB."""
-    if {"config.json", "model.weights.h5"} <= set(probe.zip_names):
+    members = set(probe.zip_names)
+    if "config.json" in members and members & {"model.weights.h5", "model.weights.npz"}:
         return _ARCHIVE
     at = 0
     while probe.source.read_up_to(at, 8) != SIGNATURE:
