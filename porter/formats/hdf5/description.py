@@ -62,7 +62,8 @@ def fill_store(store: TensorStore, found: Found, description: Description) -> No
         raise FormatError("F004", "two tensors have this name", tensor=twice)
     ordered = [by_name.pop(name) for name in description.order if name in by_name]
     for tensor in (*ordered, *by_name.values()):
-        store.add(tensor.with_spec(axes=None, role=None, attributes={}) if description.sole else tensor)
+        bare = not description.sole or (tensor.axes is None and tensor.role is None and not tensor.attributes)
+        store.add(tensor if bare else tensor.with_spec(axes=None, role=None, attributes={}))
     if not description.sole:
         store.ties.update(found.ties)
     if description.document is not None:

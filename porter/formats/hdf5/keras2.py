@@ -17,8 +17,9 @@ from collections import Counter
 from porter.dataclass import dataclass
 from porter.errors import FormatError, UsageError
 from porter.formats.hdf5 import description
+from porter.formats.hdf5.attributes import Attribute
 from porter.formats.hdf5.keras_layers import KerasLayer, layers_by_name, parse_config, role_of
-from porter.formats.hdf5.objects import Attribute, Header
+from porter.formats.hdf5.objects import Header
 from porter.formats.hdf5.reading import Entry, Reader
 from porter.formats.hdf5.recognition import LAYERS, MODEL, lists_layers
 

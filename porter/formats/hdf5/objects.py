@@ -13,16 +13,16 @@ IV.A (object headers), IV.A.2 (messages).
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from porter.dataclass import dataclass
 from porter.errors import FormatError, UnsafeFileError
 from porter.formats.hdf5 import trees
+from porter.formats.hdf5.attributes import Attribute
 from porter.formats.hdf5.heaps import FractalHeap, GlobalHeap, LocalHeap
 from porter.formats.hdf5.messages import (
-    FIXED,
-    FLOAT,
     STRING,
     VARIABLE,
     Filter,
@@ -42,8 +42,7 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _SPACE, _LINK_INFO, _TYPE, _OLD_FILL, _FILL, _LINK, _EXTERNAL, _LAYOUT, _FILTERS, _ATTRIBUTE = 1, 2, 3, 4, 5, 6, 7, 8, 11, 12
 _CONTINUATION, _SYMBOL_TABLE, _ATTRIBUTE_INFO = 16, 17, 21
 _MAX_MESSAGES = 1 << 16
-
-AttributeValue = str | int | float | list[str] | list[int] | list[float]
+_OLDER, _NEWER, _NEWER_ORDERED = struct.Struct("<HHB3x"), struct.Struct("<BHB"), struct.Struct("<BHB2x")
 
 
 class Link(NamedTuple):
@@ -116,6 +115,7 @@ class Hdf5File:
         self.meta = Metadata(window.inner(self.user_block))
         self.writing = False
         self._headers: dict[int, Header] = {}
+        self._types: dict[bytes, Type] = {}
         self._strings = GlobalHeap(self.meta)
         self.root = self.header(self._superblock())
 
@@ -164,7 +164,14 @@ class Hdf5File:
             raise UnsafeFileError("S501", "a virtual dataset takes its data from other files", path=self.window.path, hint=_REPACK)
         value = parse_fill(self._cursor(fill, "a fill value")) if fill is not None else self._old_fill(header)
         steps = parse_filters(self._cursor(filters, "a filter pipeline")) if filters is not None else ()
-        return Dataset(header.address, parse_space(space), parse_type(kind), parsed, steps, value)
+        return Dataset(header.address, parse_space(space), self._type(kind), parsed, steps, value)
+
+    def _type(self, cursor: Cursor) -> Type:
+        """The datatype under the cursor; most datasets of a file have the same."""
+        kind = self._types.get(cursor.data)
+        if kind is None:
+            kind = self._types[cursor.data] = parse_type(cursor)
+        return kind
 
     def attributes(self, header: Header) -> dict[str, Attribute]:
         """The attributes of an object by name, their values not decoded yet."""
@@ -191,6 +198,10 @@ class Hdf5File:
                 raise self.meta.broken("a string is longer than its place in the global heap", address)
             return value[:length].partition(b"\0")[0]
         raise self.meta.broken(f"a string was expected, found {kind}")
+
+    def broken(self, message: str) -> FormatError:
+        """A `FormatError` for something that no HDF5 library writes."""
+        return self.meta.broken(message)
 
     def _superblock(self) -> int:
         """Parse the superblock; the root group's address."""
@@ -251,10 +262,10 @@ class Hdf5File:
         newer = meta.read(address, 4, "an object header") == b"OHDR"
         blocks, count = (self._newer_prefix(address) if newer else self._older_prefix(address)), 0
         seen = {address}
-        for cursor, size, extra in blocks:
-            while cursor.left >= 4 + 4 * (not newer) + extra:
-                kind, length, flags = cursor.uint(1 if newer else 2), cursor.uint(2), cursor.uint(1)
-                cursor.take(extra if newer else 3)
+        for cursor, prefix in blocks:
+            while cursor.left >= prefix.size:
+                kind, length, flags = prefix.unpack_from(cursor.data, cursor.at)
+                cursor.at += prefix.size
                 if newer and not kind and cursor.left < length:
                     break
                 at = cursor.address + cursor.at
@@ -268,18 +279,18 @@ class Hdf5File:
                     if start is None or start in seen:
                         raise meta.broken("an object header continues in itself", at)
                     seen.add(start)
-                    blocks.append((self._continuation(start, nbytes, newer), size, extra))
+                    blocks.append((self._continuation(start, nbytes, newer), prefix))
                 elif kind:
                     yield Message(kind, flags, body, at)
 
-    def _older_prefix(self, address: int) -> list[tuple[Cursor, int, int]]:
+    def _older_prefix(self, address: int) -> list[tuple[Cursor, struct.Struct]]:
         head = self.meta.cursor(address, 12, "an object header")
         head.version((1,))
         head.take(7)
         size = head.uint(4)
-        return [(self.meta.cursor(address + 16, size, "an object header"), 0, 0)]
+        return [(self.meta.cursor(address + 16, size, "an object header"), _OLDER)]
 
-    def _newer_prefix(self, address: int) -> list[tuple[Cursor, int, int]]:
+    def _newer_prefix(self, address: int) -> list[tuple[Cursor, struct.Struct]]:
         head = self.meta.cursor(address, 6, "an object header")
         head.expect(b"OHDR", (2,))
         flags = head.uint(1)
@@ -288,7 +299,7 @@ class Hdf5File:
         size = int.from_bytes(self.meta.read(address + start, width, "an object header"), "little")
         cursor = self.meta.checked(address, start + width + size + 4, "an object header")
         cursor.take(start + width)
-        return [(cursor, size, 2 if flags & 4 else 0)]
+        return [(cursor, _NEWER_ORDERED if flags & 4 else _NEWER)]
 
     def _continuation(self, start: int, nbytes: int, newer: bool) -> Cursor:
         if not newer:
@@ -422,52 +433,6 @@ class Hdf5File:
             space = self._shared(space, _SPACE, what)
         name = link_name(parts[0].partition(b"\0")[0])
         return Attribute(name, parse_type(kind), parse_space(space), cursor.take(cursor.left), self)
-
-
-@dataclass(frozen=True, slots=True)
-class Attribute:
-    """A named value beside an object. `data` are its elements as the file has them."""
-
-    name: str
-    type: Type
-    space: Space
-    data: bytes
-    file: Hdf5File
-
-    def strings(self) -> list[str]:
-        """Its elements as text; bytes that are not UTF-8 become lone surrogates. An empty list where it has no elements."""
-        return [b.decode("utf-8", "surrogateescape") for b in self.bytes()]
-
-    def bytes(self) -> list[bytes]:
-        """Its elements, which must be strings, as bytes."""
-        size, count = self.type.size, self.space.elements
-        if not count:
-            return []
-        if count * size > len(self.data):
-            raise self.file.meta.broken(f"the attribute '{self.name}' is shorter than its shape")
-        return [self.file.text(self.data[i * size : (i + 1) * size], self.type) for i in range(count)]
-
-    def is_text(self) -> bool:
-        """Whether its elements are strings."""
-        return self.type.kind == STRING or self.type.variable_string
-
-    def value(self) -> AttributeValue | None:
-        """Its value as JSON: a string or number, or a list of them; None for any other type."""
-        if self.is_text():
-            texts = self.strings()
-            return texts[0] if self.space.shape == () and texts else texts
-        count = self.space.elements
-        if self.type.kind not in (FIXED, FLOAT) or self.type.size not in (1, 2, 4, 8) or count * self.type.size > len(self.data):
-            return None
-        import struct
-
-        code = "?bh?i???q"[self.type.size] if self.type.kind == FIXED else "??e?f???d"[self.type.size]
-        if code == "?":
-            return None
-        if self.type.kind == FIXED and not self.type.fields[2]:
-            code = code.upper()
-        numbers = struct.unpack(f"{'>' if self.type.big_endian else '<'}{count}{code}", self.data[: count * self.type.size])
-        return numbers[0] if self.space.shape == () else list(numbers)
 
 
 def link_name(data: bytes) -> str:

@@ -7,10 +7,11 @@ from typing import Any
 
 from porter.dataclass import dataclass, field
 from porter.errors import FormatError, UnsafeFileError
+from porter.formats.hdf5.attributes import Attribute
 from porter.formats.hdf5.elements import NAMES, element_of
 from porter.formats.hdf5.messages import OPAQUE
 from porter.formats.hdf5.names import Path
-from porter.formats.hdf5.objects import Attribute, Hdf5File, Header, Link
+from porter.formats.hdf5.objects import Hdf5File, Header, Link
 from porter.formats.hdf5.storage import Window
 from porter.formats.hdf5.values import Values
 from porter.store import TensorStore
@@ -131,8 +132,10 @@ class Reader:
             raise error.located(tensor=name) from error.__cause__
         if tensor is None:
             return None
-        axes = spec.pop("axes", None)
-        tensor = tensor.with_spec(axes=axes if axes is not None and len(axes) == len(tensor.shape) else None, **spec)
+        if spec.get("axes") is not None and len(spec["axes"]) != len(tensor.shape):
+            spec["axes"] = None
+        if spec:
+            tensor = tensor.with_spec(**spec)
         twin = self._by_address.setdefault(entry.header.address, tensor)
         if twin is not tensor:
             self.found.ties[name] = twin.name
