@@ -229,7 +229,11 @@ class Tensor:
         if self.dtype.packed:
             return unpack(data, self.dtype, self.size).reshape(self.shape)
         if not self.size:
-            return np.empty(self.shape, self.dtype.numpy())
+            try:
+                return np.empty(self.shape, self.dtype.numpy())
+            except ValueError as error:
+                hint = "the tensor is empty and can be converted; it is numpy that cannot index such dimensions"
+                raise UsageError("U016", f"no array can have the shape {list(self.shape)}", tensor=self.name, hint=hint) from error
         return np.frombuffer(data, self.dtype.numpy()).reshape(self.shape)
 
     def digest(self) -> str:

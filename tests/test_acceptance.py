@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import zipfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import porter
+from porter.dtypes import DTYPES
+from porter.errors import LossError, PorterError
 from porter.store import TensorStore
-from porter.tensor import Tensor
+from porter.tensor import BytesPayload, Tensor, TensorSpec
 
 _PARTS = ("", ".", "..", "a", "%", "%25", "a%", "\0", "%2F", "é", "\udc80")
 
@@ -26,3 +30,94 @@ def test_hdf5_holds_any_name_beside_any_other(tmp_path: Path) -> None:
     with porter.open(tmp_path / "m.h5") as back:
         assert list(back) == list(store)
         assert back.digest() == store.digest()
+
+
+def refusal(path: Path) -> PorterError:
+    """The error that opening `path` gives."""
+    with pytest.raises(PorterError) as caught:
+        porter.open(path)
+    return caught.value
+
+
+def test_a_truncated_archive_is_called_so(tmp_path: Path) -> None:
+    for name in ("m.pth", "m.npz", "m.keras"):
+        porter.save(store_of("a", "b"), tmp_path / "whole.pth", overwrite=True)
+        data = (tmp_path / "whole.pth").read_bytes()
+        (tmp_path / name).write_bytes(data[: len(data) // 2])
+        error = refusal(tmp_path / name)
+        assert error.code == "F010"
+        assert "truncated" in (error.hint or "")
+
+
+def test_an_archive_that_expands_without_measure_is_called_so(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "m.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("m/data.pkl", b"\x80\x02}.")
+        archive.writestr("m/data/0", bytes(100 << 20))
+    assert refusal(tmp_path / "m.pth").code == "S002"
+
+
+def test_what_an_archive_of_no_known_kind_holds(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "m.zip", "w") as archive:
+        archive.writestr("notes.txt", b"x")
+        archive.writestr("weights/m.caffemodel", b"x")
+    error = refusal(tmp_path / "m.zip")
+    assert error.code == "F009"
+    assert "it holds notes.txt, weights/m.caffemodel" in error.message
+
+
+def test_an_onnx_model_as_text_is_no_prototxt(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_text(
+        'ir_version: 8\ngraph {\n  node {\n    input: "x"\n  }\n  name: "g"\n  input {\n    name: "x"\n  }\n}\n'
+    )
+    assert "ONNX model as text" in refusal(tmp_path / "m.onnx").message
+
+
+def test_the_way_out_of_a_type_is_another_format(tmp_path: Path) -> None:
+    store = TensorStore([Tensor.from_array("c", np.ones(2, "c16"))])
+    with pytest.raises(LossError) as caught:
+        porter.save(store, tmp_path / "m.safetensors")
+    assert "safetensors" not in (caught.value.hint or "")
+
+
+def test_no_elements_and_dimensions_beyond_numpy() -> None:
+    spec = TensorSpec("w", DTYPES["float32"], (0, 1 << 40, 1 << 40))
+    tensor = Tensor(spec, BytesPayload.of(b""))
+    assert tensor.tobytes() == b""
+    with pytest.raises(PorterError, match="no array can have the shape"):
+        tensor.numpy()
+
+
+def _caffe_v1(kind: int | None) -> bytes:
+    """A V1 net of one layer `x` with one legacy blob of 1×1×1×2, and a type number unless `kind` is None."""
+    blob = bytes.fromhex("0801100118012002") + b"\x2a\x08" + np.array([1, 2], "<f4").tobytes()
+    layer = b"\x22\x01x" + (bytes([0x28, kind]) if kind is not None else b"") + b"\x32" + bytes([len(blob)]) + blob
+    return b"\x0a\x01n\x12" + bytes([len(layer)]) + layer
+
+
+def test_caffe_v1_layers_without_a_type_are_recognised(tmp_path: Path) -> None:
+    (tmp_path / "m.caffemodel").write_bytes(_caffe_v1(None))
+    with porter.open(tmp_path / "m.caffemodel") as store:
+        assert [(t.name, t.shape) for t in store.values()] == [("x.blob0", (1, 1, 1, 2))]
+    porter.save(store_of("a.weight"), tmp_path / "w.caffemodel", "caffe:v1")
+    with porter.open(tmp_path / "w.caffemodel") as store:
+        assert list(store) == ["a.weight"]
+
+
+def test_a_solver_state_keeps_shapes_that_were_legacy_ones(tmp_path: Path) -> None:
+    (tmp_path / "m.caffemodel").write_bytes(_caffe_v1(14))
+    with porter.open(tmp_path / "m.caffemodel") as store:
+        assert store["x.weight"].shape == (1, 2)
+        porter.save(store, tmp_path / "m.solverstate")
+        with porter.open(tmp_path / "m.solverstate") as back:
+            assert back.digest() == store.digest()
+            porter.save(back, tmp_path / "again.caffemodel", "caffe:v2")
+    with porter.open(tmp_path / "again.caffemodel") as again:
+        assert again["x.weight"].attributes["caffe.shape"] == [1, 1, 1, 2]
+
+
+def test_a_known_caffe_type_with_unknown_blobs_is_not_called_unknown(tmp_path: Path) -> None:
+    blob = b"\x3a\x0c\x2a\x04" + np.float32(1).tobytes() + b"\x3a\x04\x0a\x02\x01\x01"
+    layer = b"\x0a\x01b\x12\x09BatchNorm" + 6 * blob
+    (tmp_path / "m.caffemodel").write_bytes(b"\xa2\x06" + bytes([len(layer)]) + layer)
+    with porter.open(tmp_path / "m.caffemodel") as store:
+        assert "layers of type 'BatchNorm' with 6 blobs" in store.notices[0].message

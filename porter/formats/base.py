@@ -187,5 +187,5 @@ def refuse_dtypes(store: TensorStore, entry_name: str, capabilities: Capabilitie
                 "L001",
                 f"{entry_name} cannot hold {tensor.dtype}",
                 tensor=tensor.name,
-                hint="write safetensors, pytorch or hdf5, which hold more types (see 'porter formats')",
+                hint="write hdf5, which holds every type; 'porter formats' lists what the others hold",
             )

@@ -122,6 +122,17 @@ _FOREIGN = (
     (0, b"BZh", "a bzip2 file", "unpack it first"),
     (0, b"7z\xbc\xaf", "a 7-zip archive", "unpack it first"),
     (0, b"Rar!", "a RAR archive", "unpack it first"),
+    (0, b"\xfd7zXZ", "an xz file", "unpack it first"),
+    (0, b"\x28\xb5\x2f\xfd", "a Zstandard file", "unpack it first"),
+    (0, b"\xff\xfe", "text in UTF-16, perhaps what PowerShell's '>' made of a file", "fetch or write the file again, as UTF-8"),
+    (0, b"\xfe\xff", "text in UTF-16", "fetch or write the file again, as UTF-8"),
+    (0, b"\xef\xbb\xbf", "text with a byte order mark", "save it as UTF-8 without the mark"),
+    (0, b"\x89PNG", "a PNG image", None),
+    (0, b"\xff\xd8\xff", "a JPEG image", None),
+    (0, b"%PDF", "a PDF document", None),
+    (0, b"\x7fELF", "a program or library (ELF)", None),
+    (0, b"MZ", "a Windows program or library", None),
+    (0, b"SQLite format 3", "an SQLite database", None),
 )
 
 
@@ -273,12 +284,31 @@ def _unknown(probe: Probe) -> FormatError:
     for offset, magic, what, hint in _FOREIGN:
         if probe.head[offset : offset + len(magic)] == magic:
             return FormatError("F009", f"this is {what}, which porter does not read", path=probe.path, hint=hint)
+    if probe.head.startswith(b"PK\x03\x04"):
+        return _unknown_zip(probe)
     start = probe.head[:16].hex(" ")
     return FormatError(
         "F009",
         f"no known format; the first bytes are {start}",
         path=probe.path,
         hint="if you know what it is, say so with -f FORMAT (see 'porter formats')",
+    )
+
+
+def _unknown_zip(probe: Probe) -> FormatError:
+    """What is wrong with a zip archive that no format takes: that it is broken, or what it holds instead."""
+    from porter.io.zip_archive import ZipArchive
+
+    try:
+        names = list(ZipArchive(probe.source).entries)
+    except FormatError as error:
+        return error
+    shown = ", ".join(names[:4]) + (", …" if len(names) > 4 else "") if names else "nothing"
+    return FormatError(
+        "F009",
+        f"a zip archive of no known format; it holds {shown}",
+        path=probe.path,
+        hint="if it is a packed weight file, unpack it first",
     )
 
 

@@ -102,9 +102,11 @@ def _v1_evidence(item: _Item, inside: dict[int, bytes]) -> str | None:
     if _text(v0.get(1)) and _text(v0.get(2)):
         return "v0"
     numbers = _numbers(item.head)
-    if numbers.get(5) == VARINT and _text(inside.get(4)) and 1 not in numbers:
-        return "v1"
-    return None
+    if not _text(inside.get(4)) or 1 in numbers:
+        return None
+    # A layer of no type has blobs to show.
+    blob = any(number == 6 and wire == DELIMITED and _is_blob(value, True) for number, wire, value in _walk(item.head))
+    return "v1" if numbers.get(5) == VARINT or (blob and 5 not in numbers) else None
 
 
 def _solver_evidence(item: _Item) -> bool:

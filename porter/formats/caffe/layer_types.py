@@ -206,6 +206,9 @@ _WEIGHTED = MappingProxyType(
     }
 )
 
+KNOWN_TYPES = frozenset({*_WEIGHTED, "Scale", "Bias", "PReLU", "Normalize", "BatchNorm", "BN", "SyncBN", "LSTM", "RNN", "Parameter"})
+"""Types of which `blob_roles` knows some sets of blobs."""
+
 _LSTM = ("W_xc", "b_c", "W_hc")
 _RNN = ("W_xh", "b_h", "W_hh", "W_ho", "b_o")
 _MEAN, _VARIANCE, _FACTOR = (_Entry("mean", _VECTOR_C), _Entry("variance", _VECTOR_C), _Entry("scale_factor", usual=1))

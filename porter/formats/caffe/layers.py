@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from porter.dataclass import dataclass
 from porter.dtypes import DType
 from porter.errors import FormatError, PorterError
-from porter.formats.caffe.layer_types import BlobRole, Parameter, blob_roles, numbered_roles
+from porter.formats.caffe.layer_types import KNOWN_TYPES, BlobRole, Parameter, blob_roles, numbered_roles
 from porter.store import TensorStore
 from porter.tensor import Json, Payload, Tensor, TensorSpec
 
@@ -90,7 +90,7 @@ class _Builder:
         self._occurrences: Counter[str] = Counter()
         self._keys: set[str] = set()
         self._owners: dict[str, str] = {}
-        self._unknown: Counter[str] = Counter()
+        self._unknown: Counter[tuple[str, int]] = Counter()
 
     def run(self) -> None:
         self._reserved = {layer.name for layer in self.layers}
@@ -98,10 +98,12 @@ class _Builder:
             self._occurrences[layer.name] += 1
             if any(blob is not None for blob in layer.blobs):
                 self._add(layer, position)
-        for kind, count in self._unknown.items():
-            what = f"layer type '{kind}'" if kind else "a layer without a type"
+        for (kind, blobs), count in self._unknown.items():
+            what = f"layer type '{kind}' is not known" if kind else "a layer without a type is not known"
+            if blobs:
+                what = f"layers of type '{kind}' with {blobs} blobs of these shapes are not known"
             times = f" ({count} layers)" if count > 1 else ""
-            self.store.note("assumed", f"{what} is not known{times}; its blobs are called blob0, blob1, …")
+            self.store.note("assumed", f"{what}{times}; its blobs are called blob0, blob1, …")
 
     def _add(self, layer: Layer, position: int) -> None:
         key = self._key(layer, position)
@@ -138,7 +140,7 @@ class _Builder:
         legacy = [blob is not None and blob.legacy for blob in layer.blobs]
         roles = blob_roles(layer.type or "", shapes, legacy=legacy, parameter=layer.parameter, bottoms=layer.bottoms)
         if roles is None:
-            self._unknown[layer.type or ""] += 1
+            self._unknown[layer.type or "", len(shapes) if layer.type in KNOWN_TYPES else 0] += 1
             roles = numbered_roles(shapes)
         return [roles[i] for i, _ in present]
 

@@ -423,6 +423,8 @@ def looks_like_prototxt(head: bytes) -> bool:
     text = decode(head)
     if "\0" in text or not re.match(rf"{_SPACE}[A-Za-z_][A-Za-z0-9_]*+{_SPACE}[:{{<]", text, re.VERBOSE):
         return False
+    if re.match(r"\s*ir_version\s*:", text):  # an ONNX model as text
+        return False
     if not _EVIDENCE.search(re.sub(r"#[^\n]*", "", text)):
         return False
     try:

@@ -25,13 +25,13 @@ from porter.formats.caffe.binary import (
     history_tensor,
     read_net,
 )
-from porter.formats.caffe.blobs import encode_blob
+from porter.formats.caffe.blobs import encode_blob, legacy_shape
 from porter.formats.caffe.description import SOLVER_MARK, describe
 from porter.formats.caffe.detect import binary_dialect
 from porter.formats.caffe.fields import fields, message_field, number_field
 from porter.formats.caffe.generations import v1_as_v2, v2_as_v1
 from porter.formats.caffe.layer_types import blob_roles
-from porter.formats.caffe.layers import MAX_AXES, NET, add_layers
+from porter.formats.caffe.layers import MAX_AXES, NET, SHAPE, add_layers
 from porter.formats.caffe.placing import Placing, Slot, as_read
 from porter.formats.caffe.values import prepare, reduced
 from porter.io.atomic import OutputGroup
@@ -90,7 +90,7 @@ def write_solver_state(store: TensorStore, path: str, options: WriteOptions) -> 
     prepared = prepare(store, options)
     _refuse_axes(prepared.tensors.values())
     written = reduced(store, prepared.tensors)
-    order = sorted(prepared.tensors.values(), key=_history_index)
+    order = [_plain(tensor) for tensor in sorted(prepared.tensors.values(), key=_history_index)]
     head, tail, known = _solver_fields(store.metadata)
     derived = TensorStore()
     for index, tensor in enumerate(order):
@@ -333,6 +333,14 @@ def _refuse_axes(tensors: Iterable[Tensor]) -> None:
             raise LossError(
                 "L105", f"{len(tensor.shape)} dimensions; Caffe allows {MAX_AXES}", tensor=tensor.name, hint="join some with a map"
             )
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """`tensor` without a stated shape that no layer's type would bring back to its own: a history has no layers."""
+    stated = legacy_shape(tensor)
+    if stated is None or (stated or ((tensor.size,) if tensor.size != 1 else ())) == tensor.shape:
+        return tensor
+    return tensor.with_spec(attributes={k: v for k, v in tensor.attributes.items() if k != SHAPE})
 
 
 def _history_index(tensor: Tensor) -> tuple[bool, int]:
