@@ -95,7 +95,10 @@ class AtomicFile:
     def write_payload(self, payload: Payload) -> None:
         """Append all bytes of `payload`, by the kernel alone where they lie in a file as they are."""
         where = payload.location
-        if where is not None and where.fd >= 0:
+        if where is not None and where.verify:
+            where = None
+        # A window for a few bytes would cost more than reading them.
+        if where is not None and where.fd >= 0 and (where.nbytes >= 1 << 16 or self._windows.shows(where)):
             self._copy(where)
             return
         for chunk in payload.chunks(CHUNK):

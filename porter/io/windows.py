@@ -51,6 +51,14 @@ class Windows:
             self._file, self._start = file, start
         return self._view[offset - self._start : run.offset + run.nbytes - self._start]
 
+    def shows(self, run: Location) -> bool:
+        """Whether the run lies in the window as it is."""
+        at = run.offset - self._start
+        if not 0 <= at <= self._view.nbytes - run.nbytes:
+            return False
+        status = os.fstat(run.fd)
+        return (status.st_dev, status.st_ino) == self._file
+
     def check(self, run: Location) -> None:
         """Raise a `FileAccessError` if the run's file no longer has all its bytes: views of it showed zeros then."""
         if os.fstat(run.fd).st_size < run.offset + run.nbytes:
