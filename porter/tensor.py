@@ -59,12 +59,16 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A run of a file that holds exactly a tensor's canonical bytes: open file descriptor, offset and length in bytes."""
+    """A run of a file that holds exactly a tensor's canonical bytes: open file descriptor, offset and length in bytes.
+
+    `verify` says that the file has a checksum of them: they are only to be taken through `chunks` and `buffer`, which check it.
+    """
 
     path: str
     fd: int
     offset: int
     nbytes: int
+    verify: bool = False
 
 
 class Payload(Protocol):

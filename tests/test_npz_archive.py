@@ -178,6 +178,42 @@ def test_a_bit_flipped_in_compressed_data_does_not_pass(tmp_path: Path) -> None:
     assert refused > 20
 
 
+@pytest.mark.parametrize("count", [40, 400_000], ids=["small", "larger than a chunk"])
+@pytest.mark.parametrize("order", ["<", ">"], ids=["little", "big"])
+def test_a_bit_flipped_in_stored_data_is_refused_whoever_reads_it(count: int, order: str, tmp_path: Path) -> None:
+    """numpy checks the checksum of stored members too; the bytes of a range copied by the kernel would pass unseen."""
+    path = tmp_path / "m.npz"
+    np.savez(path, w=np.arange(count, dtype=f"{order}f4"), other=np.ones(3))
+    good = path.read_bytes()
+    at = good.index(np.arange(10, dtype=f"{order}f4").tobytes()) + 17
+    path.write_bytes(good[:at] + bytes([good[at] ^ 4]) + good[at + 1 :])
+    with pytest.raises(zipfile.BadZipFile, match="CRC"), np.load(path) as theirs:
+        theirs["w"]
+    store = porter.open(path)
+    for take in (lambda t: t.tobytes(), lambda t: t.numpy(), lambda t: t.digest(), lambda t: list(t.chunks(64))):
+        with pytest.raises(FormatError, match=r"zip member 'w\.npy': has CRC-32") as caught:
+            take(store["w"])
+        assert (caught.value.code, caught.value.where.tensor) == ("F010", "w")
+        assert store["other"].numpy().tolist() == [1, 1, 1]
+    for target in ("out.safetensors", "out.pth", "out.wts", "out.npz", "out.npy", "out.h5", "out.onnx", "out.caffemodel"):
+        with pytest.raises(FormatError, match="CRC-32"):
+            porter.save(TensorStore([store["w"]]), tmp_path / target)
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(FormatError, match="CRC-32"):
+        porter.diff(store, TensorStore([Tensor.from_array("w", np.arange(count, dtype="f4")), store["other"]]))
+
+
+def test_a_bit_flipped_in_a_stored_pickle_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.npz"
+    np.savez(path, w=np.array({"a": np.arange(5000, dtype="f4")}, object))
+    assert porter.open(path)["w.a"].numpy().tolist() == list(range(5000))
+    good = path.read_bytes()
+    at = good.index(np.arange(10, dtype="f4").tobytes()) + 17
+    path.write_bytes(good[:at] + bytes([good[at] ^ 4]) + good[at + 1 :])
+    with pytest.raises(FormatError, match="CRC-32"):
+        porter.open(path)
+
+
 def test_damaged_archives_are_refused_or_read(tmp_path: Path) -> None:
     path = tmp_path / "m.npz"
     np.savez(path, a=np.arange(4, dtype="f4"), b=np.ones((2, 2), ">f8", order="F"))

@@ -12,7 +12,7 @@ Source: numpy "NEP 1" and `numpy/lib/_npyio_impl.py` (2.4: `savez`, `NpzFile`, w
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import cast
 
 from porter.dataclass import dataclass
@@ -21,15 +21,14 @@ from porter.errors import FormatError, LossError, PorterError, UnsafeFileError
 from porter.formats.base import Capabilities, Loss, Probe, ReadOptions, WriteOptions, WriteReport, refuse_dtypes, undescribed
 from porter.io import npy
 from porter.io.atomic import OutputGroup
-from porter.io.payloads import ComputedPayload
 from porter.io.pickle_globals import PYTHON_GLOBALS, ByteString, describe_value
 from porter.io.pickled_numpy import NUMPY_GLOBALS, PickledArray
 from porter.io.source import FilePayload, FileSource
 from porter.io.unpickle import ByteRun, Unpickler
-from porter.io.zip_archive import ZipArchive
+from porter.io.zip_archive import VerifiedPayload, ZipArchive
 from porter.io.zip_writer import ZipWriter, encode_name
 from porter.store import Provenance, TensorStore
-from porter.tensor import CHUNK, BytesPayload, Payload, Tensor, TensorSpec
+from porter.tensor import BytesPayload, Payload, Tensor, TensorSpec
 
 CAPABILITIES = Capabilities(
     dtypes=frozenset(d.name for d in DTYPES.values() if d.numpy_str is not None),
@@ -124,21 +123,14 @@ def _of_file(source: FileSource) -> _Content:
 
 
 def _of_member(archive: ZipArchive, name: str) -> _Content:
-    member, whole = archive.entries[name], archive.payload(name)
-
-    def rest(at: int) -> Payload:
-        if whole.location is not None:
-            return archive.source.payload(member.offset + at, member.size - at, f"zip member '{name}'")
-        return ComputedPayload(member.size - at, lambda: _behind(whole, at))
-
-    return _Content(archive.source.path, member.offset, member.size, lambda n: archive.start(name, n), rest)
-
-
-def _behind(whole: Payload, skip: int) -> Iterator[memoryview]:
-    for chunk in whole.chunks(CHUNK):
-        if skip < chunk.nbytes:
-            yield chunk[skip:]
-        skip = max(skip - chunk.nbytes, 0)
+    member = archive.entries[name]
+    return _Content(
+        archive.source.path,
+        member.offset,
+        member.size,
+        lambda n: archive.start(name, n),
+        lambda at: archive.payload(name, at, verify=True),
+    )
 
 
 def _read_archive(source: FileSource, store: TensorStore) -> None:
@@ -279,9 +271,10 @@ def _join(name: str, key: str) -> str:
 def _array_bytes(found: object, pickle: memoryview, rest: Payload) -> Payload:
     """The bytes of a pickled array as a payload: a range of the file where the pickle lies in one as it is."""
     if isinstance(found, ByteRun):
-        where = rest.location
-        if isinstance(rest, FilePayload) and where is not None:
-            return rest.source.payload(rest.offset + found.start, found.nbytes)
+        # The checksum is the whole member's, and was checked when the pickle was read.
+        run = rest.run if isinstance(rest, VerifiedPayload) else rest
+        if isinstance(run, FilePayload):
+            return run.source.payload(run.offset + found.start, found.nbytes)
         return BytesPayload(pickle[found.start : found.start + found.nbytes])
     if isinstance(found, str):  # Python 2's bytes
         try:

@@ -9,12 +9,12 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from porter.dataclass import dataclass
+from porter.dataclass import dataclass, replace
 from porter.errors import FormatError, UnsafeFileError
 from porter.io.payloads import ComputedPayload
-from porter.io.source import FileSource
+from porter.io.source import FilePayload, FileSource
 from porter.io.zip_directory import DEFLATED, STORED, DirectoryEntry, read_directory
-from porter.tensor import CHUNK, Payload
+from porter.tensor import CHUNK, Location, Payload
 
 _LOCAL_HEADER = struct.Struct("<4sHHHHHLLLHH")
 _BOMB_RATIO = 200
@@ -55,12 +55,16 @@ class ZipArchive:
             self.entries[entry.name] = self._member(entry)
         self._refuse_overlaps()
 
-    def payload(self, name: str) -> Payload:
-        """The expanded bytes of member `name`; a range of the file where it is stored."""
+    def payload(self, name: str, skip: int = 0, *, verify: bool = False) -> Payload:
+        """The expanded bytes of member `name` from its byte `skip` on; a range of the file where it is stored.
+
+        The CRC-32 of a compressed member is checked whenever it is expanded, that of a stored one where `verify` asks for it.
+        """
         member = self._find(name)
-        if member.method == STORED:
-            return self.source.payload(member.offset, member.size, f"zip member '{name}'")
-        return ComputedPayload(member.size, lambda: self._inflate(member))
+        if member.method != STORED:
+            return ComputedPayload(member.size - skip, lambda: _behind(self._inflate(member), skip))
+        run = self.source.payload(member.offset + skip, member.size - skip, f"zip member '{name}'")
+        return VerifiedPayload(run, member, skip) if verify else run
 
     def start(self, name: str, nbytes: int) -> bytes:
         """The first `nbytes` expanded bytes of member `name`, fewer in a shorter one; reads and expands no more than needed."""
@@ -75,8 +79,8 @@ class ZipArchive:
                 if len(out) == nbytes:
                     return out
         except zlib.error as error:
-            raise self._broken(member, str(error)) from error
-        raise self._broken(member, f"ends after {len(out)} of {member.size} bytes")
+            raise _broken(member, str(error), self.source.path) from error
+        raise _broken(member, f"ends after {len(out)} of {member.size} bytes", self.source.path)
 
     def read(self, name: str, limit: int = 256 << 20) -> bytes:
         """The expanded bytes of member `name`, which may not be larger than `limit`."""
@@ -134,18 +138,70 @@ class ZipArchive:
                     left -= len(piece)
                     data = stream.unconsumed_tail
                     crc = zlib.crc32(piece, crc)
+                    # Before the last piece, behind which a reader who has all bytes asks for no more.
+                    if not left:
+                        _check_crc(crc, member, self.source.path)
                     yield piece
             if left:
                 piece = stream.flush()[:left]
                 left -= len(piece)
-                crc = zlib.crc32(piece, crc)
+                if left:
+                    raise _broken(member, f"is {left} bytes short", self.source.path)
+                _check_crc(zlib.crc32(piece, crc), member, self.source.path)
                 yield piece
         except zlib.error as error:
-            raise self._broken(member, str(error)) from error
-        if left:
-            raise self._broken(member, f"is {left} bytes short")
-        if crc != member.crc:
-            raise self._broken(member, f"has CRC-32 {crc:08x} where {member.crc:08x} was written")
+            raise _broken(member, str(error), self.source.path) from error
+        if not member.size:
+            _check_crc(crc, member, self.source.path)
 
-    def _broken(self, member: ZipMember, what: str) -> FormatError:
-        return FormatError("F010", f"zip member '{member.name}': {what}", path=self.source.path, offset=member.offset)
+
+@dataclass(frozen=True, slots=True)
+class VerifiedPayload:
+    """The bytes of a stored member from its byte `skip` on, which lie in `run`; its CRC-32 is checked before the last of them is given."""
+
+    run: FilePayload
+    member: ZipMember
+    skip: int
+
+    @property
+    def nbytes(self) -> int:
+        return self.run.nbytes
+
+    @property
+    def location(self) -> Location:
+        return replace(self.run.location, verify=True)
+
+    def chunks(self, limit: int) -> Iterator[memoryview]:
+        crc, left = self._crc_before(), self.nbytes
+        if not left:
+            _check_crc(crc, self.member, self.run.source.path)
+        for chunk in self.run.chunks(limit):
+            crc, left = zlib.crc32(chunk, crc), left - chunk.nbytes
+            if not left:
+                _check_crc(crc, self.member, self.run.source.path)
+            yield chunk
+
+    def buffer(self) -> memoryview:
+        data = self.run.buffer()
+        _check_crc(zlib.crc32(data, self._crc_before()), self.member, self.run.source.path)
+        return data
+
+    def _crc_before(self) -> int:
+        return zlib.crc32(self.run.source.read(self.member.offset, self.skip))
+
+
+def _behind(pieces: Iterator[bytes], skip: int) -> Iterator[bytes]:
+    """`pieces` without the first `skip` bytes of all."""
+    for piece in pieces:
+        if skip < len(piece):
+            yield piece[skip:] if skip else piece
+        skip = max(skip - len(piece), 0)
+
+
+def _check_crc(crc: int, member: ZipMember, path: str) -> None:
+    if crc != member.crc:
+        raise _broken(member, f"has CRC-32 {crc:08x} where {member.crc:08x} was written", path)
+
+
+def _broken(member: ZipMember, what: str, path: str) -> FormatError:
+    return FormatError("F010", f"zip member '{member.name}': {what}", path=path, offset=member.offset)
