@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import struct
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +98,7 @@ def test_both_encoders_write_the_same(how: str, size: int) -> None:
 
     line = encode.Line(b"w %d" % size, b"\n", FLOAT32, [memoryview(data)] if data else [], len(data))
     pieces = (kernels.WordEncoder().encode, 4 * kernels.BLOCK) if how == "numpy" else (encode._hexlify, encode._HEXLIFY)
-    encode.write_lines(Sink(), [line], partial(encode._encode_padded, *pieces))  # type: ignore[arg-type]
+    encode.write_lines(Sink(), [line], encode._Padded(*pieces))  # type: ignore[arg-type]
     assert bytes(written) == wanted
 
 

@@ -1,4 +1,6 @@
-"""Writing the lines: several threads turn values into text and sum them up while the main thread writes in order.
+"""Writing the lines: the main thread turns values into text and writes it while another one sums them up.
+
+Two threads and few handovers: with a third one for the text, the interpreter's lock changed hands 15,000 times a second.
 
 Source: wang-xinyu/tensorrtx, `lenet/gen_wts.py` and its kin: `name count`, then for every value a space and
 `struct.pack(">f", float(v)).hex()`, then a newline. Those scripts' `float(v)` sets the quiet bit of a signalling NaN;
@@ -14,7 +16,6 @@ import zlib
 from array import array
 from binascii import hexlify
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from queue import SimpleQueue
 
 from porter.dataclass import dataclass, field
@@ -25,8 +26,8 @@ from porter.io.atomic import AtomicFile
 BATCH = 1 << 18
 """Bytes of stored values that are worked on together: with their text they fit the second-level cache."""
 
-_DEPTH = 8
-"""Batches under way at a time."""
+_DEPTH = 6
+"""Batches that may wait to be summed."""
 
 _HEXLIFY = 1 << 14
 """Bytes of values that `hexlify` takes at a time: small enough for the allocator to use the same memory again."""
@@ -68,94 +69,57 @@ class _Part:
 
 
 @dataclass(slots=True)
-class _Batch:
-    """Room for `BATCH` bytes of values, the parts in it, their text, and room for text."""
+class Batch:
+    """Room for `BATCH` bytes of values, and the parts in it."""
 
     values: bytearray
     parts: list[_Part] = field(default_factory=list)
     used: int = 0
-    text: list[Text] = field(default_factory=list)
-    room: bytearray = field(default_factory=bytearray)
-    encoded: threading.Event = field(default_factory=threading.Event)
-    summed: threading.Event = field(default_factory=threading.Event)
-
-    def reset(self) -> None:
-        self.parts, self.used, self.text = [], 0, []
-        self.encoded.clear()
-        self.summed.clear()
 
 
-Encode = Callable[[_Batch], None]
+Encode = Callable[[Batch], list[Text]]
+"""The text of a batch, in pieces that are valid until the next call."""
 
 
 def write_lines(file: AtomicFile, lines: Iterable[Line], encode: Encode) -> None:
     """Write `lines` in order and fill in their `crc32` and `sha256`."""
-    stages = _Stages(encode)
+    sums = _Sums()
     try:
-        under_way: list[_Batch] = []
-        for batch in _batches(lines, stages):
-            stages.submit(batch)
-            under_way.append(batch)
-            if len(under_way) == _DEPTH:
-                stages.finish(under_way.pop(0), file)
-        for batch in under_way:
-            stages.finish(batch, file)
-    finally:
-        stages.stop()
-
-
-class _Stages:
-    """The two threads: one encodes, one sums."""
-
-    def __init__(self, encode: Encode) -> None:
-        self.encode = encode
-        self.error: BaseException | None = None
-        self.free = [_Batch(bytearray(BATCH)) for _ in range(_DEPTH)]
-        self.queues: tuple[SimpleQueue[_Batch | None], SimpleQueue[_Batch | None]] = (SimpleQueue(), SimpleQueue())
-        self.threads = [
-            threading.Thread(target=self._encode, daemon=True),
-            threading.Thread(target=self._sum, daemon=True),
-        ]
-        for thread in self.threads:
-            thread.start()
-
-    def submit(self, batch: _Batch) -> None:
-        for queue in self.queues:
-            queue.put(batch)
-
-    def finish(self, batch: _Batch, file: AtomicFile) -> None:
-        """Write the batch when it is encoded, and take it back when it is summed."""
-        batch.encoded.wait()
-        if self.error is None:
-            for text in _joined(batch.text):
+        for batch in _batches(lines, sums.free):
+            sums.waiting.put(batch)
+            for text in _joined(encode(batch)):
                 file.write(text)
-        batch.summed.wait()
-        if self.error is not None:
-            raise self.error
-        batch.reset()
-        self.free.append(batch)
+    finally:
+        sums.finish()
+    if sums.error is not None:
+        raise sums.error
 
-    def stop(self) -> None:
-        for queue in self.queues:
-            queue.put(None)
-        for thread in self.threads:
-            thread.join()
 
-    def _encode(self) -> None:
-        while (batch := self.queues[0].get()) is not None:
-            try:
-                self.encode(batch)
-            except BaseException as error:
-                self.error = error
-            finally:
-                batch.encoded.set()
+class _Sums:
+    """The thread that sums batches and puts them back among the free ones.
+
+    A batch may be free again before its text is written. The main thread takes no other one until then, so nothing changes it.
+    """
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+        self.waiting: SimpleQueue[Batch | None] = SimpleQueue()
+        self.free: SimpleQueue[Batch] = SimpleQueue()
+        for _ in range(_DEPTH):
+            self.free.put(Batch(bytearray(BATCH)))
+        self._thread = threading.Thread(target=self._sum, daemon=True)
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Wait until everything is summed."""
+        self.waiting.put(None)
+        self._thread.join()
 
     def _sum(self) -> None:
         import hashlib
 
-        state = hashlib.sha256()
-        crc = 0
-        while (batch := self.queues[1].get()) is not None:
+        state, crc = hashlib.sha256(), 0
+        while (batch := self.waiting.get()) is not None:
             try:
                 view = memoryview(batch.values)
                 for part in batch.parts:
@@ -167,8 +131,7 @@ class _Stages:
                         part.line.crc32, part.line.sha256 = crc, state.hexdigest()
             except BaseException as error:
                 self.error = error
-            finally:
-                batch.summed.set()
+            self.free.put(batch)
 
 
 def _joined(texts: list[Text]) -> Iterator[Text]:
@@ -186,9 +149,15 @@ def _joined(texts: list[Text]) -> Iterator[Text]:
         yield b"".join(small)
 
 
-def _batches(lines: Iterable[Line], stages: _Stages) -> Iterator[_Batch]:
+def _batches(lines: Iterable[Line], free: SimpleQueue[Batch]) -> Iterator[Batch]:
     """The lines' values in full batches; small tensors share one, large ones take several."""
-    batch = stages.free.pop()
+
+    def empty() -> Batch:
+        batch = free.get()
+        batch.parts, batch.used = [], 0
+        return batch
+
+    batch = empty()
     for line in lines:
         left, first = line.nbytes, True
         for chunk in line.chunks:
@@ -202,14 +171,14 @@ def _batches(lines: Iterable[Line], stages: _Stages) -> Iterator[_Batch]:
                 chunk, first = chunk[room:], False
                 if batch.used > BATCH - 8:
                     yield batch
-                    batch = stages.free.pop()
+                    batch = empty()
         if left:
             raise FormatError("F003", f"the tensor's values end {left} bytes early")
         if first:
             batch.parts.append(_Part(line, batch.used, batch.used, True, True))
         if len(batch.parts) >= 4096:
             yield batch
-            batch = stages.free.pop()
+            batch = empty()
     yield batch
 
 
@@ -237,26 +206,33 @@ def padded_encoder(values: int) -> Encode:
     if values >= _NUMPY_PAYS or "numpy" in sys.modules:
         from porter.formats.wts.kernels import BLOCK, WordEncoder
 
-        return partial(_encode_padded, WordEncoder().encode, 4 * BLOCK)
-    return partial(_encode_padded, _hexlify, _HEXLIFY)
+        return _Padded(WordEncoder().encode, 4 * BLOCK)
+    return _Padded(_hexlify, _HEXLIFY)
 
 
-def _encode_padded(encode: Callable[[memoryview, memoryview], None], step: int, batch: _Batch) -> None:
-    if not batch.room:
-        batch.room = bytearray(b" " * (BATCH // 4 * _STRIDE))
-    values, room, at = memoryview(batch.values), memoryview(batch.room), 0
-    for part in batch.parts:
-        if part.first:
-            batch.text.append(part.line.head)
-        begin = at
-        for start in range(part.start, part.stop, step):
-            stop = min(start + step, part.stop)
-            behind = at + (stop - start) // 4 * _STRIDE
-            encode(values[start:stop], room[at:behind])
-            at = behind
-        batch.text.append(room[begin:at])
-        if part.last:
-            batch.text.append(part.line.tail)
+class _Padded:
+    """Encodes batches with `encode`, which takes values and room for their text, in steps of `step` bytes of values."""
+
+    def __init__(self, encode: Callable[[memoryview, memoryview], None], step: int) -> None:
+        self._encode, self._step = encode, step
+        self._room = memoryview(bytearray(b" " * (BATCH // 4 * _STRIDE)))
+
+    def __call__(self, batch: Batch) -> list[Text]:
+        text: list[Text] = []
+        values, at = memoryview(batch.values), 0
+        for part in batch.parts:
+            if part.first:
+                text.append(part.line.head)
+            begin = at
+            for start in range(part.start, part.stop, self._step):
+                stop = min(start + self._step, part.stop)
+                behind = at + (stop - start) // 4 * _STRIDE
+                self._encode(values[start:stop], self._room[at:behind])
+                at = behind
+            text.append(self._room[begin:at])
+            if part.last:
+                text.append(part.line.tail)
+        return text
 
 
 def _hexlify(values: memoryview, text: memoryview) -> None:
@@ -266,31 +242,35 @@ def _hexlify(values: memoryview, text: memoryview) -> None:
     text[:] = memoryview(hexlify(words, " ", 4))[8:]
 
 
-def encode_unpadded(batch: _Batch) -> None:
+def encode_unpadded(batch: Batch) -> list[Text]:
     """nvidia-v1: each value without leading zeros and with a space behind it."""
     import numpy as np
 
     from porter.formats.wts.kernels import strip_zeros
 
+    text: list[Text] = []
     for part in batch.parts:
         if part.first:
-            batch.text.append(part.line.head)
+            text.append(part.line.head)
         width = part.line.stored.itemsize
         raw = np.frombuffer(batch.values, np.uint8)[part.start : part.stop]
         padded = hexlify(raw.reshape(-1, width)[:, ::-1].tobytes(), " ", width)
         if padded:
             # The line's head ends in the space before the first word.
-            batch.text.append(strip_zeros(np.frombuffer(b" " + padded, np.uint8), 2 * width)[1:].data)
-            batch.text.append(b" ")
+            text.append(strip_zeros(np.frombuffer(b" " + padded, np.uint8), 2 * width)[1:].data)
+            text.append(b" ")
         if part.last:
-            batch.text.append(part.line.tail)
+            text.append(part.line.tail)
+    return text
 
 
-def encode_raw(batch: _Batch) -> None:
+def encode_raw(batch: Batch) -> list[Text]:
     """nvidia-v2: the bytes as they are."""
+    text: list[Text] = []
     for part in batch.parts:
         if part.first:
-            batch.text.append(part.line.head)
-        batch.text.append(memoryview(batch.values)[part.start : part.stop])
+            text.append(part.line.head)
+        text.append(memoryview(batch.values)[part.start : part.stop])
         if part.last:
-            batch.text.append(part.line.tail)
+            text.append(part.line.tail)
+    return text
