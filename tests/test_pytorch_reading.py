@@ -718,3 +718,13 @@ def test_dialect_given_for_another_container(tmp_path: Path) -> None:
     with pytest.raises(PorterError) as caught:
         porter.open(tmp_path / "m.pth", "pytorch:legacy")
     assert caught.value.where.path
+
+
+def test_many_packed_elements_that_end_within_a_byte(tmp_path: Path) -> None:
+    path, count = tmp_path / "m.pth", 2_200_001
+    values = torch.arange(count, dtype=torch.float32).remainder(13).reshape(1, count)
+    torch.save({"w": torch.quantize_per_channel(values, torch.ones(1), torch.zeros(1), 0, torch.quint4x2)}, path)
+    with porter.open(path) as store:
+        codes = store["w"].numpy()
+        assert np.array_equal(codes.astype(np.uint8).reshape(-1), np.arange(count) % 13)
+        assert b"".join(bytes(c) for c in store["w"].chunks()) == store["w"].tobytes()

@@ -39,7 +39,8 @@ class ConcatPayload:
 class ComputedPayload:
     """Bytes that `produce` yields piece by piece when they are asked for, and again each time.
 
-    `produce` may yield pieces of any size; they are cut to the caller's limit. Its total must be `nbytes`.
+    `produce` may yield pieces of any size; they are cut to the caller's limit. Its total must be `nbytes`. A piece may lie in
+    memory that the next one takes.
     """
 
     nbytes: int
@@ -54,7 +55,11 @@ class ComputedPayload:
             yield from BytesPayload.of(piece).chunks(limit)
 
     def buffer(self) -> memoryview:
-        return memoryview(b"".join(self.produce())).toreadonly()
+        # Not `join`, which collects all pieces before it copies the first.
+        whole = bytearray()
+        for piece in self.produce():
+            whole += piece
+        return memoryview(whole).toreadonly()
 
 
 @dataclass(frozen=True, slots=True)

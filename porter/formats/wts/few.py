@@ -16,7 +16,7 @@ def stored(tensor: Tensor, target: DType) -> bytes | None:
     code = _CODES.get(tensor.dtype.name)
     if code is None or tensor.size > _MOST:
         return None
-    values = struct.unpack(f"<{tensor.size}{code}", b"".join(tensor.chunks()))
+    values = struct.unpack(f"<{tensor.size}{code}", tensor.tobytes())
     to = f"<{tensor.size}{'f' if target.kind == 'float' else 'i'}"
     try:
         data = struct.pack(to, *values)
