@@ -32,7 +32,9 @@ def describe(store: TensorStore, placed: list[str], derived: TensorStore) -> dic
     attachments = {k: base64.b64encode(v).decode("ascii") for k, v in store.attachments.items() if k != NET}
     if attachments:
         document["attachments"] = attachments
-    if list(store) == placed and list(derived) == placed and store.ties == derived.ties and _alike(store, derived):
+    # Layers are what a file is recognised by, and those with names of control characters are none.
+    plain = all(name.isprintable() for name in placed)
+    if plain and list(store) == placed and list(derived) == placed and store.ties == derived.ties and _alike(store, derived):
         document.pop("tensors", None)
         document.pop("ties", None)
     else:
