@@ -94,7 +94,18 @@ def test_many_data_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "location",
-    ["../secret", "/etc/hostname", "sub/../../secret", "..", "..\\secret", "C:\\secret", "\\\\host\\share", "link", "linkdir/secret", "./../secret"],
+    [
+        "../secret",
+        "/etc/hostname",
+        "sub/../../secret",
+        "..",
+        "..\\secret",
+        "C:\\secret",
+        "\\\\host\\share",
+        "link",
+        "linkdir/secret",
+        "./../secret",
+    ],
 )
 def test_files_outside_the_folder_are_refused(location: str, tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(bytes(16))
