@@ -417,6 +417,29 @@ def test_tuples_that_collide_cost_nothing() -> None:
     assert time.process_time() - start < 2
 
 
+def test_integers_and_floats_keep_their_value_as_keys() -> None:
+    keys = [0, -1, (1 << 32) - 1, 1 << 32, 140_234_567_890_123, -(1 << 63), 0.5, -1.5, 1e300, (1 << 40, "a", 0.25, (1, 2))]
+    back = load(pickle.dumps(dict.fromkeys(keys), 2))
+    assert list(back) == keys
+    assert all(hash(k) != hash(plain) for k, plain in zip(back, keys, strict=True) if isinstance(k, float) or abs(plain) >= 1 << 32)
+
+
+def test_tuples_that_unfold_as_keys_are_refused() -> None:
+    """A tuple of the same tuple, again and again: small in the file, and of 65,536 parts to whoever hashes it."""
+    data = b"}X\xe8\x03\0\0" + b"a" * 1000 + b"q\x01"
+    for level in range(1, 5):
+        data += b"(" + (b"h" + bytes([level])) * 16 + b"tq" + bytes([level + 1])
+    refused(data + b"0" * 5 + b"h\x05Ns.", seconds=1, mebibytes=16)
+
+
+def test_objects_in_tuples_are_keys_of_their_own() -> None:
+    count = 20_000
+    data = b"}(" + b"cm\nNet\nq\x00)\x81\x85N" + b"h\x00)\x81\x85N" * (count - 1) + b"u."
+    start = time.process_time()
+    assert len(load(data, placeholder=True)) == count
+    assert time.process_time() - start < 2
+
+
 def test_copies_are_paid_for() -> None:
     """A constructor that copies its argument, called again and again with one that the memo remembers."""
     size = 200_000

@@ -111,30 +111,53 @@ class ByteString(str):
             return str(self)
 
 
-class TupleKey(tuple[object, ...]):
-    """A tuple as a dictionary's key. Its hash is that of text, which Python seeds, so that nobody can make many collide."""
+class IntegerKey(int):
+    """An integer of more than 32 bits as a dictionary's key. Its hash is that of text, which Python seeds: see `check_key`."""
 
     __slots__ = ()
 
     def __hash__(self) -> int:
-        return hash(repr(tuple(self)))
+        return hash(repr(self))
+
+
+class FloatKey(float):
+    """A float as a dictionary's key, hashed as `IntegerKey` is."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+
+class TupleKey(tuple[object, ...]):
+    """A tuple as a dictionary's key, hashed as `IntegerKey` is. Parts of any length count by their own hashes, not by their text."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return hash(repr([part if type(part) in _BRIEF else hash(part) for part in self]))
 
 
 def check_key(key: object, depth: int = 0) -> object:
     """`key` as a dictionary's key or a set's item.
 
-    Values whose hashes anyone can make collide (large integers, complex numbers) or whose hashing recurses (deep tuples)
-    are refused: they are the ways to make a dictionary hang or take the interpreter down.
+    Values whose hashes anyone can make collide, or lead from one full place of the table to the next, get another hash;
+    what takes long to hash (huge integers, large or deep tuples) is refused: both are ways to make a dictionary hang.
     """
     kind = type(key)
-    if kind in _PLAIN_KEYS or (kind is int and -(1 << 64) < key < 1 << 64):  # type: ignore[operator]
+    if kind in _PLAIN_KEYS:
         return key
-    if isinstance(key, tuple) and depth < 4 and len(key) <= 16:
+    if kind is int and -(1 << 64) < key < 1 << 64:  # type: ignore[operator]
+        return key if -(1 << 32) < key < 1 << 32 else IntegerKey(key)  # type: ignore[operator, call-overload]
+    if kind is float:
+        return FloatKey(key)  # type: ignore[arg-type]
+    if isinstance(key, tuple) and depth < 2 and len(key) <= (4 if depth else 16):
         return TupleKey(check_key(part, depth + 1) for part in key)
     raise TypeError(f"a {kind.__name__} as a key")
 
 
-_PLAIN_KEYS = frozenset({str, ByteString, bytes, float, bool, type(None), Global, Instance})
+_PLAIN_KEYS = frozenset({str, ByteString, bytes, bool, type(None), Global, Instance})
+_BRIEF = frozenset({int, IntegerKey, FloatKey, bool, type(None)})
 
 
 def dictionary(items: object = ()) -> Dictionary:
