@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,85 @@ def test_renamed_tensors_go_where_their_names_say(tmp_path: Path) -> None:
     porter.save(swapped, tmp_path / "out.caffemodel")
     net = parsed(tmp_path / "out.caffemodel")
     assert [(layer.name, len(values(layer.blobs[0]))) for layer in net.layer] == [("a", 3), ("b", 2)]
+
+
+def bn_net(folder: Path) -> TensorStore:
+    return porter.open(
+        net_file(
+            folder,
+            layer=[
+                plain()["LayerParameter"](
+                    name="c", type="Convolution", convolution_param={"num_output": 2}, blobs=[blob((2, 1, 1, 1)), blob((2,))]
+                ),
+                plain()["LayerParameter"](name="bn", type="BatchNorm", blobs=[blob((2,)), blob((2,)), blob((1,))]),
+            ],
+        )
+    )
+
+
+def changed(source: TensorStore, change: Callable[[Tensor], Tensor | None]) -> TensorStore:
+    """The store that a user makes of `source` in Python, who keeps what came with it."""
+    store = TensorStore(t for old in source.values() if (t := change(old)) is not None)
+    store.attachments.update(source.attachments)
+    return store
+
+
+def test_what_was_read_is_written_without_remarks(tmp_path: Path) -> None:
+    assert porter.save(bn_net(tmp_path), tmp_path / "out.caffemodel").notices == ()
+
+
+@pytest.mark.parametrize("name", ["c.weight", "c.bias", "bn.mean", "bn.variance", "bn.scale_factor"])
+def test_a_tensor_with_nothing_but_a_name_takes_the_place_of_the_old_one(name: str, tmp_path: Path) -> None:
+    source = bn_net(tmp_path)
+    new = Tensor.from_array(name, source[name].numpy() + 40)
+    source.replace(new)
+    assert porter.save(source, tmp_path / "out.caffemodel").notices == ()
+    back = porter.open(tmp_path / "out.caffemodel")
+    assert list(back) == list(source)
+    assert back[name].tobytes() == new.tobytes()
+    blobs = [values(b).tolist() for layer in parsed(tmp_path / "out.caffemodel").layer for b in layer.blobs]
+    assert blobs == [t.numpy().reshape(-1).tolist() for t in source.values()]
+
+
+def test_a_renamed_layer_keeps_its_type_and_order(tmp_path: Path) -> None:
+    source = bn_net(tmp_path)
+    renamed = changed(source, lambda t: t.with_spec(name=t.name.replace("bn.", "norm.")))
+    mixed = TensorStore(reversed(list(renamed.values())))
+    mixed.attachments.update(source.attachments)
+    report = porter.save(mixed, tmp_path / "out.caffemodel")
+    layers = parsed(tmp_path / "out.caffemodel").layer
+    assert [(layer.name, layer.type, len(layer.blobs)) for layer in layers] == [
+        ("c", "Convolution", 2),
+        ("bn", "BatchNorm", 0),
+        ("norm", "BatchNorm", 3),
+    ]
+    assert [values(b).size for b in layers[2].blobs] == [2, 2, 1]
+    assert [n.message.split(" has ")[0] for n in report.notices] == ["layer 'norm'", "layer 'bn'"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: None if t.name == "c.weight" else t, "layer 'c' has an empty blob where a tensor is missing"),
+        (lambda t: None if t.name == "c.bias" else t, "layer 'c' has no bias and no 'bias_term: false'"),
+        (lambda t: None if t.name[0] == "c" else t, "layer 'c' has no weights among the tensors"),
+        (
+            lambda t: array("c.weight", 3, 1, 1, 1) if t.name == "c.weight" else t,
+            "layer 'c' has num_output 2 and a weight of shape [3, 1, 1, 1]",
+        ),
+        (
+            lambda t: t.with_spec(shape=(2,), axes=None) if t.name == "c.weight" else t,
+            "layer 'c' has num_output 2 and a weight of shape [2]",
+        ),
+        (lambda t: t.with_spec(name="c2" + t.name[1:]) if t.name[0] == "c" else t, "layer 'c2' has no place in the net that the weights"),
+    ],
+)
+def test_what_no_longer_fits_the_net_that_came_along_is_said(change: Any, said: str, tmp_path: Path) -> None:
+    store = changed(bn_net(tmp_path), change)
+    report = porter.save(store, tmp_path / "out.caffemodel")
+    assert said in " | ".join(n.message for n in report.notices)
+    back = porter.open(tmp_path / "out.caffemodel")
+    assert {t.name: (t.shape, t.tobytes()) for t in back.values()} == {t.name: (t.shape, t.tobytes()) for t in store.values()}
 
 
 def test_a_dropped_tensor_leaves_an_empty_blob(tmp_path: Path) -> None:

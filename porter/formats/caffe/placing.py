@@ -122,7 +122,9 @@ class Placing:
 
     def _settle(self, slot: Slot) -> None:
         """Give the tensors that came by name their indices."""
-        if slot.type and not slot.blobs and self._by_type(slot):
+        if slot.type is None and slot.record is None and self._by_former_type(slot):
+            return
+        if slot.type and self._by_type(slot):
             return
         roles = expected_roles(slot)
         if roles is not None:
@@ -143,16 +145,35 @@ class Placing:
             slot.blobs[next(free)] = tensor
         self.guessed.append(slot.name)
 
+    def _by_former_type(self, slot: Slot) -> bool:
+        """Place tensors that came from a layer of another name, all with the roles that they had there: the layer was renamed."""
+        kinds = {tensor.attributes.get(TYPE) if role == tensor.role else None for role, tensor in slot.loose}
+        kind = kinds.pop() if len(kinds) == 1 else None
+        if not isinstance(kind, str):
+            return False
+        slot.type = kind
+        if self._by_type(slot):
+            return True
+        slot.type = None
+        return False
+
     def _by_type(self, slot: Slot) -> bool:
-        """Place the tensors in the order in which the layer's type has their roles, if it has exactly those."""
-        entries = slot.loose
-        orders = itertools.permutations(entries) if len(entries) <= _MOST_PERMUTED else [tuple(entries)]
+        """Place the tensors in the order in which the layer's type has their roles, if it has exactly those.
+
+        Those that know their places stay there: one of a layer may have been replaced by a tensor that has nothing but a name.
+        """
+        loose, placed = slot.loose, {i: (split_name(t.name)[1], t) for i, t in slot.blobs.items()}
+        if any(i >= len(placed) + len(loose) for i in placed):
+            return False
+        orders = itertools.permutations(loose) if len(loose) <= _MOST_PERMUTED else [tuple(loose)]
         parameter = parameter_of(slot.record) if slot.record is not None else no_parameter
         for order in orders:
-            shapes = [tensor.shape for _, tensor in order]
+            rest = iter(order)
+            entries = [placed[i] if i in placed else next(rest) for i in range(len(placed) + len(loose))]
+            shapes = [tensor.shape for _, tensor in entries]
             roles = blob_roles(slot.type or "", shapes, parameter=parameter, bottoms=_bottoms(slot))
-            if roles is not None and [r.role for r in roles] == [role for role, _ in order]:
-                slot.blobs.update(enumerate(tensor for _, tensor in order))
+            if roles is not None and [r.role for r in roles] == [role for role, _ in entries]:
+                slot.blobs.update(enumerate(tensor for _, tensor in entries))
                 return True
         return False
 

@@ -30,9 +30,9 @@ from porter.formats.caffe.description import SOLVER_MARK, describe
 from porter.formats.caffe.detect import binary_dialect
 from porter.formats.caffe.fields import fields, message_field, number_field
 from porter.formats.caffe.generations import v1_as_v2, v2_as_v1
-from porter.formats.caffe.layer_types import blob_roles
 from porter.formats.caffe.layers import MAX_AXES, NET, SHAPE, add_layers
 from porter.formats.caffe.placing import Placing, Slot, as_read
+from porter.formats.caffe.remarks import remarks
 from porter.formats.caffe.values import prepare, reduced
 from porter.io.atomic import OutputGroup
 from porter.io.protobuf_wire import DELIMITED, FIXED32, delimited, encode_tag
@@ -74,7 +74,7 @@ def write_net(store: TensorStore, path: str, options: WriteOptions, dialect: str
     base.parts += placing.added
     written = reduced(store, prepared.tensors)
     document = _document(written, base.slots)
-    notices = [*base.notices, *_notices(placing, options)]
+    notices = [*base.notices, *remarks(placing, stated=options.net is not None)]
     parts = list(_net_payloads(base, dialect, document))
     notices += _too_large(parts)
     _write(path, parts, options)
@@ -264,43 +264,6 @@ def _porter_field(document: dict[str, Json] | None, *, empty: bool) -> list[Payl
     if document is None and not empty:
         return []
     return delimited(PORTER, manifest.dumps(document or {"porter": manifest.VERSION}).encode("ascii"))
-
-
-def _notices(placing: Placing, options: WriteOptions) -> list[Notice]:
-    notices = _double(tensor for slot in placing.slots + placing.added for tensor in slot.blobs.values())
-    if placing.guessed:
-        notices.append(
-            Notice(
-                "assumed",
-                f"{_count(placing.guessed)} no known type: weights first, then biases, then the other tensors as they come; "
-                "--net deploy.prototxt places them as Caffe's layers want them",
-            )
-        )
-    if options.net is not None and placing.added:
-        names = [slot.name for slot in placing.added]
-        notices.append(Notice("note", f"{_count(names)} no place in the net, and Caffe will pass over what is written for that"))
-    if options.net is not None:
-        bare = [slot.name for slot in placing.slots if not slot.blobs and _has_weights(slot.type)]
-        if bare:
-            notices.append(Notice("note", f"{_count(bare)} no weights among the tensors, though layers of their type have some"))
-    return notices
-
-
-def _double(tensors: Iterable[Tensor]) -> list[Notice]:
-    """Source: opencv/opencv 4.x `modules/dnn/src/caffe/caffe_importer.cpp`, blobFromProto: `data` or `raw_data`, nothing else."""
-    count = sum(tensor.dtype.name == "float64" for tensor in tensors)
-    if not count:
-        return []
-    return [Notice("note", f"{count} float64 tensor{'s' * (count > 1)} written as double_data, which Caffe reads and OpenCV refuses")]
-
-
-def _count(names: Sequence[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:3]) + (", …" if len(names) > 3 else "")
-    return f"{len(names)} layers ({shown}) have" if len(names) > 1 else f"layer {shown} has"
-
-
-def _has_weights(kind: str | None) -> bool:
-    return bool(kind) and any(blob_roles(kind or "", [(1,)] * n) is not None for n in (1, 2, 3))
 
 
 def _too_large(parts: Sequence[Payload]) -> list[Notice]:
