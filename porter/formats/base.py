@@ -128,13 +128,13 @@ class Probe:
 
     @cached_property
     def zip_names(self) -> Sequence[str]:
-        """The names in a zip archive; empty for any other file, or a broken archive."""
+        """The names of the members in a zip archive; empty for any other file, or where the directory is broken."""
         if not self.head.startswith(b"PK\x03\x04"):
             return ()
-        from porter.io.zip_archive import ZipArchive
+        from porter.io.zip_directory import read_directory
 
         try:
-            return tuple(ZipArchive(self.source).entries)
+            return tuple([entry.name for entry in read_directory(self.source) if not entry.name.endswith("/")])
         except FormatError:
             return ()
 
