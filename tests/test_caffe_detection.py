@@ -118,6 +118,13 @@ def test_looks_at_little(tmp_path: Path) -> None:
     assert os.times().elapsed - before.elapsed < 1
 
 
+def test_many_inputs_before_the_first_layer(tmp_path: Path) -> None:
+    """A recurrent net of V1 has a name and four dimensions for each of its inputs."""
+    layer = plain()["V1LayerParameter"](name="c", type=4, blobs=[blob((2,))]).SerializeToString()
+    inputs = b"".join(b"\x1a\x02h%d" % (i % 10) for i in range(30)) + b"\x20\x01" * 120
+    assert of(tmp_path, inputs + b"\x12" + _varint(len(layer)) + layer) == "v1"
+
+
 def _varint(value: int) -> bytes:
     out = bytearray()
     while value > 0x7F:

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from caffe_oracle import blob, conv, legacy_blob, plain
 from hostile import byte_changes, growths, guarded, truncations
@@ -169,6 +170,13 @@ def test_attributes_from_anywhere(tmp_path: Path) -> None:
 LAYER = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 ROLE = st.sampled_from(["weight", "bias", "blob0", "blob3", "running_mean", "slope", "", "a.b", "ä"])
 KIND = st.tuples(st.lists(st.integers(0, 3), max_size=4), st.sampled_from(["float32", "float64"]))
+
+
+@pytest.mark.parametrize(("shape", "name"), [((0,), "\x1f.blob0"), ((), "\x1f.x"), ((2,), "\x7f"), ((0,), "\n.weight")])
+def test_names_that_nothing_is_known_by(tmp_path: Path, shape: tuple[int, ...], name: str) -> None:
+    """A file of one layer whose name could be anything's needs porter's own mark to be known for a net."""
+    porter.save(TensorStore([Tensor.from_array(name, np.ones(shape, "f4"))]), tmp_path / "a.caffemodel")
+    assert list(porter.open(tmp_path / "a.caffemodel")) == [name]
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -7,7 +7,7 @@ is said about it is that it is truncated.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from porter.dataclass import dataclass
 from porter.errors import FormatError
@@ -17,7 +17,7 @@ from porter.io.source import FileSource
 
 _PORTER = 535_000_001
 _SOLVER_MARK = b'"caffe":"solverstate"'
-_LOOK = 64
+_LOOK = 512
 _HEAD = 4096
 
 # Wire types that a field may have, by number. Others are unknown: allowed, and no evidence.
@@ -40,9 +40,14 @@ class _Item:
 
 
 def binary_dialect(source: FileSource) -> str | None:
-    """ "v2", "v1", "v0" or "solverstate" for a binary file of Caffe, None for any other. Reads a few hundred bytes a field."""
+    """ "v2", "v1", "v0" or "solverstate" for a binary file of Caffe, None for any other. Reads 4 KiB a field."""
+    return dialect_of(source.read_up_to)
+
+
+def dialect_of(read: Callable[[int, int], bytes]) -> str | None:
+    """As `binary_dialect`, of what `read` gives: at most so many bytes from an offset on."""
     kinds = {"net": NET_FIELDS, "solver": SOLVER_FIELDS}
-    for item in _items(source):
+    for item in _items(read):
         kinds = {kind: known for kind, known in kinds.items() if item.wire in known.get(item.number, {item.wire})}
         if "net" in kinds and (dialect := _net_evidence(item)):
             return dialect
@@ -53,11 +58,11 @@ def binary_dialect(source: FileSource) -> str | None:
     return None
 
 
-def _items(source: FileSource) -> Iterator[_Item]:
+def _items(read: Callable[[int, int], bytes]) -> Iterator[_Item]:
     """The first fields of the file, until something is no field."""
     at = 0
     for _ in range(_LOOK):
-        head = source.read_up_to(at, _HEAD)
+        head = read(at, _HEAD)
         if not head:
             return
         try:

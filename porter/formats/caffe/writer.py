@@ -27,7 +27,7 @@ from porter.formats.caffe.binary import (
 )
 from porter.formats.caffe.blobs import encode_blob, legacy_shape
 from porter.formats.caffe.description import SOLVER_MARK, describe
-from porter.formats.caffe.detect import binary_dialect
+from porter.formats.caffe.detect import binary_dialect, dialect_of
 from porter.formats.caffe.fields import fields, message_field, number_field
 from porter.formats.caffe.generations import v1_as_v2, v2_as_v1
 from porter.formats.caffe.layers import MAX_AXES, NET, SHAPE, add_layers
@@ -228,12 +228,25 @@ def _document(written: TensorStore, slots: Sequence[Slot]) -> dict[str, Json] | 
 
 
 def _net_payloads(base: _Base, dialect: str, document: dict[str, Json] | None) -> Iterator[Payload]:
+    known = False
     for part in base.parts:
         if isinstance(part, bytes):
             yield BytesPayload.of(part)
         else:
-            yield from _layer_payloads(part, dialect)
-    yield from _porter_field(document, empty=not base.slots)
+            layer = _layer_payloads(part, dialect)
+            known = known or _shows_a_net(layer)
+            yield from layer
+    yield from _porter_field(document, empty=not known)
+
+
+def _shows_a_net(layer: Iterable[Payload]) -> bool:
+    """Whether the file of a layer, written as these, will be known for what it is: names of layers may be any bytes."""
+    head = b""
+    for part in layer:
+        if not isinstance(part, BytesPayload):
+            break
+        head += part.data
+    return dialect_of(lambda at, most: head[at : at + most]) is not None
 
 
 def _layer_payloads(slot: Slot, dialect: str) -> list[Payload]:
@@ -260,7 +273,7 @@ def _new_layer(slot: Slot, dialect: str) -> bytes:
 
 
 def _porter_field(document: dict[str, Json] | None, *, empty: bool) -> list[Payload]:
-    """Porter's own field; a file that would have nothing else has it too, so that it is known for what it is."""
+    """Porter's own field; a file that nothing else would tell from others has it too, so that it is known for what it is."""
     if document is None and not empty:
         return []
     return delimited(PORTER, manifest.dumps(document or {"porter": manifest.VERSION}).encode("ascii"))
