@@ -1,8 +1,6 @@
 """`python -m porter` is the command `porter`."""
 
-import sys
-
-from porter.cli.main import main
+from porter.cli.main import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -105,6 +105,15 @@ def cli(ctx: click.Context) -> ExitCode | None:
         return None
     sys.stderr.write(ctx.get_help() + "\n")
     return ExitCode.FAILED
+
+
+def run() -> NoReturn:
+    """The console script: `main`, then the end of the process, without the interpreter's own.
+
+    When `main` returns, outputs have their final names or are gone, threads have ended, and stdout and stderr are flushed.
+    What is left to the interpreter is taking apart every module and tensor one by one, a tenth of the time of a short run.
+    """
+    os._exit(main())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
