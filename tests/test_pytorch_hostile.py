@@ -260,6 +260,41 @@ def test_expanded_views_may_not_fill_the_disk(tmp_path: Path) -> None:
         porter.open(archive_of(tmp_path / "m.pth", *[view(0, (1 << 22,), (0,))] * 26))
 
 
+WRAPPER = b"ctorch._utils\n_rebuild_wrapper_subclass\nctorch\nTensor\n\x85R"
+VALUELESS = b"ctorch._utils\n_rebuild_meta_tensor_no_storage\n(ctorch\nfloat32\n))tR"
+PARAMETER = b"ctorch.nn.parameter\nParameter\n"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        WRAPPER + b"q\x00}X\x01\0\0\0ah\x00sb",
+        PARAMETER + b")Rq\x00(h\x00NNNNtb",
+        PARAMETER * 20_000 + VALUELESS + b"\x85R" * 20_000,
+        b"ctorch._utils\n_rebuild_wrapper_subclass\nq\x000" + (b"h\x00NN\x86R}X\x01\0\0\0a" * 20_000) + VALUELESS + b"sb" * 20_000,
+    ],
+    ids=["a wrapper of itself", "a parameter of itself", "parameters in parameters", "wrappers in wrappers"],
+)
+def test_tensors_within_tensors(value: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "m.pth"
+    path.write_bytes(b"\x80\x02}X\x01\0\0\0w" + value + b"s.")
+    with porter.open(path) as store:
+        assert len(store) == 0
+        assert store.notices[-1].kind == "skipped"
+
+
+def test_wrappers_that_unfold(tmp_path: Path) -> None:
+    data = b"\x80\x02" + VALUELESS + b"q\x00"
+    for level in range(4):
+        data += WRAPPER + b"q" + bytes([level + 1]) + b"}("
+        data += b"".join(b"X\x02\0\0\0%02dh" % i + bytes([level]) for i in range(99)) + b"ub"
+    path = tmp_path / "m.pth"
+    path.write_bytes(data + b"}X\x01\0\0\0wh\x04s.")
+    with pytest.raises(UnsafeFileError) as caught:
+        porter.open(path)
+    assert caught.value.code == "S204"
+
+
 def test_tensors_of_no_elements_need_no_bytes(tmp_path: Path) -> None:
     store = porter.open(archive_of(tmp_path / "m.pth", view(99, (0, 5), (5, 1)), view(0, (3, 0), (1, 1), count=0)))
     assert [t.shape for t in store.values()] == [(0, 5), (3, 0)]

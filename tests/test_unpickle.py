@@ -421,7 +421,7 @@ def test_integers_and_floats_keep_their_value_as_keys() -> None:
     keys = [0, -1, (1 << 32) - 1, 1 << 32, 140_234_567_890_123, -(1 << 63), 0.5, -1.5, 1e300, (1 << 40, "a", 0.25, (1, 2))]
     back = load(pickle.dumps(dict.fromkeys(keys), 2))
     assert list(back) == keys
-    assert all(hash(k) != hash(plain) for k, plain in zip(back, keys, strict=True) if isinstance(k, float) or abs(plain) >= 1 << 32)
+    assert all(hash(k) != hash(plain) for k, plain in zip(list(back)[3:], keys[3:], strict=True))
 
 
 def test_tuples_that_unfold_as_keys_are_refused() -> None:

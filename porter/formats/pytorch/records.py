@@ -18,6 +18,9 @@ from porter.io.pickle_globals import PYTHON_GLOBALS, Buildable, Global, Globals,
 from porter.io.pickled_numpy import NUMPY_GLOBALS, PickledArray
 from porter.tensor import Payload
 
+_MOST_WRAPPED = 256
+"""Tensors inside a wrapping one that count for its size: they may wrap others in turn, and themselves."""
+
 MAX_DIMENSIONS = 64
 """Torch has no limit of its own here; its tensor iterators end at 64 dimensions."""
 
@@ -174,7 +177,15 @@ class WrappedTensor(Leaf):
 
     @property
     def nbytes(self) -> int:
-        return sum(leaf.nbytes for leaf in self.attributes.values() if isinstance(leaf, Leaf))
+        total, seen, waiting = 0, {id(self)}, [self]
+        while waiting and len(seen) < _MOST_WRAPPED:
+            for leaf in waiting.pop().attributes.values():
+                if isinstance(leaf, WrappedTensor) and id(leaf) not in seen:
+                    waiting.append(leaf)
+                elif isinstance(leaf, Leaf) and not isinstance(leaf, WrappedTensor):
+                    total += leaf.nbytes
+                seen.add(id(leaf))
+        return total
 
     def build(self, state: object) -> None:
         states = state if isinstance(state, tuple) else (state,)
@@ -200,15 +211,20 @@ class Parameter(Leaf):
     __slots__ = ("data",)
 
     def __init__(self, data: object = None, requires_grad: object = True) -> None:
-        self.data = data
+        self.data = _unwrapped(data)
 
     def build(self, state: object) -> None:
         if isinstance(state, tuple) and len(state) == 5:
-            self.data = state[0]
+            self.data = _unwrapped(state[0])
 
     @property
     def nbytes(self) -> int:
-        return self.data.nbytes if isinstance(self.data, Leaf) else 0
+        return self.data.nbytes if isinstance(self.data, TensorView) else 0
+
+
+def _unwrapped(data: object) -> object:
+    """A parameter's tensor: a chain of parameters would have to be followed, and may have no end."""
+    return data.data if isinstance(data, Parameter) else data
 
 
 def counts(value: object) -> tuple[int, ...]:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _EXPANSION = 200
 _EXPANSION_FREE = 64 << 20
+_UNFOLDED = 250_000
+_WRAPS = 4
 
 
 class TensorBuilder:
@@ -48,6 +50,7 @@ class TensorBuilder:
         self._extents: dict[int, list[tuple[int, int, str]]] = {}
         self._storages: list[Storage] = []
         self._room = max(_EXPANSION_FREE, _EXPANSION * file_size)
+        self._unfolded = 0
         self._skipped: dict[str, list[str]] = {}
 
     def add(self, name: str, leaf: object, depth: int = 0) -> None:
@@ -66,7 +69,7 @@ class TensorBuilder:
                 self._add_view(name, leaf)
             elif isinstance(leaf, SparseTensor):
                 self._add_sparse(name, leaf)
-            elif isinstance(leaf, WrappedTensor) and depth < 4:
+            elif isinstance(leaf, WrappedTensor) and depth < _WRAPS:
                 self._add_wrapped(name, leaf, depth)
             elif isinstance(leaf, ArrayTensor | PickledArray):
                 self._add_array(name, leaf)
@@ -226,6 +229,10 @@ class TensorBuilder:
             attributes = attributes["kwargs"]  # type: ignore[assignment]
         for attribute, value in attributes.items():
             if isinstance(value, Leaf):
+                self._unfolded += 1 + (len(name) + (len(attribute) if isinstance(attribute, str) else 0)) // 64
+                if self._unfolded > _UNFOLDED:
+                    hint = "no honest checkpoint does this"
+                    raise UnsafeFileError("S204", "tensors that wrap each other unfold to more than a file can hold", hint=hint)
                 found.append(self._free(f"{name}.{attribute}" if isinstance(attribute, str) else f"{name}.{len(found)}"))
                 self.add(found[-1], value, depth + 1)
         if found:
