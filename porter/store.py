@@ -109,10 +109,24 @@ class TensorStore(Mapping[str, Tensor]):
         self.ties[alias.name] = target
 
     def replace(self, tensor: Tensor) -> None:
-        """Put `tensor` in the place of the one that has its name."""
+        """Put `tensor` in the place of the one that has its name. Ties of that end, unless `tensor` has the same payload.
+
+        Raises:
+            UsageError: there is no tensor of this name.
+        """
         if tensor.name not in self._tensors:
             raise UsageError("U013", "there is no tensor of this name to replace", tensor=tensor.name)
+        if tensor.payload is not self._tensors[tensor.name].payload:
+            self._untie(tensor.name)
         self._tensors[tensor.name] = tensor
+
+    def _untie(self, name: str) -> None:
+        """End the ties of `name`; what was tied to it stays tied together."""
+        self.ties.pop(name, None)
+        left = [alias for alias, target in self.ties.items() if target == name]
+        if left:
+            del self.ties[left[0]]
+            self.ties.update(dict.fromkeys(left[1:], left[0]))
 
     @property
     def nbytes(self) -> int:

@@ -57,6 +57,21 @@ def test_ties_point_to_the_first_name() -> None:
     assert list(store) == ["a", "b", "c"]
 
 
+def test_ties_end_where_bytes_are_replaced() -> None:
+    store = TensorStore([tensor("a")])
+    for alias in ("b", "c", "d"):
+        store.tie(store["a"].with_spec(name=alias), "a")
+    store.replace(store["a"].with_spec(role="weight"))
+    assert store.ties == {"b": "a", "c": "a", "d": "a"}
+    store.replace(tensor("c", (5, 6)))
+    assert store.ties == {"b": "a", "d": "a"}
+    store.replace(tensor("a", (7, 8)))
+    assert store.ties == {"d": "b"}
+    assert store["d"].payload is store["b"].payload
+    store.replace(tensor("b", (9, 9)))
+    assert store.ties == {}
+
+
 @pytest.mark.parametrize(
     ("alias", "target"),
     [(tensor("x"), "nobody"), (tensor("x", [1.0]), "a"), (Tensor.from_array("x", np.zeros(2, "i4")), "a"), (tensor("x"), "x")],
