@@ -11,6 +11,8 @@ import pytest
 from caffe_oracle import blob, conv, legacy_blob, net_file, plain
 from conftest import shared_folder
 
+import porter
+from porter.errors import FormatError
 from porter.formats.base import Probe
 from porter.formats.caffe import adapter
 from porter.formats.caffe.detect import binary_dialect
@@ -101,7 +103,7 @@ def test_a_truncated_net_is_still_a_net(tmp_path: Path) -> None:
 def test_solver_states_and_means(tmp_path: Path) -> None:
     state = plain()["SolverState"](iter=3, learned_net="a", history=[blob((2,))])
     assert of(tmp_path, state.SerializeToString()) == "solverstate"
-    assert of(tmp_path, legacy_blob((1, 3, 2, 2)).SerializeToString()) is None
+    assert of(tmp_path, legacy_blob((1, 3, 2, 2)).SerializeToString()) == "mean"
     assert of(tmp_path, plain()["SolverState"](iter=3, learned_net="a").SerializeToString()) is None
 
 
@@ -123,6 +125,65 @@ def test_many_inputs_before_the_first_layer(tmp_path: Path) -> None:
     layer = plain()["V1LayerParameter"](name="c", type=4, blobs=[blob((2,))]).SerializeToString()
     inputs = b"".join(b"\x1a\x02h%d" % (i % 10) for i in range(30)) + b"\x20\x01" * 120
     assert of(tmp_path, inputs + b"\x12" + _varint(len(layer)) + layer) == "v1"
+
+
+MEAN = np.arange(2 * 3 * 4, dtype="f4").reshape(1, 2, 3, 4)
+
+
+def mean_files() -> dict[str, bytes]:
+    message = plain()["BlobProto"]
+    flat = MEAN.reshape(-1)
+    return {
+        "legacy": message(num=1, channels=2, height=3, width=4, data=flat).SerializeToString(),
+        "shape": message(shape={"dim": [1, 2, 3, 4]}, data=flat).SerializeToString(),
+        "double": message(shape={"dim": [1, 2, 3, 4]}, double_data=flat).SerializeToString(),
+        "pieces": b"".join(message(data=part).SerializeToString() for part in (flat[:7], flat[7:]))
+        + message(num=1, channels=2, height=3, width=4).SerializeToString(),
+    }
+
+
+@pytest.mark.parametrize("kind", mean_files())
+def test_lone_blobs(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "mean.binaryproto"
+    path.write_bytes(mean_files()[kind])
+    with porter.open(path) as store:
+        (tensor,) = store.values()
+        assert (store.source and store.source.dialect, tensor.name, tensor.shape) == ("mean", "mean", MEAN.shape)
+        assert tensor.axes == ("NCHW" if kind in ("legacy", "pieces") else None)
+        assert np.array_equal(tensor.numpy(), MEAN)
+        porter.save(store, tmp_path / "m.npy")
+    assert np.array_equal(np.load(tmp_path / "m.npy"), MEAN)
+    path.rename(tmp_path / "anything")
+    assert dialect(tmp_path / "anything") == "mean"
+
+
+def test_a_net_is_no_lone_blob_on_request(tmp_path: Path) -> None:
+    with pytest.raises(FormatError) as caught:
+        porter.open(net_file(tmp_path, layer=[conv("c", blob((2,)))]), "caffe:mean")
+    assert caught.value.code == "F100"
+
+
+def test_a_lone_blob_that_is_cut_is_said_to_be(tmp_path: Path) -> None:
+    data = mean_files()["legacy"]
+    for cut in range(20, len(data)):
+        (tmp_path / "m").write_bytes(data[:cut])
+        with pytest.raises(FormatError) as caught:
+            porter.open(tmp_path / "m")
+        assert caught.value.code == "F001", cut
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        plain()["BlobProto"](num=1, channels=2, height=3, width=4, data=[1.0] * 23).SerializeToString(),
+        plain()["BlobProto"](num=1, channels=2, height=3, width=4).SerializeToString(),
+        plain()["BlobProto"](data=[1.0] * 24).SerializeToString(),
+        mean_files()["legacy"] + b"\x72\x01a",
+    ],
+    ids=["too few", "no values", "no shape", "a field that blobs lack"],
+)
+def test_what_may_be_something_else_is_no_lone_blob(data: bytes, tmp_path: Path) -> None:
+    assert of(tmp_path, data) is None
 
 
 def _varint(value: int) -> bytes:

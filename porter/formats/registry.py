@@ -97,9 +97,9 @@ _BUILT_IN = (
     FormatEntry(
         "caffe",
         "porter.formats.caffe.adapter",
-        "Caffe .caffemodel (V0, V1, V2, forks), .solverstate, .prototxt",
-        {".caffemodel": "v2", ".solverstate": "solverstate", ".prototxt": "prototxt"},
-        dialects=("v2", "v1", "v0", "mixed", "solverstate", "prototxt"),
+        "Caffe .caffemodel (V0, V1, V2, forks), .solverstate, .binaryproto, .prototxt",
+        {".caffemodel": "v2", ".solverstate": "solverstate", ".binaryproto": "mean", ".prototxt": "prototxt"},
+        dialects=("v2", "v1", "v0", "mixed", "solverstate", "mean", "prototxt"),
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Caffe: binary nets of three generations and of forks, solver states, and nets as text.
+"""Caffe: binary nets of three generations and of forks, solver states, mean images, and nets as text.
 
 Reading scans the file's structure and leaves the values where they lie; the structure without them travels as the
 attachment `caffe.net`. Writing puts the tensors back into it, or into the net that `net` gives, or into plain layers.
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from porter.errors import UsageError
 from porter.formats.base import Capabilities, Probe, ReadOptions, WriteOptions, WriteReport
-from porter.formats.caffe.binary import read_net, read_solver_state
+from porter.formats.caffe.binary import read_mean, read_net, read_solver_state
 from porter.formats.caffe.detect import binary_dialect
 from porter.io.source import FileSource
 from porter.io.widening import WIDENED_TO_FLOAT32
@@ -34,7 +34,7 @@ _LONG_HEAD = 1 << 16
 
 
 def detect(probe: Probe) -> str | None:
-    """Recognises layers of a binary net, the history of a solver, or the text of a net."""
+    """Recognises layers of a binary net, the history of a solver, a lone blob, or the text of a net."""
     dialect = binary_dialect(probe.source)
     if dialect is not None:
         return dialect
@@ -46,7 +46,7 @@ def detect(probe: Probe) -> str | None:
 
 
 def read(path: str, options: ReadOptions) -> TensorStore:
-    """Read the structure of a net or a solver state, or a net's text; `net` helps where a binary net says too little."""
+    """Read the structure of a net, a solver state or a lone blob, or a net's text; `net` helps where a binary net says too little."""
     source = FileSource(path)
     try:
         dialect = options.dialect or detect(Probe(source))
@@ -56,10 +56,10 @@ def read(path: str, options: ReadOptions) -> TensorStore:
             from porter.formats.caffe.text_blobs import read_prototxt
 
             return read_prototxt(path)
-        if dialect == "solverstate":
-            store = read_solver_state(source)
+        if dialect in ("solverstate", "mean"):
+            store = read_solver_state(source) if dialect == "solverstate" else read_mean(source)
             if options.net is not None:
-                store.note("note", "a solver state does not name its layers, so --net says nothing about it")
+                store.note("note", "the file does not name layers, so --net says nothing about it")
         else:
             store = read_net(source, _stated(options.net))
     except BaseException:

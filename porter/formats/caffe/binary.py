@@ -38,6 +38,7 @@ NET_RULE = Rule(descend={V1_LAYERS: _V1_RULE, V2_LAYERS: _V2_RULE})
 SOLVER_RULE = Rule(descend={HISTORY: BLOB_RULE})
 
 HISTORY_PREFIX = "history."
+MEAN = "mean"
 _MAX_LAYERS = 100_000
 """Fifty times what the largest published nets have."""
 
@@ -116,6 +117,22 @@ def read_solver_state(source: FileSource) -> TensorStore:
             store.add(history_tensor(name, index, blob))
     reader.report()
     return described(store, message.messages(PORTER), len(store.notices))
+
+
+def read_mean(source: FileSource) -> TensorStore:
+    """A lone blob, such as the mean image that goes with a net (`mean.binaryproto`), as the tensor `mean` in the file's shape.
+
+    Source: BVLC/caffe `tools/compute_image_mean.cpp` at 9b891540183d, which writes num, channels, height, width and data.
+    """
+    store = TensorStore(source=Provenance(source.path, "caffe", "mean"))
+    reader = BlobReader(source, store)
+    blob = reader.read(scan(source, BLOB_RULE), "the blob")
+    if blob is None:
+        raise FormatError("F100", "this is no Caffe blob with values", path=source.path, hint="let porter tell the format, without -f")
+    reader.report()
+    axes = "NCHW" if blob.legacy else None
+    store.add(Tensor(TensorSpec(MEAN, blob.dtype, blob.shape, axes, attributes=shape_attributes(blob, blob.shape)), blob.payload))
+    return store
 
 
 def _check_fields(skeleton: bytes, known: Mapping[int, set[int]], what: str, path: str) -> None:

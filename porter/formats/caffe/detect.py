@@ -1,17 +1,20 @@
 """Telling Caffe's binary files from everything else, which protobuf makes hard: it has no magic, and any bytes may parse.
 
 A file counts as a net when its first fields are those of a NetParameter and one of them is a layer with a printable name
-or type; as a solver state when one is a blob with a shape and values. A truncated file is recognised too, so that what
-is said about it is that it is truncated.
+or type; as a solver state when one is a blob with a shape and values; as a lone blob, such as a mean image, when its
+fields are those of a blob and its dimensions give the number of its values. A truncated file is recognised too, so that
+what is said about it is that it is truncated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 
 from porter.dataclass import dataclass
 from porter.errors import FormatError
-from porter.formats.caffe.fields import varint
+from porter.formats.caffe.fields import Values, varint
+from porter.formats.caffe.layers import MAX_AXES
 from porter.io.protobuf_wire import DELIMITED, FIXED32, FIXED64, VARINT
 from porter.io.source import FileSource
 
@@ -31,21 +34,26 @@ _BLOB_FIELDS |= {12: {DELIMITED}, 13: {DELIMITED}}
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """A field in the file: `head` is the beginning of a delimited value, `whole` whether that is all of it."""
+    """A field in the file: `value` is a varint's, or the length of a delimited value, of which `head` is the beginning."""
 
     number: int
     wire: int
+    value: int
     head: bytes
-    whole: bool
+
+    @property
+    def whole(self) -> bool:
+        """Whether `head` is all of a delimited value."""
+        return len(self.head) == self.value
 
 
 def binary_dialect(source: FileSource) -> str | None:
-    """ "v2", "v1", "v0" or "solverstate" for a binary file of Caffe, None for any other. Reads 4 KiB a field."""
-    return dialect_of(source.read_up_to)
+    """ "v2", "v1", "v0", "solverstate" or "mean" for a binary file of Caffe, None for any other. Reads 4 KiB a field."""
+    return dialect_of(source.read_up_to) or ("mean" if _is_lone_blob(_items(source.read_up_to)) else None)
 
 
 def dialect_of(read: Callable[[int, int], bytes]) -> str | None:
-    """As `binary_dialect`, of what `read` gives: at most so many bytes from an offset on."""
+    """The dialect of a net or a solver state whose bytes `read` gives: at most so many of them from an offset on."""
     kinds = {"net": NET_FIELDS, "solver": SOLVER_FIELDS}
     for item in _items(read):
         kinds = {kind: known for kind, known in kinds.items() if item.wire in known.get(item.number, {item.wire})}
@@ -68,11 +76,12 @@ def _items(read: Callable[[int, int], bytes]) -> Iterator[_Item]:
         try:
             tag, body = varint(head, 0, "")
             number, wire = tag >> 3, tag & 7
-            size = 0
+            size = value = 0
             if wire == VARINT:
-                body = varint(head, body, "")[1]
+                value, body = varint(head, body, "")
             elif wire == DELIMITED:
                 size, body = varint(head, body, "")
+                value = size
             elif wire in (FIXED32, FIXED64):
                 body += 4 if wire == FIXED32 else 8
             else:
@@ -81,7 +90,7 @@ def _items(read: Callable[[int, int], bytes]) -> Iterator[_Item]:
             return
         if not number or number >= 1 << 29:
             return
-        yield _Item(number, wire, head[body : body + size], len(head) - body >= size)
+        yield _Item(number, wire, value, head[body : body + size])
         at += body + size
 
 
@@ -119,6 +128,29 @@ def _solver_evidence(item: _Item) -> bool:
     if item.number == _PORTER:
         return item.wire == DELIMITED and item.head.startswith(b'{"porter":') and _SOLVER_MARK in item.head
     return item.number == 3 and item.wire == DELIMITED and _is_blob(item.head, item.whole)
+
+
+def _is_lone_blob(items: Iterable[_Item]) -> bool:
+    """Whether the fields of a file are those of one blob, whose dimensions give just the number of its values."""
+    dims: list[int] = []
+    count = 0
+    for item in items:
+        if item.wire == FIXED32 or item.wire == FIXED64 or item.wire not in _BLOB_FIELDS.get(item.number, set()):
+            return False
+        if item.number <= 4:
+            dims.append(item.value)
+        elif item.number == 7 and item.whole and not dims:
+            dims += _dims(item.head)
+        elif item.number in (5, 8):
+            count += item.value // (4 if item.number == 5 else 8)
+    return count > 0 and math.prod(dims) == count
+
+
+def _dims(shape: bytes) -> list[int]:
+    try:
+        return Values(shape, "").integers(1, most=MAX_AXES)
+    except FormatError:
+        return []
 
 
 def _is_blob(head: bytes, whole: bool) -> bool:

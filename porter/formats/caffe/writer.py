@@ -193,7 +193,7 @@ def _net_of_prototxt(path: str, base: _Base) -> bytes:
 
     source = FileSource(path)
     try:
-        if binary_dialect(source) not in (None, "solverstate"):
+        if binary_dialect(source) in ("v2", "v1", "v0"):
             return _upgraded(read_net(source).attachments[NET], base)
     finally:
         source.close()
