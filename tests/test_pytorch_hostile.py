@@ -7,6 +7,7 @@ import os
 import pickle
 import struct
 import subprocess
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from test_pytorch_reading import tar_checkpoint
 import porter
 from porter.dtypes import FLOAT32
 from porter.errors import FormatError, PorterError, UnsafeFileError
+from porter.formats.pytorch.archive import Declared, declared_tensors
 from porter.store import TensorStore
 
 torch = pytest.importorskip("torch")
@@ -332,6 +334,36 @@ def test_a_compressed_pickle_that_expands(tmp_path: Path) -> None:
     with pytest.raises(UnsafeFileError) as caught:
         porter.open(path)
     assert caught.value.code == "S202"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "text"),
+    [
+        ("torchscript", "code/more.py", b"\n" * (60 << 20)),
+        ("own", ".data/porter.json", b'{"porter": 1, "x": [' + b"[], " * (15 << 20) + b"[]]}"),
+    ],
+    ids=["code", "description"],
+)
+def test_text_that_expands(kind: str, name: str, text: bytes, tmp_path: Path) -> None:
+    FILES[kind](tmp_path / "small.pt")
+    path = tmp_path / "m.pth"
+    with zipfile.ZipFile(tmp_path / "small.pt") as small, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        wanted = f"{small.namelist()[0].partition('/')[0]}/{name}"
+        for member in small.namelist():
+            archive.writestr(member, text if member == wanted else small.read(member))
+        if wanted not in archive.namelist():
+            archive.writestr(wanted, text)
+    with pytest.raises(UnsafeFileError) as caught:
+        porter.open(path)
+    assert caught.value.code == "S003"
+
+
+def test_declarations_that_do_not_end() -> None:
+    code = 'class A(Module):\n  __parameters__ = ["w", ' + '"' + '\\"' * 500_000 + ']\n  __buffers__ = ["b\\"", ]\n'
+    start = time.process_time()
+    found = declared_tensors(code, "__torch__/x")
+    assert time.process_time() - start < 2
+    assert found == {"__torch__.x.A": Declared(frozenset({"w"}), frozenset({'b\\"'}))}
 
 
 def test_foreign_pickles_say_what_they_hold(tmp_path: Path) -> None:

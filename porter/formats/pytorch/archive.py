@@ -27,6 +27,12 @@ METADATA = "pytorch.metadata"
 MANIFEST = ".data/porter.json"
 """The record that holds porter's own description, beside torch's own bookkeeping, which `torch.load` does not look at."""
 
+_MAX_DESCRIPTION, _MAX_CODE = 4 << 20, 16 << 20
+"""Bytes that porter's description and TorchScript's code may expand to in a compressed archive that is smaller itself."""
+
+_DECLARATION = re.compile(r"^class (\w+)\(Module\):|^[ \t]+__(parameters|buffers)__ = \[([^\n]*)\][ \t]*$", re.MULTILINE)
+_LITERAL = re.compile(r'[\s,]*"((?:[^"\\]|\\.)*)"')
+
 
 @dataclass(frozen=True, slots=True)
 class Declared:
@@ -85,14 +91,17 @@ def read_zip(source: FileSource) -> Checkpoint:
     order = archive.read(root + "byteorder", 64) if root + "byteorder" in archive.entries else b"little"
     if order not in (b"little", b"big"):
         raise FormatError("F202", f"the record 'byteorder' says {order[:20]!r}", path=source.path)
-    description = archive.read(root + MANIFEST) if root + MANIFEST in archive.entries else None
+    description = archive.read(root + MANIFEST, max(_MAX_DESCRIPTION, source.size)) if root + MANIFEST in archive.entries else None
     load = _ZipLoader(archive, root, swap=order == b"big")
     if root + "constants.pkl" not in archive.entries:
         return Checkpoint(load("data"), "zip", manifest=description)
     checkpoint = Checkpoint(load("data"), "torchscript", constants=load("constants"))
-    code = [n for n in names if n.startswith(root + "code/") and n.endswith(".py")]
-    for name in code:
-        checkpoint.declared |= declared_tensors(archive.read(name, 64 << 20).decode("utf-8", "replace"), name[len(root + "code/") : -3])
+    room = max(_MAX_CODE, source.size)
+    for name in names:
+        if name.startswith(root + "code/") and name.endswith(".py"):
+            code = archive.read(name, room)
+            room -= len(code)
+            checkpoint.declared |= declared_tensors(code.decode("utf-8", "replace"), name[len(root + "code/") : -3])
     return checkpoint
 
 
@@ -166,13 +175,16 @@ def declared_tensors(code: str, module: str) -> dict[str, Declared]:
     """
     found: dict[str, Declared] = {}
     current = ""
-    for line in code.splitlines():
-        if opened := re.match(r"class (\w+)\(Module\):", line):
-            current = f"{module.replace('/', '.')}.{opened[1]}"
+    for declared in _DECLARATION.finditer(code):
+        if declared[1]:
+            current = f"{module.replace('/', '.')}.{declared[1]}"
             found[current] = Declared()
-        elif current and (listed := re.match(r"\s+__(parameters|buffers)__ = \[(.*)\]\s*$", line)):
-            names = frozenset(re.findall(r'"((?:[^"\\]|\\.)*)"', listed[2]))
-            found[current] = replace(found[current], **{listed[1]: names})
+        elif current:
+            names, at = [], 0
+            while literal := _LITERAL.match(declared[3], at):
+                names.append(literal[1])
+                at = literal.end()
+            found[current] = replace(found[current], **{declared[2]: frozenset(names)})
     return found
 
 
