@@ -131,16 +131,17 @@ def _name(source: FileSource, raw: bytes, flags: int, at: int) -> str:
 
 def _wide(source: FileSource, extra: bytes, fields: tuple[int, ...], at: int) -> list[int]:
     """`fields` with those that 32 bits cannot hold taken from the zip64 extra field, which has just them, in order."""
-    while len(extra) >= 4:
-        kind, nbytes = struct.unpack_from("<2H", extra)
+    start = 0
+    while start + 4 <= len(extra):
+        kind, nbytes = struct.unpack_from("<2H", extra, start)
+        start += 4
         if kind == _ZIP64_EXTRA:
-            content = extra[4 : 4 + nbytes]
             wanted = fields.count(_FULL)
-            if len(content) < 8 * wanted:
+            if min(nbytes, len(extra) - start) < 8 * wanted:
                 break
-            values = iter(struct.unpack_from(f"<{wanted}Q", content))
+            values = iter(struct.unpack_from(f"<{wanted}Q", extra, start))
             return [next(values) if field == _FULL else field for field in fields]
-        extra = extra[4 + nbytes :]
+        start += nbytes
     raise _broken(source, "an entry of the directory lacks its 64-bit sizes", at)
 
 
