@@ -11,8 +11,6 @@ It never holds names, dtypes, shapes or values of tensors that the container its
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -51,6 +49,8 @@ def describe(store: TensorStore, *, omit: Iterable[str] = ()) -> dict[str, Json]
     if store.metadata and "metadata" not in skip:
         document["metadata"] = dict(store.metadata)
     if store.attachments and "attachments" not in skip:
+        import base64
+
         document["attachments"] = {k: base64.b64encode(v).decode("ascii") for k, v in store.attachments.items()}
     return {"porter": VERSION, **document} if document else None
 
@@ -98,9 +98,11 @@ def apply(store: TensorStore, document: dict[str, Json], where: str) -> None:
             store.note("skipped", f"{where} ties '{alias}' to '{target}', which the file no longer allows", alias)
     store.metadata.update(_table(document, "metadata", where))
     for key, text in _table(document, "attachments", where).items():
+        import base64
+
         try:
             store.attachments[key] = base64.b64decode(text, validate=True)
-        except (TypeError, ValueError, binascii.Error) as error:
+        except (TypeError, ValueError) as error:
             raise FormatError("F006", f"{where}: attachment {key!r} is not base64") from error
 
 

@@ -24,14 +24,13 @@ MAX_DIMENSIONS = 64
 OBJECT = "O"
 RECORD = "record"
 
-_ENTRY = re.compile(
-    r"""\s*(?P<q>['"])(?P<key>descr|fortran_order|shape)(?P=q)\s*:\s*
+# Compiled when there is an array: checkpoints may hold some, and mostly hold none.
+_ENTRY = r"""(?xs)
+    \s*(?P<q>['"])(?P<key>descr|fortran_order|shape)(?P=q)\s*:\s*
     (?:(?P<r>['"])(?P<text>[^'"\\]*)(?P=r) | (?P<flag>True|False) | \((?P<tuple>[0-9L,\s]*)\) | (?P<record>\[.*\]))
-    \s*(?P<end>,\s*\}|,|\})""",
-    re.VERBOSE | re.DOTALL,
-)
-_SHAPE = re.compile(r"\s*(?:(?:[0-9]+L?\s*,\s*)+(?:[0-9]+L?)?)?\s*")
-_DESCR = re.compile(r"([<>|=]?)([biufcV?])([0-9]{0,3})")
+    \s*(?P<end>,\s*\}|,|\})"""
+_SHAPE = r"\s*(?:(?:[0-9]+L?\s*,\s*)+(?:[0-9]+L?)?)?\s*"
+_DESCR = r"([<>|=]?)([biufcV?])([0-9]{0,3})"
 _GROWTH_DIGITS = 21
 _ALIGNMENT = 64
 
@@ -91,9 +90,9 @@ def _parse(text: str) -> tuple[str, bool, tuple[int, ...]]:
     if opening is None:
         raise ValueError("it is no dictionary")
     at, found = opening.end(), dict[str, re.Match[str]]()
-    closed = False
+    pattern, closed = re.compile(_ENTRY), False
     while not closed:
-        entry = _ENTRY.match(text, at)
+        entry = pattern.match(text, at)
         if entry is None or entry["key"] in found:
             raise ValueError(f"unexpected {text[at : at + 40].strip()!r}")
         found[entry["key"]] = entry
@@ -112,7 +111,7 @@ def _descr(entry: re.Match[str]) -> str:
 
 
 def _shape(text: str) -> tuple[int, ...]:
-    if not _SHAPE.fullmatch(text):
+    if not re.fullmatch(_SHAPE, text):
         raise ValueError(f"({text.strip()[:40]}) is no shape")
     # numpy writes an int of Python 2 as 3L.
     digits = [part.strip().rstrip("L") for part in text.split(",") if part.strip()]
@@ -128,7 +127,7 @@ def element_type(descr: str) -> tuple[DType, int] | None:
 
     Types of ml_dtypes are written by numpy as `V1` and `V2`, raw bytes: see `opaque_type`.
     """
-    match = _DESCR.fullmatch(descr)
+    match = re.fullmatch(_DESCR, descr)
     if match is None or match[2] == "V":
         return None
     order, kind, size = match.groups()

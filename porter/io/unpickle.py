@@ -44,6 +44,8 @@ OPERATIONS = 2_000_000
 """Opcodes that any pickle may have, whatever its size; more only with more bytes of file behind them."""
 
 _LINE = 1 << 20
+_UINT2 = struct.Struct("<H")
+_UINT4 = struct.Struct("<I")
 _FLOAT = struct.Struct(">d")
 
 
@@ -326,7 +328,14 @@ class Unpickler:
         self._stack.append(int.from_bytes(self._take(4), "little", signed=True))
 
     def _binint1(self) -> None:
-        self._stack.append(self._byte())
+        at = self.position
+        self.position = at + 1
+        self._stack.append(self._data[at])
+
+    def _binint2(self) -> None:
+        at = self.position
+        self.position = at + 2
+        self._stack.append(_UINT2.unpack_from(self._data, at)[0])
 
     def _float(self) -> None:
         self._stack.append(float(self._line()))
@@ -347,6 +356,13 @@ class Unpickler:
 
     def _unicode(self) -> None:
         self._stack.append(str(self._line(), "raw-unicode-escape"))
+
+    def _binunicode4(self) -> None:
+        start = self.position + 4
+        self.position = stop = start + _UINT4.unpack_from(self._data, start - 4)[0]
+        if stop > self._data.nbytes:
+            raise self._broken(f"it claims {stop - start} bytes where {self._data.nbytes - start} are left")
+        self._stack.append(str(self._data[start:stop], "utf-8", "surrogatepass"))
 
     def _binunicode(self, width: int) -> None:
         self._stack.append(str(self._take(self._uint(width)), "utf-8", "surrogatepass"))
@@ -384,6 +400,9 @@ class Unpickler:
     def _marked_tuple(self) -> None:
         items = self._pop_mark()
         self._stack.append(tuple(items))
+
+    def _tuple1(self) -> None:
+        self._stack[-1] = (self._stack[-1],)
 
     def _tuple(self, count: int) -> None:
         if len(self._stack) < count:
@@ -431,7 +450,9 @@ class Unpickler:
         self._stack.append(self._memo[int(self._line())])
 
     def _binget1(self) -> None:
-        self._stack.append(self._memo[self._byte()])
+        at = self.position
+        self.position = at + 1
+        self._stack.append(self._memo[self._data[at]])
 
     def _binget(self, width: int) -> None:
         self._stack.append(self._memo[self._uint(width)])
@@ -445,8 +466,10 @@ class Unpickler:
     def _binput1(self) -> None:
         self._memo[self._byte()] = self._stack[-1]
 
-    def _binput(self, width: int) -> None:
-        self._memo[self._uint(width)] = self._stack[-1]
+    def _binput4(self) -> None:
+        at = self.position
+        self.position = at + 4
+        self._memo[_UINT4.unpack_from(self._data, at)[0]] = self._stack[-1]
 
     def _memoize(self) -> None:
         self._memo[len(self._memo)] = self._stack[-1]
@@ -536,27 +559,23 @@ def _with(step: Callable[[Unpickler, int], None], operand: int) -> Step:
     return lambda machine: step(machine, operand)
 
 
-def _push_uint(width: int) -> Step:
-    return lambda machine: machine._stack.append(machine._uint(width))
-
-
 _U = Unpickler
 _OPCODES: Mapping[int, Step] = {
     ord(code): step
     for code, step in {
         "(": _U._mark, "0": _U._pop, "1": _U._discard_mark, "2": _U._dup, "N": _push(None), "\x88": _push(True), "\x89": _push(False),
-        "I": _U._int, "L": _U._long, "J": _U._binint, "K": _U._binint1, "M": _push_uint(2),
+        "I": _U._int, "L": _U._long, "J": _U._binint, "K": _U._binint1, "M": _U._binint2,
         "\x8a": _with(_U._long_binary, 1), "\x8b": _with(_U._long_binary, 4), "F": _U._float, "G": _U._binfloat,
         "S": _U._string, "T": _with(_U._binstring, 4), "U": _with(_U._binstring, 1), "V": _U._unicode,
-        "X": _with(_U._binunicode, 4), "\x8c": _with(_U._binunicode, 1), "\x8d": _with(_U._binunicode, 8),
+        "X": _U._binunicode4, "\x8c": _with(_U._binunicode, 1), "\x8d": _with(_U._binunicode, 8),
         "B": _with(_U._binbytes, 4), "C": _with(_U._binbytes, 1), "\x8e": _with(_U._binbytes, 8), "\x96": _with(_U._binbytes, 8),
         "]": _push_new(list), "l": _U._marked_list, "a": _U._append, "e": _U._appends,
         ")": _push(()), "t": _U._marked_tuple,
-        "\x85": _with(_U._tuple, 1), "\x86": _with(_U._tuple, 2), "\x87": _with(_U._tuple, 3),
+        "\x85": _U._tuple1, "\x86": _with(_U._tuple, 2), "\x87": _with(_U._tuple, 3),
         "}": _push_new(dict), "d": _U._dict, "s": _U._setitem, "u": _U._setitems,
         "\x8f": _U._empty_set, "\x90": _U._additems, "\x91": _U._frozenset,
         "g": _U._get, "h": _U._binget1, "j": _with(_U._binget, 4),
-        "p": _U._put, "q": _U._binput1, "r": _with(_U._binput, 4), "\x94": _U._memoize,
+        "p": _U._put, "q": _U._binput1, "r": _U._binput4, "\x94": _U._memoize,
         "c": _U._global_line, "\x93": _U._stack_global,
         "\x82": _with(_U._extension, 1), "\x83": _with(_U._extension, 2), "\x84": _with(_U._extension, 4),
         "R": _U._reduce, "\x81": _U._newobj, "\x92": _U._newobj_ex, "i": _U._inst, "o": _U._obj, "b": _U._build,
@@ -567,6 +586,8 @@ _OPCODES: Mapping[int, Step] = {
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, struct.error):
+        return "it ends within an operand"
     if isinstance(error, IndexError):
         return "it takes values, or bytes, that are not there"
     if isinstance(error, KeyError):
