@@ -52,6 +52,8 @@ def printable(text: str) -> str:
 class PorterError(Exception):
     """The root: `code` (stable), `message` (one line), `where` (a `Place`) and `hint` (the way out, or None).
 
+    What is said of a file always has a hint: where no more is known, that the code is explained.
+
     `excerpt` is the line of a text file that `where` points into, or None; it is shown with a caret below the column.
     """
 
@@ -60,6 +62,7 @@ class PorterError(Exception):
     where: Place
     hint: str | None
     excerpt: str | None
+    _explained = False
 
     def __init__(
         self,
@@ -78,7 +81,7 @@ class PorterError(Exception):
         self.code = code
         self.message = message
         self.where = Place(path, offset, line, column, tensor)
-        self.hint = hint
+        self.hint = hint or (f"'porter explain {code}' says what this means and what to do" if self._explained else None)
         self.excerpt = excerpt
 
     def located(self, *, path: str | None = None, tensor: str | None = None) -> Self:
@@ -126,6 +129,8 @@ def _pointed(text: str, line: int, column: int) -> list[str]:
 class FormatError(PorterError, ValueError):
     """The file's content is wrong, truncated, or of no known kind."""
 
+    _explained = True
+
 
 class UnsafeFileError(FormatError):
     """The file asks for something that reading weights never needs: code, files outside it, absurd sizes."""
@@ -133,6 +138,8 @@ class UnsafeFileError(FormatError):
 
 class LossError(PorterError, ValueError):
     """Writing would lose something, and nobody said that it may."""
+
+    _explained = True
 
 
 class UsageError(PorterError, ValueError):

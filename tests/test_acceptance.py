@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hostile import guarded
 
 import porter
 from porter.dtypes import DTYPES
@@ -121,3 +123,49 @@ def test_a_known_caffe_type_with_unknown_blobs_is_not_called_unknown(tmp_path: P
     (tmp_path / "m.caffemodel").write_bytes(b"\xa2\x06" + bytes([len(layer)]) + layer)
     with porter.open(tmp_path / "m.caffemodel") as store:
         assert "layers of type 'BatchNorm' with 6 blobs" in store.notices[0].message
+
+
+def test_what_is_said_of_a_file_always_has_a_hint(tmp_path: Path) -> None:
+    (tmp_path / "m.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}extra")
+    error = refusal(tmp_path / "m.safetensors")
+    assert error.hint == f"'porter explain {error.code}' says what this means and what to do"
+
+
+def _shard(path: Path, *names: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    porter.save(store_of(*names), path)
+
+
+def _index(folder: Path, weight_map: object) -> Path:
+    path = folder / "m.safetensors.index.json"
+    path.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    return path
+
+
+def test_shards_may_lie_below_their_index_and_nowhere_else(tmp_path: Path) -> None:
+    _shard(tmp_path / "sub" / "1.safetensors", "a")
+    _shard(tmp_path / "up" / "2.safetensors", "a")
+    assert list(porter.open(_index(tmp_path, {"a": "sub/1.safetensors"}))) == ["a"]
+    for outside in ("../up/2.safetensors", str(tmp_path / "up" / "2.safetensors"), "..", "", "./2.safetensors", "..\\2.safetensors"):
+        error = refusal(_index(tmp_path / "sub", {"a": outside}))
+        assert error.code == "S602", outside
+
+
+def test_an_index_that_lies_is_refused(tmp_path: Path) -> None:
+    _shard(tmp_path / "1.safetensors", "a")
+    _shard(tmp_path / "2.safetensors", "b")
+    assert list(porter.open(_index(tmp_path, {"b": "2.safetensors", "a": "1.safetensors"}))) == ["b", "a"]
+    swapped = refusal(_index(tmp_path, {"a": "2.safetensors", "b": "1.safetensors"}))
+    assert (swapped.code, "it is in '2.safetensors'" in swapped.message) == ("F606", True)
+    assert refusal(_index(tmp_path, {"a": "1.safetensors", "b": "1.safetensors", "c": "2.safetensors"})).code == "F606"
+    gone = refusal(_index(tmp_path, {"a": "1.safetensors", "b": "3.safetensors"}))
+    assert (gone.code, "beside the index" in (gone.hint or "")) == ("I001", True)
+    assert "'weight_map' is not an object" in refusal(_index(tmp_path, [1])).message
+
+
+def test_a_key_that_is_there_twice_is_found_in_no_time(tmp_path: Path) -> None:
+    keys = [f'"t{i}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}' for i in range(200_000)]
+    header = ("{" + ",".join([*keys, keys[-1]]) + "}").encode()
+    (tmp_path / "m.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with guarded("a key twice"):
+        assert "t199999" in refusal(tmp_path / "m.safetensors").message

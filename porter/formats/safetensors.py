@@ -25,7 +25,7 @@ from typing import Any
 
 from porter import manifest
 from porter.dtypes import BY_SAFETENSORS
-from porter.errors import FormatError, LossError, UnsafeFileError, UsageError
+from porter.errors import FileAccessError, FormatError, LossError, UnsafeFileError, UsageError
 from porter.formats.base import (
     Capabilities,
     Loss,
@@ -53,6 +53,7 @@ CAPABILITIES = Capabilities(
 
 _MAX_HEADER = 100_000_000
 _INDEX_SUFFIX = ".index.json"
+_OTHER_INDEX = "the index belongs to other shards; fetch all files of the model again"
 _FIELDS = frozenset({"dtype", "shape", "data_offsets"})
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -74,7 +75,7 @@ def read(path: str, options: ReadOptions) -> TensorStore:
     if options.dialect == "sharded" or (options.dialect is None and path.endswith(_INDEX_SUFFIX)):
         return _read_sharded(path)
     store = TensorStore(source=Provenance(path, "safetensors", "single"))
-    documents = [_read_file(path, store)]
+    documents = [_read_file(path, store)[0]]
     _apply_manifests(store, documents)
     return store
 
@@ -105,7 +106,8 @@ def write(store: TensorStore, path: str, options: WriteOptions) -> WriteReport:
     return WriteReport("safetensors", "single", (path,), len(store), tuple(losses))
 
 
-def _read_file(path: str, store: TensorStore) -> dict[str, str]:
+def _read_file(path: str, store: TensorStore) -> tuple[dict[str, str], list[str]]:
+    """Add the tensors of one file to `store`; its metadata, and its names."""
     source = FileSource(path)
     store.manage(source)
     length = int.from_bytes(source.read(0, 8, "the header's length"), "little")
@@ -119,7 +121,7 @@ def _read_file(path: str, store: TensorStore) -> dict[str, str]:
         claimed.append((begin, end, name))
         store.add(tensor)
     _check_cover(claimed, start, source)
-    return metadata
+    return metadata, list(header)
 
 
 def _parse_header(data: bytes, path: str) -> dict[str, Any]:
@@ -142,8 +144,8 @@ def _parse_header(data: bytes, path: str) -> dict[str, Any]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) != len(pairs):
-        names = [k for k, _ in pairs]
-        twice = next(k for k in names if names.count(k) > 1)
+        last = {k: i for i, (k, _) in enumerate(pairs)}
+        twice = next(k for i, (k, _) in enumerate(pairs) if last[k] != i)
         raise ValueError(f"the key {twice!r} is there twice")
     return table
 
@@ -227,27 +229,51 @@ def _read_sharded(path: str) -> TensorStore:
     source.close()
     shards: dict[str, None] = dict.fromkeys(index.values())
     directory = os.path.dirname(path)
-    documents = []
-    for shard in shards:
-        if os.path.basename(shard) != shard or shard in ("", ".", ".."):
-            raise UnsafeFileError("S602", f"the index names the shard {shard!r}, outside its own folder", path=path)
-        documents.append(_read_file(os.path.join(directory, shard), store))
+    documents = [_read_shard(directory, shard, index, store, path) for shard in shards]
     missing = [name for name in index if name not in store]
     if missing:
-        raise FormatError("F606", f"the shard '{index[missing[0]]}' lacks it", path=path, tensor=missing[0])
-    strays = [name for name in store if name not in index]
-    if strays:
-        raise FormatError("F606", "a shard holds it and the index does not", path=path, tensor=strays[0])
+        raise FormatError("F606", f"the shard '{index[missing[0]]}' lacks it", path=path, tensor=missing[0], hint=_OTHER_INDEX)
     ordered = TensorStore((store[name] for name in index), source=store.source)
     ordered.manage(store)
     _apply_manifests(ordered, documents)
     return ordered
 
 
+def _read_shard(directory: str, shard: str, index: dict[str, str], store: TensorStore, path: str) -> dict[str, str]:
+    """Add the tensors of one shard to `store`; its metadata.
+
+    Raises:
+        UnsafeFileError: the index says that it lies elsewhere than in or below its own folder.
+        FormatError: it is not there, or holds what the index puts elsewhere.
+    """
+    if os.path.isabs(shard) or "\\" in shard or not {"", ".", ".."}.isdisjoint(shard.split("/")):
+        raise UnsafeFileError(
+            "S602",
+            f"the index names the shard {shard!r}, outside its own folder",
+            path=path,
+            hint="put the shards beside the index and name them there, if you trust where they come from",
+        )
+    try:
+        metadata, names = _read_file(os.path.join(directory, shard), store)
+    except FileAccessError as error:
+        error.hint = error.hint or f"'{shard}' belongs to the model, as its index says; put it beside the index"
+        raise
+    for name in names:
+        if name not in index:
+            raise FormatError("F606", f"the shard '{shard}' holds it and the index does not", path=path, tensor=name, hint=_OTHER_INDEX)
+        if index[name] != shard:
+            raise FormatError(
+                "F606", f"the index puts it into '{index[name]}', and it is in '{shard}'", path=path, tensor=name, hint=_OTHER_INDEX
+            )
+    return metadata
+
+
 def _parse_index(data: bytes, path: str) -> dict[str, str]:
     try:
         index = json.loads(data, object_pairs_hook=_unique)
         table = index["weight_map"]
+        if not isinstance(table, dict):
+            raise ValueError("'weight_map' is not an object")
         if not all(isinstance(v, str) for v in table.values()):
             raise ValueError("a shard's name is not a string")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
