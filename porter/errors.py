@@ -184,6 +184,7 @@ def access_error(error: OSError, path: str, doing: str) -> FileAccessError:
         errno.EFBIG: ("I003", "the file would be larger than this file system allows; nothing was written"),
         errno.EISDIR: ("I004", "is a directory"),
         errno.ENOTDIR: ("I001", "a part of the path is not a directory"),
+        errno.ENAMETOOLONG: ("I005", "the name is longer than this file system allows"),
     }
     code, text = codes.get(error.errno or 0, ("I005", error.strerror or str(error)))
     return FileAccessError(code, f"{doing}: {text}", path=path)

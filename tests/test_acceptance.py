@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -169,3 +170,13 @@ def test_a_key_that_is_there_twice_is_found_in_no_time(tmp_path: Path) -> None:
     (tmp_path / "m.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     with guarded("a key twice"):
         assert "t199999" in refusal(tmp_path / "m.safetensors").message
+
+
+def test_paths_that_cannot_be_are_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for name, code in (("file/m.wts", "I001"), ("n" * 300 + ".wts", "I005")):
+        with pytest.raises(PorterError) as caught:
+            porter.save(store_of("a"), tmp_path / name)
+        assert caught.value.code == code
+        assert "Errno" not in caught.value.message
+    assert os.listdir(tmp_path) == ["file"]

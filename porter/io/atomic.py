@@ -58,7 +58,9 @@ class AtomicFile:
             status = os.stat(self.final)
         except FileNotFoundError:
             return 0o666, False
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise access_error(error, self.path, "writing") from error
+        except ValueError as error:
             raise FileAccessError("I001", f"writing: {error}", path=self.path) from error
         if not stat.S_ISREG(status.st_mode):
             raise FileAccessError("I004", "writing: the output exists and is not a regular file", path=self.path)
