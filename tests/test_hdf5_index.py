@@ -264,3 +264,24 @@ def test_an_amplifying_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsafeFileError) as caught:
         porter.open(path, "hdf5:plain")
     assert caught.value.code == "S502"
+
+
+def test_entries_that_share_one_long_name_are_refused(tmp_path: Path) -> None:
+    """Every entry's name starts one byte behind the one before, within the same 60,000 bytes."""
+    path = tmp_path / "m.h5"
+    with h5py.File(path, "w") as file:
+        file.create_group("n" * 60_000)
+        for i in range(600):
+            file.create_group(f"g{i}")
+    data = bytearray(path.read_bytes())
+    heap = data.find(b"HEAP")
+    long = data.find(b"n" * 60_000) - int.from_bytes(data[heap + 24 : heap + 32], "little")
+    at, number = -1, 0
+    while (at := data.find(b"SNOD", at + 1)) >= 0:
+        for entry in range(int.from_bytes(data[at + 6 : at + 8], "little")):
+            data[at + 8 + 40 * entry : at + 16 + 40 * entry] = (long + number).to_bytes(8, "little")
+            number += 1
+    path.write_bytes(data)
+    with pytest.raises(UnsafeFileError) as caught:
+        porter.open(path, "hdf5:plain")
+    assert caught.value.code == "S502"

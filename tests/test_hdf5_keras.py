@@ -114,6 +114,17 @@ class TestKeras2:
         store = porter.open(tmp_path / "m.h5")
         assert list(store) == [f"{n}/kernel:0" for n in names if n.endswith("0")]
 
+    def test_many_layers_within_one_group(self, tmp_path: Path) -> None:
+        """Names of layers with a slash in them: each leads through a group of them all, which is read once."""
+        names = [f"block/dense_{i}" for i in range(1500)]
+        with h5py.File(tmp_path / "m.h5", "w") as file:
+            file.attrs["layer_names"] = [name.encode() for name in names]
+            for name in names:
+                file.create_group(name).attrs["weight_names"] = [b"kernel:0"]
+                file[f"{name}/kernel:0"] = np.ones(1, "f4")
+        with porter.open(tmp_path / "m.h5") as store:
+            assert list(store) == [f"{name}/kernel:0" for name in names]
+
     def test_long_lists_are_split_as_keras_does(self, tmp_path: Path) -> None:
         names = [f"layer_{i:04d}_{'x' * 60}" for i in range(1200)]
         porter.save(store_of(**{f"{n}/kernel:0": np.ones(1, "f4") for n in names}), tmp_path / "m.h5", "hdf5:keras2")

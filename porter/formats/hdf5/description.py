@@ -8,6 +8,7 @@ attributes and ties: what the dialect says of them is left aside.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from porter import manifest
@@ -57,8 +58,7 @@ def fill_store(store: TensorStore, found: Found, description: Description) -> No
     """Put what was read into `store`, in the order and with the additions that the description gives."""
     by_name = {t.name: t for t in found.tensors}
     if len(by_name) != len(found.tensors):
-        names = [t.name for t in found.tensors]
-        twice = next(n for n in names if names.count(n) > 1)
+        (twice, _), *_ = Counter(t.name for t in found.tensors).most_common(1)
         raise FormatError("F004", "two tensors have this name", tensor=twice)
     ordered = [by_name.pop(name) for name in description.order if name in by_name]
     for tensor in (*ordered, *by_name.values()):

@@ -5,6 +5,7 @@ Source: HDF5 File Format Specification Version 3.0, III.D (local heap), III.E (g
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterator
 
 from porter.formats.hdf5.storage import Cursor, Metadata, checksum
@@ -32,6 +33,7 @@ class LocalHeap:
         end = self._data.find(b"\0", offset)
         if end < 0 or offset >= len(self._data):
             raise self._meta.broken(f"a name at {offset} lies outside its heap", self._address)
+        self._meta.charge(end - offset, "the names of a group")  # any number of entries may name the same bytes
         return self._data[offset:end]
 
 
@@ -123,12 +125,11 @@ class FractalHeap:
         raise self._meta.broken(f"a heap ID of kind {kind}", self._address)
 
     def _managed(self, offset: int, length: int) -> Cursor:
-        for start, size, address in self._blocks:
-            if start <= offset < start + size:
-                if offset + length > start + size:
-                    break
-                self._verify(address, size)
-                return self._meta.cursor(address + offset - start, length, "an object of a heap")
+        place = bisect.bisect_right(self._blocks, offset, key=lambda block: block[0]) - 1
+        start, size, address = self._blocks[place] if place >= 0 else (0, 0, 0)
+        if start <= offset and offset + length <= start + size:
+            self._verify(address, size)
+            return self._meta.cursor(address + offset - start, length, "an object of a heap")
         raise self._meta.broken(f"a heap ID points outside its heap, to {offset}", self._address)
 
     def _verify(self, address: int, size: int) -> None:
@@ -146,7 +147,7 @@ class FractalHeap:
                 raise self._meta.broken("the checksum of a block of a fractal heap does not match", address)
 
     def _walk(self, address: int, offset: int, rows: int, seen: set[int]) -> None:
-        """Note the direct blocks below the indirect block at `address`, which starts at `offset` of the heap."""
+        """Note the direct blocks below the indirect block at `address`, which starts at `offset` of the heap, in their order."""
         if address in seen or rows > 64:
             raise self._meta.broken("a fractal heap contains itself", address)
         seen.add(address)

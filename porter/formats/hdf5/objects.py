@@ -115,6 +115,7 @@ class Hdf5File:
         self.meta = Metadata(window.inner(self.user_block))
         self.writing = False
         self._headers: dict[int, Header] = {}
+        self._links: dict[int, list[Link]] = {}
         self._types: dict[bytes, Type] = {}
         self._strings = GlobalHeap(self.meta)
         self.root = self.header(self._superblock())
@@ -134,7 +135,15 @@ class Hdf5File:
         return header
 
     def links(self, group: Header) -> list[Link]:
-        """The entries of a group, in the order they were made where the file knows it, else by name."""
+        """The entries of a group, in the order they were made where the file knows it, else by name. Read once."""
+        links = self._links.get(group.address)
+        if links is None:
+            links = self._links[group.address] = self._read_links(group)
+        else:
+            self.meta.charge(16, "the file")
+        return links
+
+    def _read_links(self, group: Header) -> list[Link]:
         links: list[Link] = []
         for message in group.messages:
             if message.type == _SYMBOL_TABLE:

@@ -55,6 +55,7 @@ class Reader:
         self.sources: dict[Entry, Tensor] = {}
         self._values = Values(self.file, outer)
         self._by_address: dict[int, Tensor] = {}
+        self._places: dict[int, dict[str, int | None]] = {}
         if self.file.writing:
             store.note("assumed", "the program that wrote the file did not close it; what it had written is read")
 
@@ -81,10 +82,10 @@ class Reader:
 
     def child(self, group: Header, name: str) -> Header | None:
         """The object called `name` in `group`."""
-        for link in self.links(group, ""):
-            if link.name == name and link.address is not None:
-                return self.file.header(link.address)
-        return None
+        if group.address not in self._places:
+            self._places[group.address] = {link.name: link.address for link in self.links(group, "")}
+        address = self._places[group.address].get(name)
+        return self.file.header(address) if address is not None else None
 
     def table(self, group: Header, where: str = "") -> dict[str, Header]:
         """The objects in `group` by name."""
