@@ -154,6 +154,21 @@ class TensorStore(Mapping[str, Tensor]):
         """Close `resource` (a file, or a store that this one's tensors were taken from) when this store is closed."""
         self._resources.append(resource)
 
+    def check_json(self) -> None:
+        """Refuse what no container can carry: attributes and metadata that are not JSON values, attachments that are not bytes.
+
+        Raises:
+            UsageError: naming the first of them.
+        """
+        for tensor in self._tensors.values():
+            for key, value in tensor.attributes.items():
+                _check_json(value, f"the attribute {key!r}", key, tensor.name)
+        for key, value in self.metadata.items():
+            _check_json(value, f"the metadata {key!r}", key, None)
+        for key, data in self.attachments.items():
+            if not isinstance(key, str) or not isinstance(data, bytes | bytearray | memoryview):
+                raise UsageError("U017", f"the attachment {key!r} is no bytes under a name, but a {type(data).__name__}")
+
     def close(self) -> None:
         """Release the files. Tensors that were not read yet cannot be read afterwards."""
         for resource in self._resources:
@@ -164,6 +179,26 @@ class TensorStore(Mapping[str, Tensor]):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _check_json(value: Json, what: str, key: object, tensor: str | None) -> None:
+    try:
+        good = isinstance(key, str) and _is_json(value)
+    except RecursionError:
+        good = False
+    if not good:
+        hint = (
+            "use text, numbers, lists and dictionaries of Python itself, and text as keys; 'x.item()' and 'x.tolist()' give such"
+        )
+        raise UsageError("U017", f"{what} is no JSON value: {value!r:.60}", tensor=tensor, hint=hint)
+
+
+def _is_json(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_json, value))
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_json(inner) for key, inner in value.items())
+    return value is None or isinstance(value, str | int | float)
 
 
 def digest_of(entries: Iterable[tuple[str, str, tuple[int, ...], str]]) -> str:

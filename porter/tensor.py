@@ -151,10 +151,12 @@ class Tensor:
         """A tensor that holds a C-order, little-endian copy of `array` if it is not already so, the array itself otherwise.
 
         Raises:
-            UsageError: porter has no type for the array's dtype (objects, strings, dates, records).
+            UsageError: porter has no type for the array's dtype (objects, strings, dates, records), or some of it is masked.
         """
         import numpy as np
 
+        if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+            raise UsageError("U011", "masked elements have no value to be kept", tensor=name, hint="say which with 'array.filled(value)'")
         values = np.asarray(array)
         dtype = from_numpy(values.dtype)
         if dtype is None:

@@ -72,6 +72,25 @@ def test_ties_end_where_bytes_are_replaced() -> None:
     assert store.ties == {}
 
 
+@pytest.mark.parametrize("target", ["a.safetensors", "a.npz", "a.wts", "a.pth", "a.onnx", "a.h5", "a.caffemodel"])
+def test_what_no_container_can_carry_is_refused_by_all(target: str, tmp_path: Path) -> None:
+    circle: list[object] = []
+    circle.append(circle)
+    for value in (np.float32(1), {1, 2}, b"x", {"a": [np.int64(2)]}, {3: 4}, circle):
+        with pytest.raises(UsageError) as caught:
+            porter.save(TensorStore([tensor("w", attributes={"k": value})]), tmp_path / target)
+        assert (caught.value.code, caught.value.where.tensor) == ("U017", "w")
+        store = TensorStore([tensor("w")])
+        store.metadata["k"] = value
+        with pytest.raises(UsageError, match="metadata 'k'"):
+            porter.save(store, tmp_path / target)
+    store = TensorStore([tensor("w")])
+    store.attachments["k"] = "text"  # type: ignore[assignment]
+    with pytest.raises(UsageError, match="attachment 'k'"):
+        porter.save(store, tmp_path / target)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("alias", "target"),
     [(tensor("x"), "nobody"), (tensor("x", [1.0]), "a"), (Tensor.from_array("x", np.zeros(2, "i4")), "a"), (tensor("x"), "x")],

@@ -85,6 +85,13 @@ def test_arrays_of_no_numbers_are_refused(array: np.ndarray) -> None:
     assert (caught.value.code, caught.value.where.tensor) == ("U011", "x")
 
 
+def test_masked_elements_are_refused() -> None:
+    """What lies under a mask is whatever was in memory."""
+    with pytest.raises(UsageError, match="masked"):
+        Tensor.from_array("x", np.ma.masked_array([1.0, 2.0], [False, True]))
+    assert Tensor.from_array("x", np.ma.masked_array([1.0, 2.0], [False, False])).numpy().tolist() == [1.0, 2.0]
+
+
 def test_bytes_and_shape_must_agree() -> None:
     with pytest.raises(FormatError) as caught:
         Tensor(TensorSpec("x", FLOAT32, (3,)), BytesPayload.of(bytes(11)))

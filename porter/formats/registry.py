@@ -260,6 +260,7 @@ def save_store(
             raise UsageError("U004", f"{entry.name} files can be read, not written")
         check_options(entry, options)
         refuse_overwrite(name, options)
+        store.check_json()
         return adapter.write(store, name, options)
     except PorterError as error:
         raise error.located(path=name) from error.__cause__
