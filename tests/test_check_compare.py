@@ -24,7 +24,8 @@ from porter.check import difference
 from porter.check.compare import Comparison, Tolerance, compare
 from porter.check.encodings import codes, common_type, keys
 from porter.dtypes import DTYPES, DType
-from porter.errors import UsageError
+from porter.errors import FormatError, UsageError
+from porter.formats.onnx.varints import VarintPayload
 from porter.io.payloads import ComputedPayload, ConcatPayload
 from porter.store import TensorStore
 from porter.tensor import BytesPayload, Tensor, TensorSpec
@@ -546,3 +547,12 @@ def test_equal_files_are_compared_without_numpy(tmp_path: Path) -> None:
 def test_codes_of_packed_types_are_unpacked_low_bits_first() -> None:
     assert codes(bytearray(b"\x21\x43"), DTYPES["uint4"], 4).tolist() == [1, 2, 3, 4]
     assert codes(bytearray(b"\xc1\x40\x20"), DTYPES["float6_e2m3fn"], 4).tolist() == [1, 3, 4, 8]
+
+
+def test_a_file_that_says_more_than_its_shape_needs_is_refused_though_the_rest_is_equal() -> None:
+    """Behind the last byte that is compared a reader finds what does not belong there."""
+    encoded = bytes(range(128)) * 1024
+    tensor = Tensor(TensorSpec("x", DTYPES["int8"], (len(encoded),)), BytesPayload.of(encoded))
+    more = VarintPayload(BytesPayload.of(encoded + b"\1"), DTYPES["int8"], len(encoded), "file")
+    with pytest.raises(FormatError, match="needs 131072 numbers"):
+        compare(TensorStore([tensor]), TensorStore([Tensor(tensor.spec, more)]))

@@ -248,6 +248,9 @@ def _equal_bytes(a: Tensor, b: Tensor, progress: Progress | None) -> bool:
         rest_a, rest_b, done = rest_a[count:], rest_b[count:], done + count
         if progress is not None:
             progress(2 * count)
+    # What a file says too much shows behind the last byte.
+    next(left, None)
+    next(right, None)
     return True
 
 
