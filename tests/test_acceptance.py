@@ -180,3 +180,23 @@ def test_paths_that_cannot_be_are_refused_in_words(tmp_path: Path) -> None:
         assert caught.value.code == code
         assert "Errno" not in caught.value.message
     assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column"),
+    [
+        ('name: "n"\nlayer { name "c" }\n', 2, 14),
+        ('name: "n"\nlayer { name: @ }\n', 2, 15),
+        ("layer {\n} }\n", 2, 3),
+        ('name: "n\n"\n', 1, 7),
+    ],
+)
+def test_a_prototxt_with_a_mistake_at_its_beginning(tmp_path: Path, text: str, line: int, column: int) -> None:
+    (tmp_path / "m.prototxt").write_text(text)
+    error = refusal(tmp_path / "m.prototxt")
+    assert (error.where.line, error.where.column) == (line, column)
+
+
+def test_a_web_page_under_the_name_of_a_prototxt(tmp_path: Path) -> None:
+    (tmp_path / "m.prototxt").write_text("<!DOCTYPE html>\n<html></html>\n")
+    assert "web page" in refusal(tmp_path / "m.prototxt").message

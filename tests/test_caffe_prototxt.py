@@ -233,14 +233,16 @@ def test_errors_show_the_place() -> None:
         '   = help: add the missing ", or write a line break as \\n'
     )
     assert error_of("layer {\n\tpad 3\n}") == (
-        "error[F150]: expected ':' or '{' after 'pad', found '3'\n  --> net.prototxt:2:6\n   |\n 2 |  pad 3\n   |      ^"
+        "error[F150]: expected ':' or '{' after 'pad', found '3'\n  --> net.prototxt:2:6\n   |\n 2 |  pad 3\n   |      ^\n"
+        "   = help: 'porter explain F150' says what this means and what to do"
     )
     assert error_of("a: 1\nconvolution_param { kernel_size: 3x3 }") == (
         "error[F153]: '3x3' is no number\n"
         "  --> net.prototxt:2:34\n"
         "   |\n"
         " 2 | convolution_param { kernel_size: 3x3 }\n"
-        "   |                                  ^"
+        "   |                                  ^\n"
+        "   = help: 'porter explain F153' says what this means and what to do"
     )
 
 

@@ -31,6 +31,8 @@ CAPABILITIES = Capabilities(
 )
 
 _LONG_HEAD = 1 << 16
+_NO_TEXT = (b"<", b"version https://git-lfs")
+"""What a failed download leaves under any name."""
 
 
 def detect(probe: Probe) -> str | None:
@@ -42,7 +44,11 @@ def detect(probe: Probe) -> str | None:
 
     # A licence in comments can fill the usual head.
     head = probe.source.read_up_to(0, _LONG_HEAD) if probe.head.lstrip()[:1] == b"#" else probe.head
-    return "prototxt" if looks_like_prototxt(head) else None
+    if looks_like_prototxt(head):
+        return "prototxt"
+    # A mistake at its beginning makes text look like nothing. Where the name says what it is, reading says where the mistake is.
+    named = probe.path.lower().endswith(".prototxt") and bool(probe.head.strip()) and not probe.head.startswith(_NO_TEXT)
+    return "prototxt" if named and b"\0" not in probe.head else None
 
 
 def read(path: str, options: ReadOptions) -> TensorStore:
