@@ -311,6 +311,49 @@ def test_a_killed_process_leaves_the_old_file(tmp_path: Path) -> None:
     assert all(n.startswith(".") and n.endswith(".porter-part") for n in leftovers), "what is left says what it is"
 
 
+def test_a_stale_file_that_cannot_be_removed(tmp_path: Path) -> None:
+    (tmp_path / "m.json").mkdir()
+    group = OutputGroup()
+    group.create(tmp_path / "m").write(b"new")
+    group.remove_stale(tmp_path / "m.json")
+    with pytest.raises(FileAccessError) as caught, group:
+        pass
+    assert caught.value.where.path == str(tmp_path / "m.json")
+    assert parts(tmp_path) == ["m.json"]
+
+
+def test_a_file_system_without_modes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(fd: int, mode: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    out = tmp_path / "m"
+    out.write_bytes(b"old")
+    monkeypatch.setattr(os, "fchmod", refused)
+    with OutputGroup() as group:
+        group.create(out).write(b"new")
+    assert out.read_bytes() == b"new"
+
+
+def test_a_disk_that_is_full_when_the_file_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Network file systems write when a file is closed."""
+    out, close = tmp_path / "m", os.close
+    out.write_bytes(b"old")
+
+    def full(fd: int) -> None:
+        close(fd)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    group = OutputGroup()
+    group.create(out).write(b"new")
+    monkeypatch.setattr(os, "close", full)
+    with pytest.raises(FileAccessError) as caught, group:
+        pass
+    monkeypatch.undo()
+    assert caught.value.code == "I003"
+    assert out.read_bytes() == b"old"
+    assert parts(tmp_path) == ["m"]
+
+
 def test_ctrl_c_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     out = tmp_path / "m.npz"
     porter.save(store(0), out)

@@ -48,10 +48,12 @@ class AtomicFile:
         self.temporary = os.path.join(directory, f".{os.fsdecode(os.fsencode(name)[:200])}.{os.urandom(4).hex()}.porter-part")
         try:
             self.fd = os.open(self.temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-            if self.replaces:
-                os.fchmod(self.fd, mode)
         except OSError as error:
             raise access_error(error, self.path, "writing") from error
+        if self.replaces:
+            # File systems without modes refuse any but their own.
+            with contextlib.suppress(OSError):
+                os.fchmod(self.fd, mode)
 
     def _existing(self) -> tuple[int, bool]:
         try:
@@ -119,7 +121,10 @@ class AtomicFile:
 
     def truncate(self) -> None:
         """Cut the file at the current position, giving back what `reserve` claimed beyond it."""
-        os.ftruncate(self.fd, self.position)
+        try:
+            os.ftruncate(self.fd, self.position)
+        except OSError as error:
+            raise access_error(error, self.path, "writing") from error
 
     def pad_to(self, alignment: int, fill: bytes = b"\0") -> int:
         """Append `fill` bytes until the position is a multiple of `alignment`; the number appended."""
@@ -138,8 +143,8 @@ class AtomicFile:
         """Give the file its final name."""
         if self.replaces:
             self.sync()
-        self._close()
         try:
+            self._close()  # where network file systems say that the disk is full
             os.replace(self.temporary, self.final)
         except OSError as error:
             self.discard()
@@ -149,8 +154,9 @@ class AtomicFile:
 
     def discard(self) -> None:
         """Remove the temporary file. Harmless after `commit`."""
-        self._close()
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
+            self._close()
+        with contextlib.suppress(OSError):
             os.unlink(self.temporary)
 
     def _copy(self, where: Location) -> None:
@@ -177,8 +183,8 @@ class AtomicFile:
     def _close(self) -> None:
         self._windows.close()
         if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+            fd, self.fd = self.fd, -1  # closed whatever `close` says
+            os.close(fd)
 
 
 class OutputGroup:
@@ -216,8 +222,12 @@ class OutputGroup:
 
     def _commit(self) -> None:
         for path in self._stale:
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 os.unlink(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise access_error(error, path, "removing the stale file") from error
         for file in self.files:
             file.commit()
 
