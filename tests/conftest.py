@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from cli_runner import porter_cli
 
 __all__ = ["porter_cli"]  # a fixture, which tests find here
+
+# Shells start what runs in the background with Ctrl-C ignored, and porter's processes would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("PORTER_SHARED", ROOT.parent / "shared"))
