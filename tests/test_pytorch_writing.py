@@ -172,6 +172,16 @@ def test_ties_share_a_storage(tmp_path: Path) -> None:
     assert porter.open(path).ties == {"head": "embed", "flat": "embed"}
 
 
+def test_the_target_of_ties_may_come_last(tmp_path: Path) -> None:
+    """As in files that list tensors by name, with a description that ties them."""
+    one = random_tensor("z", FLOAT32, (4, 6), 1)
+    store = TensorStore([one.with_spec(name="a"), one.with_spec(name="b"), one])
+    store.ties.update({"a": "z", "b": "z"})
+    path = write(store, tmp_path)
+    assert [n for n in records(path) if n.startswith("data/")] == ["data/0"]
+    assert porter.open(path).ties == {"b": "a", "z": "a"}
+
+
 def test_a_tie_that_no_longer_holds_is_not_believed(tmp_path: Path) -> None:
     store = TensorStore([random_tensor("a", FLOAT32, (4,), 1)])
     store.tie(random_tensor("b", FLOAT32, (4,), 2), "a")

@@ -117,14 +117,16 @@ class _Plan:
 
     def _dense(self, tensor: Tensor) -> DenseEntry:
         kind, shape = _torch_form(tensor)
-        target = self._placed.get(self._store.ties.get(tensor.name, ""))
+        # The tensor that others are tied to need not be the first of them.
+        group = self._store.ties.get(tensor.name, tensor.name)
+        target = self._placed.get(group)
         if target is not None and not self._same(tensor, target):
             message = "the values are not those of the tensor it was tied to, so it is stored on its own"
             self.losses.append(Loss("tie", message, (tensor.name,)))
             target = None
         number = target.storage if target is not None else self._storage(tensor.payload)
         entry = DenseEntry(tensor.name, kind, shape, number, tensor.nbytes)
-        self._placed[tensor.name] = entry
+        self._placed.setdefault(group, entry)
         return entry
 
     def _storage(self, payload: Payload) -> int:
