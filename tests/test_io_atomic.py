@@ -519,3 +519,15 @@ def test_an_empty_file_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"")
     source = FileSource(tmp_path / "f")
     assert (source.size, source.read(0, 0), bytes(source.mapped(0, 0))) == (0, b"", b"")
+
+
+def test_a_mapped_file_that_loses_its_end_is_an_error_and_no_crash(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(256)) * 64)
+    source = FileSource(path)
+    assert bytes(source.mapped(0, 2)) == b"\0\1"
+    os.truncate(path, 4096)
+    assert bytes(source.mapped(4094, 2)) == b"\xfe\xff"
+    with pytest.raises(FormatError) as caught:
+        source.mapped(8192, 10)
+    assert (caught.value.code, caught.value.where.offset) == ("F005", 4096)

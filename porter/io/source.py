@@ -96,8 +96,10 @@ class FileSource:
                 self._map = mmap.mmap(self.fd, 0, access=mmap.ACCESS_READ)
             except OSError as error:
                 raise access_error(error, self.path, "reading") from error
-        if len(self._map) < offset + nbytes:
-            raise self._shrunk(len(self._map))
+        # The file may have lost its end since; to touch a page that is gone would kill the process.
+        left = min(len(self._map), os.fstat(self.fd).st_size)
+        if left < offset + nbytes:
+            raise self._shrunk(left)
         return memoryview(self._map)[offset : offset + nbytes]
 
     def check(self, offset: int, nbytes: int, what: str = "data") -> None:
