@@ -1,7 +1,13 @@
-"""Synthetic weights with the shapes of ResNet-50 and VGG-16, written by torch and by nothing of ours."""
+"""Synthetic weights with the shapes of ResNet-50 and VGG-16, written by torch and by nothing of ours.
+
+    python tests/benchmarks/networks.py resnet50|vgg16 FILE.pth|FILE.caffemodel
+
+A script of its own: a process that has loaded torch passes its peak memory on to those that it starts.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from pathlib import Path
 
@@ -93,3 +99,8 @@ def _varint(value: int) -> bytes:
 
 def _field(number: int, data: bytes) -> bytes:
     return _varint(number << 3 | 2) + _varint(len(data)) + data
+
+
+if __name__ == "__main__":
+    network, path = sys.argv[1], Path(sys.argv[2])
+    (write_pth if path.suffix == ".pth" else write_caffemodel)(network, path)

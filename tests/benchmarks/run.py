@@ -1,15 +1,21 @@
 """Whole-process times of porter against the usual way and against `cp`, side by side. Run by hand, never in CI.
 
-    python tests/benchmarks/run.py [--network resnet50|vgg16] [--runs 5] [--folder DIR] [JOB ...]
+    python tests/benchmarks/run.py [--network resnet50|vgg16] [--runs 5] [--folder DIR] [--markdown] [JOB ...]
 
-Each job runs its commands in turn, A B C A B C …, once uncounted, so that drift of the machine hits all alike. Printed
-are the median wall time, the smallest, the peak resident memory, and the ratio of medians against porter. Every output
-file is deleted before the run that writes it, outside the timing. Needs torch, safetensors and, for the loader, g++.
+Each job runs its commands in turn, A B C A B C …, once uncounted, so that drift of the machine hits all alike, and divides
+what ran next to each other: a ratio is the median of the rounds' ratios. Printed besides are the median and the smallest
+wall time, the smallest processor time (of user and system together), and the peak resident memory. Every output is
+deleted, outside the timing, before the run that writes it and after it, so that no run waits for the disk to take in what
+the one before it wrote.
+
+porter runs as pip installs it: a copy of the package, compiled, and a console script. Needs torch, safetensors and, for
+the loader, g++.
 """
 
 from __future__ import annotations
 
 import argparse
+import compileall
 import os
 import shutil
 import statistics
@@ -21,44 +27,93 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from networks import NETWORKS, write_caffemodel, write_pth
-
 HERE = Path(__file__).resolve().parent
-PORTER = [shutil.which("porter") or str(Path(sys.executable).parent / "porter")]
+NETWORKS = ("resnet50", "vgg16")
+PACKAGE = HERE.parent.parent / "porter"
+# What developers set, and users do not: the first has Python compile every module anew, each time.
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k not in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONPATH")}
+
+
+@dataclass(frozen=True)
+class Target:
+    """What porter has to reach against a command: to be `faster` times as fast, or to take at most `within` times as long."""
+
+    faster: float | None = None
+    within: float | None = None
+
+    def verdict(self, ratio: float) -> str:
+        """`ratio` is the command's time divided by porter's."""
+        if self.faster is not None:
+            return f"{ratio:.1f} × as fast (at least {self.faster:g})" + self._missed(ratio < self.faster)
+        assert self.within is not None
+        return f"{1 / ratio:.2f} × as long (at most {self.within:g})" + self._missed(1 / ratio > self.within)
+
+    @staticmethod
+    def _missed(missed: bool) -> str:
+        return " MISSED" if missed else ""
 
 
 @dataclass
 class Command:
-    """One command of a job: what it is called, its arguments, the files it writes, and what was measured."""
+    """One command of a job: what it is called, its arguments, the files it writes, what it has to reach, and what was measured.
+
+    `target` is what porter, the job's first command, has to reach against this one; `seconds` and `mebibytes` are this one's
+    own limits.
+    """
 
     title: str
     argv: list[str]
     outputs: list[Path] = field(default_factory=list)
+    target: Target | None = None
+    seconds: float | None = None
+    mebibytes: int | None = None
     times: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
     peak_kib: int = 0
 
     def run(self, counted: bool) -> None:
-        for path in self.outputs:
-            path.unlink(missing_ok=True)
+        self._delete()
         start = time.perf_counter()
-        process = subprocess.Popen(self.argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        process = subprocess.Popen(self.argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=ENVIRONMENT)
         assert process.stderr is not None
         complaint = process.stderr.read()
         _, status, usage = os.wait4(process.pid, 0)
         elapsed = time.perf_counter() - start
+        process.stderr.close()
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             sys.exit(f"{' '.join(self.argv)} exited with {process.returncode}: {complaint.decode(errors='replace')}")
+        self._delete()
         if counted:
             self.times.append(elapsed)
+            self.processor.append(usage.ru_utime + usage.ru_stime)
             self.peak_kib = max(self.peak_kib, usage.ru_maxrss)
+
+    def _delete(self) -> None:
+        for path in self.outputs:
+            path.unlink(missing_ok=True)
+
+    def against(self, first: Command) -> float:
+        """The median of this command's times, each divided by the time of `first` in the same round."""
+        return statistics.median(mine / theirs for mine, theirs in zip(self.times, first.times, strict=True))
+
+    def verdict(self, first: Command) -> str:
+        """What was to be reached, and whether it was."""
+        said = [self.target.verdict(self.against(first))] if self.target is not None else []
+        if self.seconds is not None:
+            missed = statistics.median(self.times) > self.seconds
+            said.append(f"under {self.seconds:g} s" + (" MISSED" if missed else ""))
+        if self.mebibytes is not None:
+            said.append(f"under {self.mebibytes} MiB" + (" MISSED" if self.peak_kib > self.mebibytes << 10 else ""))
+        return ", ".join(said)
 
 
 class Files:
-    """The inputs, made once a folder."""
+    """The inputs, made once a folder, and porter as it is installed there."""
 
     def __init__(self, folder: Path, network: str) -> None:
         self.folder, self.network = folder, network
+        self.porter = [str(_installed(folder / "site"))]
 
     def __call__(self, ending: str) -> Path:
         path = self.folder / f"{self.network}{ending}"
@@ -71,37 +126,48 @@ class Files:
 
     def _make(self, path: Path, ending: str) -> None:
         print(f"making {path.name}", file=sys.stderr)
-        if ending == ".pth":
-            write_pth(self.network, path)
-        elif ending == ".caffemodel":
-            write_caffemodel(self.network, path)
+        if ending in (".pth", ".caffemodel"):
+            subprocess.run([sys.executable, str(HERE / "networks.py"), self.network, str(path)], check=True)
         else:
-            subprocess.run([*PORTER, "convert", "-q", str(self(".pth")), str(path), "--overwrite"], check=True)
+            subprocess.run([*self.porter, "convert", "-q", str(self(".pth")), str(path)], check=True, env=ENVIRONMENT)
 
 
-def _porter(files: Files, source: Path, ending: str) -> Command:
+def _installed(site: Path) -> Path:
+    """A copy of the package in `site`, and the console script that runs it."""
+    shutil.rmtree(site, ignore_errors=True)
+    shutil.copytree(PACKAGE, site / "porter", ignore=shutil.ignore_patterns("__pycache__"))
+    compileall.compile_dir(site, quiet=1)
+    script = site / "porter-script"
+    start = f"import sys\nsys.path.insert(0, {str(site)!r})\nfrom porter.cli.main import run\nif __name__ == '__main__':\n    run()\n"
+    script.write_text(f"#!{sys.executable}\n{start}")
+    script.chmod(0o755)
+    return script
+
+
+def _porter(files: Files, source: Path, ending: str, mebibytes: int | None = None) -> Command:
     out = files.out(f"porter{ending}")
     sidecar = out.with_name(out.name + ".json")
-    return Command("porter", [*PORTER, "convert", "-q", str(source), str(out)], [out, sidecar])
+    return Command("porter", [*files.porter, "convert", str(source), str(out)], [out, sidecar], mebibytes=mebibytes)
 
 
-def _cp(files: Files, source: Path) -> Command:
+def _cp(files: Files, source: Path, within: float) -> Command:
     out = files.out("cp" + source.suffix)
-    return Command(f"cp of {source.name}", ["cp", str(source), str(out)], [out])
+    return Command(f"cp of {source.name}", ["cp", str(source), str(out)], [out], Target(within=within))
 
 
 def pth_to_wts(files: Files) -> list[Command]:
     """Against the per-float script, and `cp` of the text."""
     source, out = files(".pth"), files.out("usual.wts")
-    usual = Command("usual script", [sys.executable, str(HERE / "usual_wts_script.py"), str(source), str(out)], [out])
-    return [_porter(files, source, ".wts"), _cp(files, files(".wts")), usual]
+    script = [sys.executable, str(HERE / "usual_wts_script.py"), str(source), str(out)]
+    return [_porter(files, source, ".wts"), _cp(files, files(".wts"), 3.2), Command("usual script", script, [out], Target(faster=25))]
 
 
 def pth_to_safetensors(files: Files) -> list[Command]:
     """Against torch with safetensors, and `cp`."""
     source, out = files(".pth"), files.out("torch.safetensors")
-    usual = Command("torch", [sys.executable, str(HERE / "torch_to_safetensors.py"), str(source), str(out)], [out])
-    return [_porter(files, source, ".safetensors"), _cp(files, source), usual]
+    script = [sys.executable, str(HERE / "torch_to_safetensors.py"), str(source), str(out)]
+    usual = Command("torch and safetensors", script, [out], Target(faster=12))
+    return [_porter(files, source, ".safetensors", 60), _cp(files, source, 1.3), usual]
 
 
 def wts_to_safetensors(files: Files) -> list[Command]:
@@ -110,20 +176,22 @@ def wts_to_safetensors(files: Files) -> list[Command]:
     if not loader.exists():
         subprocess.run(["g++", "-O2", "-std=c++17", "-o", str(loader), str(HERE / "usual_loader.cpp")], check=True)
     source = files(".wts")
-    return [_porter(files, source, ".safetensors"), Command("usual loader, reading", [str(loader), str(source)])]
+    usual = Command("usual loader, reading", [str(loader), str(source)], target=Target(faster=9))
+    return [_porter(files, source, ".safetensors"), usual]
 
 
 def caffemodel_to_safetensors(files: Files) -> list[Command]:
     """Against `cp`."""
     source = files(".caffemodel")
-    return [_porter(files, source, ".safetensors"), _cp(files, source)]
+    return [_porter(files, source, ".safetensors", 80), _cp(files, source, 1.5)]
 
 
 def inspect(files: Files) -> list[Command]:
     """Listing each format; the first line is what Python takes to start at all."""
     endings = (".pth", ".safetensors", ".caffemodel", ".onnx", ".wts", ".npz", ".h5")
     commands = [Command("python -c pass", [sys.executable, "-c", "pass"])]
-    return commands + [Command(f"inspect {e}", [*PORTER, "inspect", str(files(e))]) for e in endings]
+    inspected = [([*files.porter, "inspect", str(files(e))], f"inspect {e}") for e in endings]
+    return commands + [Command(title, argv, seconds=0.15, mebibytes=60) for argv, title in inspected]
 
 
 JOBS: dict[str, Callable[[Files], list[Command]]] = {
@@ -134,37 +202,57 @@ JOBS: dict[str, Callable[[Files], list[Command]]] = {
     "inspect": inspect,
 }
 
+HEADINGS = ("", "median s", "min s", "processor s", "peak MiB", "/ first", "porter, and what it has to reach")
 
-def measure(job: str, commands: list[Command], runs: int) -> None:
-    """Run the commands in turn and print a line each."""
+
+def measure(job: str, commands: list[Command], runs: int) -> list[tuple[str, ...]]:
+    """Run the commands in turn; a row for each."""
     for counted in [False] + [True] * runs:
         for command in commands:
             command.run(counted)
-    base = statistics.median(commands[0].times)
-    print(f"\n{job}: {JOBS[job].__doc__}")
-    print(f"  {'':28} {'median s':>9} {'min s':>8} {'peak MiB':>9} {'× first':>8}")
-    for command in commands:
-        median = statistics.median(command.times)
-        print(f"  {command.title:28} {median:9.3f} {min(command.times):8.3f} {command.peak_kib / 1024:9.0f} {median / base:8.2f}")
+    return [
+        (
+            command.title if command.title != "porter" else f"porter, {job}",
+            f"{statistics.median(command.times):.3f}",
+            f"{min(command.times):.3f}",
+            f"{min(command.processor):.3f}",
+            f"{command.peak_kib / 1024:.0f}",
+            f"{command.against(commands[0]):.2f}",
+            command.verdict(commands[0]),
+        )
+        for command in commands
+    ]
+
+
+def _print_table(rows: list[tuple[str, ...]], markdown: bool) -> None:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADINGS))]
+    lines = [[c.ljust(w) if i in (0, 6) else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))] for row in rows]
+    if markdown:
+        lines.insert(1, ["-" * (w - 1) + ("-" if i in (0, 6) else ":") for i, w in enumerate(widths)])
+    for line in lines:
+        print(f"| {' | '.join(line)} |" if markdown else "  ".join(line).rstrip())
 
 
 def main() -> None:
     """Parse, make the inputs, measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("jobs", nargs="*", metavar="JOB", help=f"of {', '.join(JOBS)} (default: all)")
-    parser.add_argument("--network", choices=list(NETWORKS), default="resnet50")
+    parser.add_argument("--network", choices=NETWORKS, default="resnet50")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="where inputs are kept and outputs go (default: a temporary folder)")
+    parser.add_argument("--markdown", action="store_true", help="print tables for README.md")
     args = parser.parse_args()
     unknown = set(args.jobs) - set(JOBS)
     if unknown:
         parser.error(f"no such job: {', '.join(sorted(unknown))}")
     with tempfile.TemporaryDirectory() as temporary:
-        folder = args.folder or Path(temporary)
+        folder = (args.folder or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         files = Files(folder, args.network)
         for job in args.jobs or JOBS:
-            measure(job, JOBS[job](files), args.runs)
+            rows = measure(job, JOBS[job](files), args.runs)
+            print(f"\n{job}, {args.network}: {JOBS[job].__doc__}\n")
+            _print_table([HEADINGS, *rows], args.markdown)
 
 
 if __name__ == "__main__":
