@@ -22,6 +22,7 @@ import pytest
 import porter
 from porter.errors import FormatError, PorterError
 from porter.store import TensorStore
+from porter.tensor import Tensor
 
 torch = pytest.importorskip("torch")
 
@@ -680,6 +681,22 @@ def sharded(folder: Path) -> Path:
     table = {"a": "m-1-of-2.bin", "c": "m-2-of-2.bin", "b": "m-1-of-2.bin"}
     (folder / "m.bin.index.json").write_text(json.dumps({"metadata": {"total_size": 36}, "weight_map": table}))
     return folder / "m.bin.index.json"
+
+
+def test_what_shards_say_beside_their_tensors(tmp_path: Path) -> None:
+    for number, key in enumerate("ab"):
+        store = TensorStore([Tensor.from_array(key, np.ones(2, np.float32))])
+        store.metadata = {"by": "porter", "part": number}
+        store.attachments = {"pytorch.metadata": json.dumps({key: {"version": number}}).encode(), "note": key.encode()}
+        porter.save(store, tmp_path / f"{number}.bin")
+    (tmp_path / "m.bin.index.json").write_text(json.dumps({"weight_map": {"a": "0.bin", "b": "1.bin"}}))
+    whole = porter.open(tmp_path / "m.bin.index.json")
+    assert json.loads(whole.attachments["pytorch.metadata"]) == {"a": {"version": 0}, "b": {"version": 1}}
+    assert whole.metadata == {"by": "porter", "part": 0}
+    assert [n.message for n in whole.notices] == [
+        "the metadata 'part' of '1.bin' are not those of the files before it",
+        "the attachment 'note' of '1.bin' is not that of the files before it",
+    ]
 
 
 def test_sharded(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 
 from porter.errors import FormatError, UnsafeFileError
+from porter.formats.pytorch.archive import METADATA
 from porter.io.source import FileSource
 from porter.store import Provenance, TensorStore
 
@@ -41,11 +42,36 @@ def read_sharded(source: FileSource, read_shard: Callable[[str], TensorStore]) -
         if tensor not in found[name]:
             raise FormatError("F209", f"the index puts it into '{name}', which does not hold it", path=path, tensor=tensor)
         whole.add(found[name][tensor])
-    for shard in found.values():
+    for name, shard in found.items():
         whole.ties.update(shard.ties)
-        whole.metadata.update(shard.metadata)
-        whole.attachments.update(shard.attachments)
+        _gather(whole, shard, name)
     return whole
+
+
+def _gather(whole: TensorStore, shard: TensorStore, name: str) -> None:
+    """Add what the file `name` says beside its tensors. Versions of modules are those of all files together."""
+    for key, value in shard.metadata.items():
+        if whole.metadata.setdefault(key, value) != value:
+            whole.note("skipped", f"the metadata '{key}' of '{name}' are not those of the files before it")
+    for key, data in shard.attachments.items():
+        before = whole.attachments.setdefault(key, data)
+        if before == data:
+            continue
+        merged = _merged(before, data) if key == METADATA else None
+        if merged is None:
+            whole.note("skipped", f"the attachment '{key}' of '{name}' is not that of the files before it")
+        else:
+            whole.attachments[key] = merged
+
+
+def _merged(one: bytes, other: bytes) -> bytes | None:
+    try:
+        tables = json.loads(one), json.loads(other)
+    except (ValueError, RecursionError):
+        return None
+    if not all(isinstance(table, dict) for table in tables):
+        return None
+    return json.dumps(tables[0] | tables[1], separators=(",", ":")).encode()
 
 
 def _parse(data: bytes, path: str) -> dict[str, str]:
