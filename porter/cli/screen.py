@@ -73,13 +73,13 @@ class Screen:
         """`text` in the style of that name, where `stream` (stdout) is coloured."""
         return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if self.colored(stream or sys.stdout) else text
 
-    def name(self, text: str, most: int | None = None) -> str:
-        """A name out of a file, safe to show: nothing that moves the cursor, nothing the terminal lacks, `most` columns."""
+    def name(self, text: str) -> str:
+        """A name out of a file, safe to show: nothing that moves the cursor, nothing the terminal lacks."""
         text = printable(text)
         if not text.isascii():
             encoding = sys.stdout.encoding or "ascii"
             text = text.encode(encoding, "backslashreplace").decode(encoding)
-        return shortened(text, most) if most is not None else text
+        return text
 
     def line(self, text: str = "") -> None:
         """One line of the result."""
@@ -196,14 +196,6 @@ class Screen:
         except UnicodeEncodeError:
             return text.translate(_ASCII)
         return text
-
-
-def shortened(text: str, most: int) -> str:
-    """`text` with its middle replaced by `…` where it has more than `most` characters: names differ at both ends."""
-    if len(text) <= most:
-        return text
-    head = (most - 1) // 2
-    return f"{text[:head]}…{text[len(text) - (most - 1 - head) :]}"
 
 
 def dumps(value: Any) -> str:

@@ -118,6 +118,12 @@ def _fitted(columns: Sequence[Column], rows: Sequence[Row], width: int) -> tuple
 
 
 def _shrunk(cell: str | Cell, most: int) -> str | Cell:
-    from porter.cli.screen import shortened
-
     return shortened(cell, most) if isinstance(cell, str) else Cell(shortened(cell.text, most), cell.style)
+
+
+def shortened(text: str, most: int) -> str:
+    """`text` with its middle replaced by `…` where it has more than `most` characters: names differ at both ends."""
+    if len(text) <= most:
+        return text
+    head = (most - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (most - 1 - head) :]}"
