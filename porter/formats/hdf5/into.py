@@ -35,34 +35,25 @@ class Replacements:
     by_library: dict[Entry, Payload]
 
 
-def write_into(store: TensorStore, path: str, options: WriteOptions) -> WriteReport:
-    """Write a copy of `options.into` with the values of `store` in it.
+def write_into(source: FileSource, store: TensorStore, path: str, options: WriteOptions) -> WriteReport:
+    """Write a copy of the file in `source` with the values of `store` in it.
 
     Raises:
         LossError: a tensor has another dtype or shape there, or is not there.
-        UsageError: `into` is not of the dialect that was asked for.
+        UsageError: the file is not of the dialect that was asked for.
     """
-    assert options.into is not None
-    source = FileSource(options.into)
-    try:
-        if source.read_up_to(0, 4) == b"PK\x03\x04":
-            from porter.formats.hdf5.archive import write_into_archive
-
-            return write_into_archive(source, store, path, options)
-        window = Window(source, 0, source.size)
-        with TensorStore() as target:
-            reader = Reader(window, target)
-            dialect = dialect_of(reader)
-            if options.dialect not in (None, dialect):
-                raise UsageError("U503", f"'{options.into}' is hdf5:{dialect}, not hdf5:{options.dialect}", hint=f"write hdf5:{dialect}")
-            described = read_as(reader, dialect, ReadOptions())
-            fill_store(target, reader.found, described)
-            new, notices = replacements(store, target, reader)
-            with OutputGroup(progress=options.progress) as group:
-                copy_with(group.create(path), window, new)
-        return WriteReport("hdf5", dialect, (path,), len(store), tuple(losses(store)), tuple(notices))
-    finally:
-        source.close()
+    window = Window(source, 0, source.size)
+    with TensorStore() as target:
+        reader = Reader(window, target)
+        dialect = dialect_of(reader)
+        if options.dialect not in (None, dialect):
+            raise UsageError("U503", f"'{source.path}' is hdf5:{dialect}, not hdf5:{options.dialect}", hint=f"write hdf5:{dialect}")
+        described = read_as(reader, dialect, ReadOptions())
+        fill_store(target, reader.found, described)
+        new, notices = replacements(store, target, reader)
+        with OutputGroup(progress=options.progress) as group:
+            copy_with(group.create(path), window, new)
+    return WriteReport("hdf5", dialect, (path,), len(store), tuple(losses(store)), tuple(notices))
 
 
 def losses(store: TensorStore) -> list[Loss]:
