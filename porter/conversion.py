@@ -149,16 +149,24 @@ def settle(
     except PorterError as error:
         raise error.located(path=dst) from error.__cause__
     net_path = os.fspath(net) if net is not None else None
-    if net_path is not None and "net" not in reads.read_options | writes.write_options:
+    write_dialect = write.dialect or write_dialect
+    to_source = "net" in reads.read_options and (read_dialect is None or _takes_net(reads, read_dialect))
+    to_target = "net" in writes.write_options and _takes_net(writes, write_dialect)
+    if net_path is not None and not (to_source or to_target):
         raise UsageError("U005", f"--net means nothing to {read_entry.name} and {write_entry.name}", hint="leave --net out")
     return Conversion(
         src,
         read_entry,
-        ReadOptions(dialect=read_dialect, select=select, net=net_path if "net" in reads.read_options else None),
+        ReadOptions(dialect=read_dialect, select=select, net=net_path if to_source else None),
         dst,
         write_entry,
-        replace(write, dialect=write.dialect or write_dialect, net=net_path if "net" in writes.write_options else None),
+        replace(write, dialect=write_dialect, net=net_path if to_target else None),
     )
+
+
+def _takes_net(keeps: Capabilities, dialect: str | None) -> bool:
+    """Whether a net means something to this dialect of a format to which nets mean something."""
+    return keeps.net_dialects is None or dialect in keeps.net_dialects
 
 
 def convert(

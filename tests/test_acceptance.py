@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_runner import Porter
 from hostile import guarded
 
 import porter
@@ -200,3 +201,45 @@ def test_a_prototxt_with_a_mistake_at_its_beginning(tmp_path: Path, text: str, l
 def test_a_web_page_under_the_name_of_a_prototxt(tmp_path: Path) -> None:
     (tmp_path / "m.prototxt").write_text("<!DOCTYPE html>\n<html></html>\n")
     assert "web page" in refusal(tmp_path / "m.prototxt").message
+
+
+_NET = """
+name: "n"
+input: "data" input_dim: 1 input_dim: 4 input_dim: 6 input_dim: 6
+layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 6 kernel_size: 3 group: 2 } }
+layer { name: "d" type: "Deconvolution" bottom: "c" top: "d" convolution_param { num_output: 4 kernel_h: 2 kernel_w: 1 bias_term: false } }
+layer { name: "ip" type: "InnerProduct" bottom: "d" top: "ip" inner_product_param { num_output: 2 } }
+"""
+_NET_SHAPES = {"c.weight": (6, 2, 3, 3), "c.bias": (6,), "d.weight": (6, 4, 2, 1), "ip.weight": (2, 80), "ip.bias": (2,)}
+
+
+def test_a_net_gives_flat_tensors_their_shapes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    store = TensorStore(Tensor.from_array(n, rng.standard_normal(s).astype("f4")) for n, s in _NET_SHAPES.items())
+    (tmp_path / "n.prototxt").write_text(_NET)
+    porter.save(store, tmp_path / "m.wts")
+    (tmp_path / "m.wts.json").unlink()
+    with porter.open(tmp_path / "m.wts") as flat:
+        assert flat["c.weight"].shape == (108,)
+        report = porter.save(flat, tmp_path / "m.caffemodel", net=tmp_path / "n.prototxt")
+    assert [n.message for n in report.notices if n.kind == "changed"] == [
+        "3 flat tensors get the shape that the net says: c.weight 6×2×3×3, d.weight 6×4×2×1, ip.weight 2×80"
+    ]
+    assert porter.diff(store, tmp_path / "m.caffemodel").equal
+    cv2 = pytest.importorskip("cv2")
+    net = cv2.dnn.readNetFromCaffe(str(tmp_path / "n.prototxt"), str(tmp_path / "m.caffemodel"))
+    net.setInput(np.ones((1, 4, 6, 6), "f4"))
+    assert net.forward().shape == (1, 2)
+
+
+def test_a_net_goes_to_the_side_that_understands_it(tmp_path: Path, porter_cli: Porter) -> None:
+    (tmp_path / "n.prototxt").write_text(_NET)
+    rng = np.random.default_rng(0)
+    store = TensorStore(Tensor.from_array(n, rng.standard_normal(s).astype("f4")) for n, s in _NET_SHAPES.items())
+    porter.save(store, tmp_path / "m.h5")
+    net = ("--net", str(tmp_path / "n.prototxt"))
+    assert porter_cli("convert", tmp_path / "m.h5", tmp_path / "m.caffemodel", *net).code == 0
+    assert porter_cli("convert", tmp_path / "m.caffemodel", tmp_path / "again.h5", *net).code == 0
+    assert porter.diff(tmp_path / "m.h5", tmp_path / "again.h5").equal
+    refused = porter_cli("convert", tmp_path / "m.h5", tmp_path / "m.safetensors", *net)
+    assert (refused.code, "U005" in refused.err) == (2, True)

@@ -36,7 +36,8 @@ class Capabilities:
     `dtypes` are written as they are; `widened` maps others to the type that holds every value of them exactly. `sidecar` is
     what is appended to the output's name for the file that keeps what the format does not, None where there is no such file.
     `description` means axes, roles and attributes. `options` are the fields of `ReadOptions` and `WriteOptions` that
-    the adapter understands beyond `dialect`; any other one given is an error.
+    the adapter understands beyond `dialect`; any other one given is an error. `net_dialects` are those to which a net
+    means something, None for all.
     """
 
     dtypes: frozenset[str]
@@ -51,6 +52,7 @@ class Capabilities:
     sidecar: str | None = None
     read_options: frozenset[str] = frozenset()
     write_options: frozenset[str] = frozenset()
+    net_dialects: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from porter.formats.caffe.detect import binary_dialect, dialect_of
 from porter.formats.caffe.fields import fields, message_field, number_field
 from porter.formats.caffe.generations import v1_as_v2, v2_as_v1
 from porter.formats.caffe.layers import MAX_AXES, NET, SHAPE, add_layers
+from porter.formats.caffe.net_shapes import take_shapes
 from porter.formats.caffe.placing import Placing, Slot, as_read
 from porter.formats.caffe.remarks import remarks
 from porter.formats.caffe.values import prepare, reduced
@@ -72,6 +73,8 @@ def write_net(store: TensorStore, path: str, options: WriteOptions, dialect: str
     placing = Placing(base.slots)
     placing.place(prepared.tensors.values())
     base.parts += placing.added
+    if options.net is not None:
+        base.notices += _reshape(base.slots, prepared.tensors)
     written = reduced(store, prepared.tensors)
     document = _document(written, base.slots)
     notices = [*base.notices, *remarks(placing, stated=options.net is not None)]
@@ -79,6 +82,18 @@ def write_net(store: TensorStore, path: str, options: WriteOptions, dialect: str
     notices += _too_large(parts)
     _write(path, parts, options)
     return WriteReport("caffe", dialect, (path,), len(written), (*prepared.losses, *base.losses), tuple(notices))
+
+
+def _reshape(slots: Sequence[Slot], tensors: dict[str, Tensor]) -> list[Notice]:
+    """Give flat tensors the shapes that the net says, in their slots and in `tensors`."""
+    changed = take_shapes(slots)
+    tensors.update(changed)
+    if not changed:
+        return []
+    shown = ", ".join(f"{name} {'×'.join(map(str, t.shape))}" for name, t in list(changed.items())[:3]) + (
+        ", …" if len(changed) > 3 else ""
+    )
+    return [Notice("changed", f"{len(changed)} flat tensor{'s get' if len(changed) > 1 else ' gets'} the shape that the net says: {shown}")]
 
 
 def write_solver_state(store: TensorStore, path: str, options: WriteOptions) -> WriteReport:
@@ -123,11 +138,12 @@ def _base_net(store: TensorStore, options: WriteOptions, dialect: str) -> _Base:
     else:
         data = _net_of_store(store, base)
     strays: set[int] = set()
-    converted = False
+    converted, position = False, 0
     for found in fields(data):
         if found.number in (V1_LAYERS, V2_LAYERS) and found.wire == DELIMITED:
-            record = LayerRecord(data[found.body : found.end], found.number, len(base.slots))
+            record = LayerRecord(data[found.body : found.end], found.number, position)
             base.parts.append(_slot(record, dialect, strays))
+            position += 1
             converted |= found.number != _layer_field(dialect)
         elif found.number != PORTER:
             base.parts.append(data[found.start : found.end])

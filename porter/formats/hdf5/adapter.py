@@ -25,6 +25,7 @@ CAPABILITIES = Capabilities(
     attachments=True,
     read_options=frozenset({"select", "net"}),
     write_options=frozenset({"net", "into"}),
+    net_dialects=frozenset({"caffe"}),
 )
 
 _ARCHIVE = "keras-archive"
