@@ -18,10 +18,11 @@ from porter.errors import LossError
 from porter.io.atomic import AtomicFile
 from porter.tensor import CHUNK, BytesPayload, Payload
 
-_LIMIT_32 = 0xFFFF_FFFF
+LIMIT_32 = 0xFFFF_FFFF
+"""What fields of 32 bits hold where Zip64 forms say the number."""
+LOCAL = struct.Struct("<4s5H3L2H")
+CENTRAL = struct.Struct("<4s6H3L5H2L")
 _LIMIT_16 = 0xFFFF
-_LOCAL = struct.Struct("<4s5H3L2H")
-_CENTRAL = struct.Struct("<4s6H3L5H2L")
 _END = struct.Struct("<4s4H2LH")
 _END_64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR_64 = struct.Struct("<4sLQL")
@@ -46,7 +47,7 @@ class ZipWriter:
     used: tests lower it.
     """
 
-    def __init__(self, file: AtomicFile, *, alignment: int = 64, limit: int = _LIMIT_32) -> None:
+    def __init__(self, file: AtomicFile, *, alignment: int = 64, limit: int = LIMIT_32) -> None:
         self.file = file
         self._alignment = alignment
         self._limit = limit
@@ -76,24 +77,18 @@ class ZipWriter:
         start = self.file.position
         for entry in self._entries:
             self._central(entry)
-        size, count = self.file.position - start, len(self._entries)
-        if count >= _LIMIT_16 or size >= self._limit or start >= self._limit:
-            end = self.file.position
-            self.file.write(_END_64.pack(b"PK\x06\x06", _END_64.size - 12, 45, 45, 0, 0, count, count, size, start))
-            self.file.write(_LOCATOR_64.pack(b"PK\x06\x07", 0, end, 1))
-            count, size, start = min(count, _LIMIT_16), self._low(size), self._low(start)
-        self.file.write(_END.pack(b"PK\x05\x06", 0, 0, count, count, size, start, 0))
+        self.file.write(end_records(len(self._entries), start, self.file.position, self._limit, made_by=45))
 
     def _header(self, name: bytes, flags: int, size: int) -> None:
         large = size >= self._limit
         extra = struct.pack("<2H2Q", 1, 16, size, size) if large else b""
-        bare = self.file.position + _LOCAL.size + len(name) + len(extra)
+        bare = self.file.position + LOCAL.size + len(name) + len(extra)
         gap = -bare % self._alignment
         if gap:
             gap += -(-(_PAD.size - gap) // self._alignment) * self._alignment if gap < _PAD.size else 0
             extra += _PAD.pack(0xD935, gap - 4, self._alignment) + bytes(gap - _PAD.size)
-        low = _LIMIT_32 if large else size
-        self.file.write(_LOCAL.pack(b"PK\x03\x04", 45 if large else 20, flags, 0, 0, _DATE, 0, low, low, len(name), len(extra)))
+        low = LIMIT_32 if large else size
+        self.file.write(LOCAL.pack(b"PK\x03\x04", 45 if large else 20, flags, 0, 0, _DATE, 0, low, low, len(name), len(extra)))
         self.file.write(name + extra)
 
     def _central(self, entry: _Entry) -> None:
@@ -120,10 +115,23 @@ class ZipWriter:
             0,
             offset,
         )
-        self.file.write(_CENTRAL.pack(*head) + entry.name + extra)
+        self.file.write(CENTRAL.pack(*head) + entry.name + extra)
 
     def _low(self, value: int) -> int:
-        return _LIMIT_32 if value >= self._limit else value
+        return LIMIT_32 if value >= self._limit else value
+
+
+def end_records(count: int, start: int, end: int, limit: int, *, made_by: int) -> bytes:
+    """What follows the directory of `count` members that lies between `start` and `end`.
+
+    `limit` is the size from which Zip64 forms are used, `made_by` the version that they name as their writer's.
+    """
+    size, wide = end - start, b""
+    if count >= _LIMIT_16 or size >= limit or start >= limit:
+        wide = _END_64.pack(b"PK\x06\x06", _END_64.size - 12, made_by, 45, 0, 0, count, count, size, start)
+        wide += _LOCATOR_64.pack(b"PK\x06\x07", 0, end, 1)
+    count, size, start = min(count, _LIMIT_16), *(LIMIT_32 if n >= limit else n for n in (size, start))
+    return wide + _END.pack(b"PK\x05\x06", 0, 0, count, count, size, start, 0)
 
 
 def encode_name(name: str) -> tuple[bytes, int]:

@@ -15,15 +15,9 @@ import zlib
 
 from porter.dataclass import dataclass
 from porter.io.atomic import AtomicFile
+from porter.io.zip_writer import CENTRAL, LIMIT_32, LOCAL, end_records
 from porter.tensor import CHUNK, BytesPayload, Payload
 
-_LIMIT_32 = 0xFFFF_FFFF
-_LIMIT_16 = 0xFFFF
-_LOCAL = struct.Struct("<4s5H3L2H")
-_CENTRAL = struct.Struct("<4s6H3L5H2L")
-_END = struct.Struct("<4s4H2LH")
-_END_64 = struct.Struct("<4sQ2H2L4Q")
-_LOCATOR_64 = struct.Struct("<4sLQL")
 _DESCRIPTOR_FOLLOWS = 0x8
 _UTF_8 = 0x800
 
@@ -44,7 +38,7 @@ class RecordWriter:
     tests lower it.
     """
 
-    def __init__(self, file: AtomicFile, root: str, *, alignment: int = 64, limit: int = _LIMIT_32) -> None:
+    def __init__(self, file: AtomicFile, root: str, *, alignment: int = 64, limit: int = LIMIT_32) -> None:
         self.file = file
         self._root = root
         self._alignment = alignment
@@ -57,9 +51,9 @@ class RecordWriter:
         encoded, size, offset = f"{self._root}/{name}".encode(), payload.nbytes, self.file.position
         flags = _UTF_8 | (_DESCRIPTOR_FOLLOWS if size else 0)
         extra = self._zip64((size, size) if size >= self._limit else (), (offset,) if offset >= self._limit else ())
-        padding = -(offset + _LOCAL.size + len(encoded) + len(extra) + 4) % self._alignment
+        padding = -(offset + LOCAL.size + len(encoded) + len(extra) + 4) % self._alignment
         extra += struct.pack("<2sH", b"FB", padding) + b"Z" * padding
-        self.file.write(_LOCAL.pack(b"PK\x03\x04", 0, flags, 0, 0, 0, 0, 0, 0, len(encoded), len(extra)) + encoded + extra)
+        self.file.write(LOCAL.pack(b"PK\x03\x04", 0, flags, 0, 0, 0, 0, 0, 0, len(encoded), len(extra)) + encoded + extra)
         crc = 0
         for chunk in payload.chunks(CHUNK):
             crc = zlib.crc32(chunk, crc)
@@ -74,23 +68,18 @@ class RecordWriter:
         start = self.file.position
         for record in self._records:
             self.file.write(self._central(record))
-        end, count = self.file.position, len(self._records)
-        if count >= _LIMIT_16 or start >= self._limit or end - start >= self._limit:
-            self.file.write(_END_64.pack(b"PK\x06\x06", _END_64.size - 12, 0x31E, 45, 0, 0, count, count, end - start, start))
-            self.file.write(_LOCATOR_64.pack(b"PK\x06\x07", 0, end, 1))
-        low_count = min(count, _LIMIT_16)
-        self.file.write(_END.pack(b"PK\x05\x06", 0, 0, low_count, low_count, self._low(end - start), self._low(start), 0))
+        self.file.write(end_records(len(self._records), start, self.file.position, self._limit, made_by=0x31E))
 
     def _central(self, record: _Record) -> bytes:
         large, far = record.size >= self._limit, record.offset >= self._limit
         extra = self._zip64((record.size, record.size) if large else (), (record.offset,) if far else ())
         size = self._low(record.size)
         head = (b"PK\x01\x02", 0, 0, record.flags, 0, 0, 0, record.crc, size, size, len(record.name), len(extra), 0, 0, 0, 0)
-        return _CENTRAL.pack(*head, self._low(record.offset)) + record.name + extra
+        return CENTRAL.pack(*head, self._low(record.offset)) + record.name + extra
 
     def _zip64(self, sizes: tuple[int, ...], offset: tuple[int, ...]) -> bytes:
         values = (*sizes, *offset)
         return struct.pack(f"<2H{len(values)}Q", 1, 8 * len(values), *values) if values else b""
 
     def _low(self, value: int) -> int:
-        return _LIMIT_32 if value >= self._limit else value
+        return LIMIT_32 if value >= self._limit else value
