@@ -153,18 +153,6 @@ class MissingDependencyError(PorterError, ImportError):
 class FileAccessError(PorterError, OSError):
     """The operating system refused: no such file, no permission, no space, or the output exists."""
 
-    def __init__(
-        self,
-        code: str,
-        message: str,
-        *,
-        path: str | None = None,
-        offset: int | None = None,
-        tensor: str | None = None,
-        hint: str | None = None,
-    ) -> None:
-        super().__init__(code, message, path=path, offset=offset, tensor=tensor, hint=hint)
-
     def __str__(self) -> str:
         # OSError defines its own __str__, which would win over PorterError's for two-argument errors.
         return PorterError.__str__(self)
