@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -200,3 +201,18 @@ def test_any_names_and_shapes_come_back(tmp_path: Path, entries: dict[str, tuple
     assert [(t.name, t.dtype, t.shape, t.tobytes()) for t in back.values()] == [
         (t.name, t.dtype, t.shape, t.tobytes()) for t in store.values()
     ]
+
+
+def test_many_layers_of_one_name_take_no_longer_than_others(tmp_path: Path) -> None:
+    def seconds(name: Callable[[int], bytes]) -> float:
+        layers = (b"\x0a" + bytes([len(name(i))]) + name(i) + b"\x3a\x0b\x2a\x04\0\0\x80\x3f\x3a\x03\x0a\x01\x01" for i in range(6000))
+        (tmp_path / "a.caffemodel").write_bytes(b"".join(b"\xa2\x06" + bytes([len(layer)]) + layer for layer in layers))
+        started = time.process_time()
+        store = porter.open(tmp_path / "a.caffemodel")
+        porter.save(store, tmp_path / "b.caffemodel", overwrite=True)
+        assert len(store) == 6000
+        assert len(store.notices) < 4
+        return time.process_time() - started
+
+    usual = seconds(lambda i: b"c%d" % i)
+    assert seconds(lambda i: b"c") < 3 * usual + 0.5

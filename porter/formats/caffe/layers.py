@@ -89,6 +89,8 @@ class _Builder:
         self.layers = layers
         self._occurrences: Counter[str] = Counter()
         self._keys: set[str] = set()
+        self._used: dict[str, int] = {}
+        self._renamed: dict[str, list[str]] = {}
         self._owners: dict[str, str] = {}
         self._unknown: Counter[tuple[str, int]] = Counter()
 
@@ -98,6 +100,9 @@ class _Builder:
             self._occurrences[layer.name] += 1
             if any(blob is not None for blob in layer.blobs):
                 self._add(layer, position)
+        for base, keys in self._renamed.items():
+            others = f"one of them are called '{keys[0]}.…'" if len(keys) == 1 else f"others are called '{keys[0]}.…' to '{keys[-1]}.…'"
+            self.store.note("changed", f"several layers are called '{base}'; the tensors of {others}")
         for (kind, blobs), count in self._unknown.items():
             what = f"layer type '{kind}' is not known" if kind else "a layer without a type is not known"
             if blobs:
@@ -123,12 +128,14 @@ class _Builder:
     def _key(self, layer: Layer, position: int) -> str:
         """What stands before the dot in the names of the layer's tensors, unlike that of any other layer."""
         base = layer.name or f"layer{position}"
-        key, n = base, 1
+        n = self._used.get(base, 0) + 1
+        key = base if n == 1 else f"{base}#{n}"
         while key in self._keys or (n > 1 and key in self._reserved):
             n += 1
             key = f"{base}#{n}"
+        self._used[base] = n
         if n > 1:
-            self.store.note("changed", f"several layers are called '{base}'; the tensors of one of them are called '{key}.…'")
+            self._renamed.setdefault(base, []).append(key)
         elif not layer.name:
             self.store.note("assumed", f"a layer without a name is called '{key}'")
         self._keys.add(key)
