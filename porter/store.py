@@ -187,9 +187,7 @@ def _check_json(value: Json, what: str, key: object, tensor: str | None) -> None
     except RecursionError:
         good = False
     if not good:
-        hint = (
-            "use text, numbers, lists and dictionaries of Python itself, and text as keys; 'x.item()' and 'x.tolist()' give such"
-        )
+        hint = "use text, numbers, lists and dictionaries of Python itself, and text as keys; 'x.item()' and 'x.tolist()' give such"
         raise UsageError("U017", f"{what} is no JSON value: {value!r:.60}", tensor=tensor, hint=hint)
 
 
