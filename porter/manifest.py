@@ -96,6 +96,8 @@ def apply(store: TensorStore, document: dict[str, Json], where: str) -> None:
     for alias, target in _table(document, "ties", where).items():
         if not _apply_tie(store, alias, target):
             store.note("skipped", f"{where} ties '{alias}' to '{target}', which the file no longer allows", alias)
+    for alias in store.ties:
+        _last_target(store.ties, alias)
     store.metadata.update(_table(document, "metadata", where))
     for key, text in _table(document, "attachments", where).items():
         import base64
@@ -107,15 +109,24 @@ def apply(store: TensorStore, document: dict[str, Json], where: str) -> None:
 
 
 def _apply_tie(store: TensorStore, alias: str, target: Any) -> bool:
-    """Tie the two where the store allows it. Ties never chain, whatever the order of the document."""
-    target = store.ties.get(target, target) if isinstance(target, str) else None
+    """Tie the two where the store allows it. Ties may chain until all are known, and never go round."""
+    target = _last_target(store.ties, target) if isinstance(target, str) else None
     if alias not in store or target not in store or alias == target:
         return False
     if store[alias].dtype != store[target].dtype or store[alias].size != store[target].size:
         return False
-    store.ties.update({other: target for other, old in store.ties.items() if old == alias})
     store.ties[alias] = target
     return True
+
+
+def _last_target(ties: dict[str, str], name: str) -> str:
+    """The end of the chain of ties that begins at `name`; every name on the way is tied to it directly from now on."""
+    chain = []
+    while name in ties:
+        chain.append(name)
+        name = ties[name]
+    ties.update(dict.fromkeys(chain, name))
+    return name
 
 
 def _apply_entry(store: TensorStore, name: str, entry: dict[str, Any], where: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import itertools
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -280,6 +282,17 @@ def test_descriptions_with_parts_of_another_type_are_refused(part: dict[str, obj
     with pytest.raises(FormatError) as caught:
         manifest.apply(TensorStore([tensor("w", [[1.0]])]), {"porter": 1, **part}, "here")
     assert caught.value.code == "F006"
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_long_chains_of_ties_end_at_one_tensor(step: int) -> None:
+    names = [f"c{i}" for i in range(20_000)]
+    store = TensorStore(tensor(name) for name in names)
+    started = time.process_time()
+    manifest.apply(store, {"porter": 1, "ties": dict(itertools.pairwise(names[::step]))}, "here")
+    assert time.process_time() - started < 2
+    assert store.ties == dict.fromkeys(names[::step][:-1], names[::step][-1])
+    assert store.notices == []
 
 
 @pytest.mark.parametrize(
