@@ -162,17 +162,18 @@ def access_error(error: OSError, path: str, doing: str) -> FileAccessError:
     """A `FileAccessError` for what the operating system said while `doing` ("reading", "writing") something to `path`."""
     import errno
 
+    permissions, room = "check the permissions of the file and its folder", "free some space, or write to another disk"
     codes = {
-        errno.ENOENT: ("I001", "no such file or directory"),
-        errno.EACCES: ("I002", "permission denied"),
-        errno.EPERM: ("I002", "permission denied"),
-        errno.EROFS: ("I002", "the file system is read-only"),
-        errno.ENOSPC: ("I003", "no space left on the device; nothing was written"),
-        errno.EDQUOT: ("I003", "the disk quota is used up; nothing was written"),
-        errno.EFBIG: ("I003", "the file would be larger than this file system allows; nothing was written"),
-        errno.EISDIR: ("I004", "is a directory"),
-        errno.ENOTDIR: ("I001", "a part of the path is not a directory"),
-        errno.ENAMETOOLONG: ("I005", "the name is longer than this file system allows"),
+        errno.ENOENT: ("I001", "no such file or directory", None),
+        errno.EACCES: ("I002", "permission denied", permissions),
+        errno.EPERM: ("I002", "permission denied", permissions),
+        errno.EROFS: ("I002", "the file system is read-only", "write to another place"),
+        errno.ENOSPC: ("I003", "no space left on the device; nothing was written", room),
+        errno.EDQUOT: ("I003", "the disk quota is used up; nothing was written", room),
+        errno.EFBIG: ("I003", "the file would be larger than this file system allows; nothing was written", "write to another disk"),
+        errno.EISDIR: ("I004", "is a directory", None),
+        errno.ENOTDIR: ("I001", "a part of the path is not a directory", None),
+        errno.ENAMETOOLONG: ("I005", "the name is longer than this file system allows", "choose a shorter name"),
     }
-    code, text = codes.get(error.errno or 0, ("I005", error.strerror or str(error)))
-    return FileAccessError(code, f"{doing}: {text}", path=path)
+    code, text, hint = codes.get(error.errno or 0, ("I005", error.strerror or str(error), None))
+    return FileAccessError(code, f"{doing}: {text}", path=path, hint=hint)

@@ -98,6 +98,15 @@ def test_imports_come_from_lower_floors(module: str) -> None:
             assert floor(name) <= floor(module), f"{module}:{line} imports {name}, from a higher floor"
 
 
+def test_no_two_modules_import_each_other() -> None:
+    """Nor three in a ring, imports inside functions included: what depends on what can be read from the bottom up."""
+    waiting = {module: {name for name, top, _ in imports(module) if name in MODULES and name != module} for module in MODULES}
+    while free := [module for module, needs in waiting.items() if not needs & waiting.keys()]:
+        for module in free:
+            del waiting[module]
+    assert not waiting, f"these import each other: {sorted(waiting)}"
+
+
 @pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("porter.formats.")])
 def test_no_adapter_knows_another(module: str) -> None:
     own = module.split(".")[2]

@@ -350,6 +350,7 @@ def test_a_disk_that_is_full_when_the_file_is_closed(tmp_path: Path, monkeypatch
         pass
     monkeypatch.undo()
     assert caught.value.code == "I003"
+    assert caught.value.hint == "free some space, or write to another disk"
     assert out.read_bytes() == b"old"
     assert parts(tmp_path) == ["m"]
 
