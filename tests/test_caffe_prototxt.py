@@ -416,7 +416,7 @@ rows = st.builds(
 trees = st.builds(lambda a, row, b: Message((*a, *row, *b)), st.lists(entries, max_size=8), rows, st.lists(entries, max_size=8))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(trees)
 def test_a_rendered_tree_parses_to_itself(tree: Message) -> None:
     text = render(tree)
