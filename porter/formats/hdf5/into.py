@@ -19,9 +19,9 @@ from porter.formats.hdf5.library import library
 from porter.formats.hdf5.reading import Entry, Reader, dtype_name
 from porter.formats.hdf5.recognition import dialect_of
 from porter.formats.hdf5.storage import Window
-from porter.formats.hdf5.values import swapped
 from porter.formats.hdf5.writing import fill, library_errors
 from porter.io.atomic import AtomicFile, OutputGroup
+from porter.io.payloads import SwappedPayload
 from porter.io.source import FileSource
 from porter.store import Notice, TensorStore
 from porter.tensor import Payload, Tensor
@@ -120,7 +120,7 @@ def _place(reader: Reader, entry: Entry, tensor: Tensor, new: Replacements) -> N
     attributes = reader.file.attributes(entry.header)
     element = element_of(dataset.type, dtype_name(attributes))
     assert element is not None
-    values = swapped(tensor.payload, element.swap) if element.swap else tensor.payload
+    values: Payload = SwappedPayload(tensor.payload, element.swap) if element.swap else tensor.payload
     if not tensor.nbytes:
         return
     if dataset.layout.kind == "chunked" or dataset.layout.address is None:

@@ -13,7 +13,7 @@ from porter.formats.hdf5.library import LibraryRequest
 from porter.formats.hdf5.objects import Dataset, Hdf5File
 from porter.formats.hdf5.storage import Window
 from porter.formats.hdf5.trees import Chunk
-from porter.io.payloads import ComputedPayload
+from porter.io.payloads import ComputedPayload, SwappedPayload
 from porter.tensor import CHUNK, Payload
 
 _BOMB_RATIO = 1000
@@ -66,7 +66,7 @@ class Values:
             )
         raw = window.payload(layout.address, nbytes, "a dataset")
         self._claim(layout.address, nbytes, dataset)
-        return swapped(raw, element.swap) if element.swap else raw
+        return SwappedPayload(raw, element.swap) if element.swap else raw
 
     def _filled(self, dataset: Dataset, element: Element, nbytes: int) -> Payload:
         """Data that was never written is the fill value throughout."""
@@ -80,7 +80,7 @@ class Values:
                 yield memoryview(block)[: min(len(block), nbytes - start)]
 
         filled = ComputedPayload(nbytes, produce)
-        return swapped(filled, element.swap) if element.swap else filled
+        return SwappedPayload(filled, element.swap) if element.swap else filled
 
     def _chunked(self, dataset: Dataset, element: Element, nbytes: int, path: tuple[str, ...]) -> Payload:
         layout, shape = dataset.layout, dataset.space.shape or ()
@@ -103,7 +103,7 @@ class Values:
         else:
             request = LibraryRequest(self._outer, path, shape, layout.chunk, dataset.type.size)
             values = ComputedPayload(nbytes, request.pieces)
-        return swapped(values, element.swap) if element.swap else values
+        return SwappedPayload(values, element.swap) if element.swap else values
 
     def _index(self, nbytes: int, dataset: Dataset) -> dict[tuple[int, ...], Chunk] | None:
         """The chunks of a dataset by where they start; None for newer indexes, which libhdf5 reads.
@@ -149,20 +149,3 @@ class Values:
             if start < end:
                 raise self._file.meta.broken("two datasets lie on the same bytes", start)
             end = max(end, stop)
-
-
-def swapped(raw: Payload, width: int) -> Payload:
-    """`raw` with each group of `width` bytes reversed."""
-
-    def produce() -> Iterator[memoryview]:
-        import numpy as np
-
-        rest = b""
-        for chunk in raw.chunks(CHUNK):
-            data = rest + bytes(chunk) if rest else chunk
-            whole = len(data) // width * width
-            rest = bytes(data[whole:])
-            if whole:
-                yield np.frombuffer(data, f"u{width}", whole // width).byteswap().view(np.uint8).data
-
-    return ComputedPayload(raw.nbytes, produce)
