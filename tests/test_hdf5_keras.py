@@ -417,6 +417,15 @@ class TestArchive:
             porter.open(tmp_path / "m.keras", "hdf5")
         assert caught.value.code == "S002"
 
+    def test_a_configuration_that_expands(self, tmp_path: Path) -> None:
+        path = tmp_path / "m.keras"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("config.json", b"[" + b"[], " * (15 << 20) + b"[]]")
+            archive.writestr("model.weights.h5", b"")
+        with pytest.raises(UnsafeFileError) as caught:
+            porter.open(path)
+        assert caught.value.code == "S003"
+
 
 class TestInto:
     @pytest.mark.parametrize("chunked", [False, True], ids=["contiguous", "chunked"])

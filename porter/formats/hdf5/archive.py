@@ -33,8 +33,8 @@ from porter.tensor import CHUNK, Payload
 
 CONFIG, METADATA, WEIGHTS, ASSETS = "config.json", "metadata.json", "model.weights.h5", "assets/"
 _CONFIG_KEY, _ASSET_KEY = "keras.config", "keras.asset/"
-_MAX_TEXT = 64 << 20
 _MAX_ASSETS = 64 << 20
+_EXPANDED = 4 << 20
 _DIALECT = "keras-archive"
 
 
@@ -54,23 +54,28 @@ def read_archive(source: FileSource, store: TensorStore, options: ReadOptions) -
 
 
 def _read_texts(archive: ZipArchive, store: TensorStore) -> Any:
-    data = archive.read(CONFIG, _MAX_TEXT)
+    data = archive.read(CONFIG, _room(archive))
     config = parse_config(data)
     if config is None:
         raise FormatError("F511", f"'{CONFIG}' is not valid JSON", path=archive.source.path)
     store.attachments[_CONFIG_KEY] = data
     if METADATA in archive.entries:
-        metadata = parse_config(archive.read(METADATA, _MAX_TEXT))
+        metadata = parse_config(archive.read(METADATA, _room(archive)))
         if isinstance(metadata, dict):
             store.metadata.update(metadata)
         else:
             store.note("skipped", f"'{METADATA}' is not a JSON object")
     assets = [m for m in archive.entries.values() if m.name not in (CONFIG, METADATA, WEIGHTS)]
-    if sum(m.size for m in assets) > _MAX_ASSETS:
+    if sum(m.size for m in assets) > min(_MAX_ASSETS, 16 * _room(archive)):
         store.note("skipped", f"{len(assets)} assets of {sum(m.size for m in assets)} bytes in all, too many to carry along")
     else:
         store.attachments.update((_ASSET_KEY + m.name, archive.read(m.name, _MAX_ASSETS)) for m in assets)
     return config
+
+
+def _room(archive: ZipArchive) -> int:
+    """Bytes that a member with text may expand to: as JSON it takes twenty times that in memory."""
+    return max(_EXPANDED, archive.source.size)
 
 
 def _weights(archive: ZipArchive, store: TensorStore) -> Window:
@@ -154,7 +159,7 @@ def write_into_archive(source: FileSource, store: TensorStore, path: str, option
         raise UsageError("U503", f"'{source.path}' is hdf5:{_DIALECT}, not hdf5:{options.dialect}", hint=f"write hdf5:{_DIALECT}")
     with TensorStore() as target:
         archive = ZipArchive(source)
-        config = parse_config(archive.read(CONFIG, _MAX_TEXT))
+        config = parse_config(archive.read(CONFIG, _room(archive)))
         window = _weights(archive, target)
         reader = Reader(window, target)
         description.fill_store(target, reader.found, keras3.read(reader, config, None))
