@@ -17,7 +17,7 @@ from wts_files import usual_text, words
 
 import porter
 from porter.dtypes import DTYPES, FLOAT32
-from porter.errors import LossError
+from porter.errors import FormatError, LossError
 from porter.io.payloads import ConcatPayload
 from porter.store import TensorStore
 from porter.tensor import BytesPayload, Tensor, TensorSpec
@@ -96,10 +96,27 @@ def test_both_encoders_write_the_same(how: str, size: int) -> None:
         def write(self, text: bytes) -> None:
             written.extend(text)
 
-    line = encode.Line(b"w %d" % size, b"\n", FLOAT32, [memoryview(data)] if data else [], len(data))
+    take = encode.taken_of([memoryview(data)] if data else [], len(data))
+    line = encode.Line(b"w %d" % size, b"\n", FLOAT32, take, len(data))
     pieces = (kernels.WordEncoder().encode, 4 * kernels.BLOCK) if how == "numpy" else (encode._hexlify, encode._HEXLIFY)
     encode.write_lines(Sink(), [line], encode._Padded(*pieces))  # type: ignore[arg-type]
     assert bytes(written) == wanted
+
+
+def test_values_are_taken_whole_whatever_the_pieces() -> None:
+    from porter.formats.wts.encode import taken_of
+
+    data = bytes(range(100))
+    for sizes in ([100], [1] * 100, [0, 3, 0, 97, 0], [64, 36]):
+        starts = [sum(sizes[:i]) for i in range(len(sizes))]
+        pieces = [memoryview(data)[a : a + n] for a, n in zip(starts, sizes, strict=True)]
+        take, room = taken_of(iter(pieces), 100), bytearray(100)
+        for start, stop in ((0, 8), (8, 8), (8, 72), (72, 100)):
+            take(memoryview(room)[start:stop])
+        assert room == data
+    for pieces, nbytes, what in (([b"1234"], 5, "1 bytes early"), ([], 5, "5 bytes early"), ([b"1234", b"", b"5"], 4, "go on")):
+        with pytest.raises(FormatError, match=what):
+            taken_of((memoryview(p) for p in pieces), nbytes)(memoryview(bytearray(nbytes)))
 
 
 def test_many_tensors_of_all_sizes(tmp_path: Path) -> None:

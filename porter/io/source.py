@@ -84,6 +84,22 @@ class FileSource:
             yield buffer[:got].toreadonly()
             offset += got
 
+    def read_into(self, offset: int, room: memoryview, what: str = "data") -> None:
+        """Fill `room` with the bytes at `offset`.
+
+        Raises:
+            FormatError: the file ends before that.
+        """
+        self.check(offset, room.nbytes, what)
+        while room.nbytes:
+            try:
+                got = os.preadv(self.fd, [room], offset)
+            except OSError as error:
+                raise access_error(error, self.path, "reading") from error
+            if not got:
+                raise self._shrunk(offset)
+            room, offset = room[got:], offset + got
+
     def mapped(self, offset: int, nbytes: int) -> memoryview:
         """A read-only view of the mapped file; stays valid after `close`."""
         self.check(offset, nbytes)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from porter.dataclass import dataclass
-from porter.errors import FormatError, access_error
+from porter.errors import FormatError
 from porter.formats.wts.rows import TRUNCATED, Row
 from porter.io.source import FileSource
 
@@ -121,7 +121,7 @@ class _Worker:
         for first in range(start, stop, self.block):
             n = min(self.block, stop - first)
             more = first + n < pieces.row.count
-            _read_into(pieces.source, memoryview(text)[: 9 * n - 1 + more], pieces.row.begin + 9 * first)
+            pieces.source.read_into(pieces.row.begin + 9 * first, memoryview(text)[: 9 * n - 1 + more], "the line")
             out = buffer[4 * (first - start) : 4 * (first - start + n)]
             if not self.decoder.decode(text, n, out) or (more and text[9 * n - 1] != 0x20):
                 return None
@@ -176,18 +176,6 @@ def _threaded(pieces: _Pieces, workers: int) -> Iterator[memoryview | None]:
 def _workers() -> int:
     # More than four only wait for the writer.
     return min(len(os.sched_getaffinity(0)), 4)
-
-
-def _read_into(source: FileSource, buffer: memoryview, at: int) -> None:
-    source.check(at, buffer.nbytes, "the line")
-    while buffer.nbytes:
-        try:
-            got = os.preadv(source.fd, [buffer], at)
-        except OSError as error:
-            raise access_error(error, source.path, "reading") from error
-        if not got:
-            raise FormatError("F005", "the file became shorter while it was being read", path=source.path, offset=at)
-        buffer, at = buffer[got:], at + got
 
 
 def _loose_chunks(source: FileSource, row: Row, first: int, limit: int) -> Iterator[memoryview]:

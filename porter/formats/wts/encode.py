@@ -22,6 +22,7 @@ from porter.dataclass import dataclass, field
 from porter.dtypes import DType
 from porter.errors import FormatError
 from porter.io.atomic import AtomicFile
+from porter.io.source import FilePayload
 
 BATCH = 1 << 18
 """Bytes of stored values that are worked on together: with their text they fit the second-level cache."""
@@ -46,12 +47,12 @@ Text = bytes | bytearray | memoryview
 
 @dataclass(slots=True)
 class Line:
-    """One tensor on its way out: what stands before and behind its values, and what they add up to."""
+    """One tensor on its way out: what stands before and behind its values, where they come from, and what they add up to."""
 
     head: bytes
     tail: bytes
     stored: DType
-    chunks: Iterable[memoryview]
+    take: Callable[[memoryview], None]
     nbytes: int
     crc32: int = 0
     sha256: str = ""
@@ -160,26 +161,53 @@ def _batches(lines: Iterable[Line], free: SimpleQueue[Batch]) -> Iterator[Batch]
     batch = empty()
     for line in lines:
         left, first = line.nbytes, True
-        for chunk in line.chunks:
-            while chunk.nbytes:
-                room = (BATCH - batch.used) // 8 * 8
-                piece = chunk[:room]
-                batch.values[batch.used : batch.used + piece.nbytes] = piece
-                left -= piece.nbytes
-                batch.parts.append(_Part(line, batch.used, batch.used + piece.nbytes, first, not left))
-                batch.used += -(-piece.nbytes // 8) * 8
-                chunk, first = chunk[room:], False
-                if batch.used > BATCH - 8:
-                    yield batch
-                    batch = empty()
-        if left:
-            raise FormatError("F003", f"the tensor's values end {left} bytes early")
-        if first:
-            batch.parts.append(_Part(line, batch.used, batch.used, True, True))
+        while left or first:
+            stop = batch.used + min(left, BATCH - batch.used)
+            line.take(memoryview(batch.values)[batch.used : stop])
+            left -= stop - batch.used
+            batch.parts.append(_Part(line, batch.used, stop, first, not left))
+            batch.used, first = -(-stop // 8) * 8, False
+            if batch.used == BATCH:
+                yield batch
+                batch = empty()
         if len(batch.parts) >= 4096:
             yield batch
             batch = empty()
     yield batch
+
+
+def taken_from(payload: FilePayload) -> Callable[[memoryview], None]:
+    """Fills memory with the bytes of `payload`, from where it stopped the last time."""
+    at = payload.offset
+
+    def take(room: memoryview) -> None:
+        nonlocal at
+        payload.source.read_into(at, room, "the tensor")
+        at += room.nbytes
+
+    return take
+
+
+def taken_of(chunks: Iterable[memoryview], nbytes: int) -> Callable[[memoryview], None]:
+    """Fills memory with the `nbytes` bytes of `chunks`, from where it stopped the last time."""
+    pieces = (chunk for chunk in chunks if chunk.nbytes)
+    piece, left = memoryview(b""), nbytes
+
+    def take(room: memoryview) -> None:
+        nonlocal piece, left
+        left -= room.nbytes
+        while room.nbytes:
+            if not piece.nbytes:
+                piece = next(pieces, memoryview(b""))
+                if not piece.nbytes:
+                    raise FormatError("F003", f"the tensor's values end {left + room.nbytes} bytes early")
+            n = min(room.nbytes, piece.nbytes)
+            room[:n] = piece[:n]
+            room, piece = room[n:], piece[n:]
+        if not left and (piece.nbytes or next(pieces, None) is not None):  # what checks its bytes may do so behind the last of them
+            raise FormatError("F003", "the tensor's values go on after its last one")
+
+    return take
 
 
 def whole_elements(chunks: Iterable[memoryview], unit: int) -> Iterator[memoryview]:

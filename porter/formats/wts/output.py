@@ -5,10 +5,11 @@ from __future__ import annotations
 from porter import manifest
 from porter.formats.base import WriteOptions
 from porter.formats.wts import sidecar
-from porter.formats.wts.encode import Encode, Line, encode_raw, encode_unpadded, padded_encoder, write_lines
+from porter.formats.wts.encode import Encode, Line, encode_raw, encode_unpadded, padded_encoder, taken_from, taken_of, write_lines
 from porter.formats.wts.plan import Planned, encode_name
 from porter.formats.wts.rows import Dialect
 from porter.io.atomic import OutputGroup
+from porter.io.source import FilePayload
 from porter.store import TensorStore
 from porter.tensor import Json
 
@@ -41,7 +42,10 @@ def _line(entry: Planned, dialect: Dialect) -> Line:
         head, tail = b"%s %d %d " % (name, entry.code, tensor.size), b"\n"
     else:
         head, tail = b"%s %d %s " % (name, entry.code, str(tensor.shape).encode()), b"\n"
-    return Line(head, tail, entry.stored, entry.chunks(), entry.nbytes)
+    payload, take = tensor.payload, None
+    if isinstance(payload, FilePayload) and tensor.dtype == entry.stored:
+        take = taken_from(payload)
+    return Line(head, tail, entry.stored, take or taken_of(entry.chunks(), entry.nbytes), entry.nbytes)
 
 
 def _longest(line: Line, dialect: Dialect) -> int:
