@@ -165,6 +165,20 @@ def test_code_in_a_stream_within_a_pickle(tmp_path: Path) -> None:
         porter.open(tmp_path / "m.pth")
 
 
+def test_a_stream_that_is_read_again_and_again(tmp_path: Path) -> None:
+    head = b"".join(pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {}))
+    inner = head + b"\x80\x02(" + b"N0" * 20_000 + b"t." + pickle.dumps([], 2)
+    path = tmp_path / "m.pkl"
+    call = b"h\x00h\x01\x85R0"
+    data = b"\x80\x04ctorch.storage\n_load_from_bytes\nq\x00B" + struct.pack("<I", len(inner)) + inner + b"q\x010"
+    path.write_bytes(data + call * 50_000 + b"N.")
+    start = time.process_time()
+    with pytest.raises(UnsafeFileError) as caught:
+        porter.open(path, "pytorch")
+    assert caught.value.code == "S202"
+    assert time.process_time() - start < 10
+
+
 def test_streams_within_streams_end(tmp_path: Path) -> None:
     inner = b"N."
     header = b"".join(pickle.dumps(v, 2) for v in (0x1950A86A20F9469CFC6C, 1001, {}))

@@ -277,7 +277,10 @@ class Unpickler:
 
     def _construct(self, constructor: Constructor, function: Global, args: tuple[Any, ...], kwargs: Any) -> object:
         for value in args:
-            if isinstance(value, str | bytes | list | tuple | dict | set | frozenset):
+            if isinstance(value, str | bytes | ByteRun):
+                # These may be taken apart as pickles of their own, and no honest pickle has that done many times over.
+                self._charge(8 * (value.nbytes if isinstance(value, ByteRun) else len(value)))
+            elif isinstance(value, list | tuple | dict | set | frozenset):
                 self._charge(len(value))
         if not all(isinstance(k, str) for k in kwargs or ()):
             raise self._broken(f"the arguments for {function} are not named by strings")
