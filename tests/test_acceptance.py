@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copyreg
+import decimal
 import itertools
 import json
 import os
@@ -243,3 +245,79 @@ def test_a_net_goes_to_the_side_that_understands_it(tmp_path: Path, porter_cli: 
     assert porter.diff(tmp_path / "m.h5", tmp_path / "again.h5").equal
     refused = porter_cli("convert", tmp_path / "m.h5", tmp_path / "m.safetensors", *net)
     assert (refused.code, "U005" in refused.err) == (2, True)
+
+
+class _Convolution:
+    """Pickles as torch's quantised convolution does: a tuple of 15 items for a state."""
+
+    def __init__(self, weight: object, bias: object) -> None:
+        self.state = (3, 4, (1, 1), (1, 1), (0, 0), (1, 1), False, (0, 0), 1, "zeros", weight, bias, 0.5, 7, False)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (copyreg.__newobj__, (type(self),), self.state)  # type: ignore[attr-defined]
+
+
+_Convolution.__module__, _Convolution.__qualname__ = "torch.ao.nn.quantized.modules.conv", "Conv2d"
+
+
+@pytest.mark.filterwarnings("ignore:.*quantized tensor creation:UserWarning")
+def test_quantised_convolutions_of_pickled_modules_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    weight = torch.quantize_per_tensor(torch.arange(6.0).reshape(2, 3, 1, 1), 0.5, 3, torch.qint8)
+    net = torch.nn.Sequential(torch.nn.Linear(1, 1))
+    monkeypatch.setattr("torch.ao.nn.quantized.modules.conv.Conv2d", _Convolution)
+    net._modules["conv"] = _Convolution(weight, torch.ones(2))
+    torch.save(net, tmp_path / "m.pth")
+    with porter.open(tmp_path / "m.pth") as store:
+        assert list(store) == ["0.weight", "0.bias", "conv.weight", "conv.weight.scale", "conv.weight.zero_point", "conv.bias"]
+        assert store["conv.weight"].tobytes() == weight.int_repr().numpy().tobytes()
+        assert any("conv.scale (0.5), conv.zero_point (7)" in n.message for n in store.notices)
+
+
+def test_modules_that_hold_functions_of_torch(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    net = torch.nn.Linear(2, 2)
+    net.act = torch.relu
+    net.generator = np.random.default_rng(0)
+    torch.save(net, tmp_path / "m.pth")
+    with porter.open(tmp_path / "m.pth") as store:
+        assert list(store) == ["weight", "bias"]
+
+
+@pytest.mark.parametrize("name", ["load", "__init__", "compile"])
+def test_functions_of_torch_that_do_harm_stay_refused(tmp_path: Path, name: str) -> None:
+    text = f"cbuiltins\ngetattr\n(ctorch._C\n_VariableFunctionsClass\nV{name}\ntR."
+    (tmp_path / "m.pkl").write_bytes(b"\x80\x02" + text.encode())
+    assert refusal(tmp_path / "m.pkl").code == "S201"
+
+
+def test_a_function_of_torch_is_never_called(tmp_path: Path) -> None:
+    text = "cbuiltins\ngetattr\n(ctorch._C\n_VariableFunctionsClass\nVrelu\ntR(I1\ntR."
+    (tmp_path / "m.pkl").write_bytes(b"\x80\x02" + text.encode())
+    error = refusal(tmp_path / "m.pkl")
+    assert (error.code, "torch.relu" in error.message) == ("S201", True)
+
+
+def test_values_beside_tensors_are_never_dropped_in_silence(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    for value, said in ((decimal.Decimal("1.5"), "decimal.Decimal"), (range(3), "builtins.range"), (torch.device("cpu"), "torch.device")):
+        torch.save({"w": torch.ones(1), "x": value}, tmp_path / "m.pth")
+        with porter.open(tmp_path / "m.pth") as store:
+            assert f"x ({said})" in store.notices[0].message
+
+
+def test_arrays_of_no_dimensions_are_tensors_and_numbers_are_not(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    torch.save({"w": torch.ones(1), "n": np.array(3), "s": np.float32(2)}, tmp_path / "m.pth")
+    with porter.open(tmp_path / "m.pth") as store:
+        assert [(t.name, t.shape, t.dtype.name) for t in store.values()] == [("w", (1,), "float32"), ("n", (), "int64")]
+        assert "s (a numpy scalar of <f4)" in store.notices[0].message
+
+
+def test_empty_tensors_that_torch_cannot_have_are_refused(tmp_path: Path) -> None:
+    empty = Tensor(TensorSpec("w", DTYPES["float32"], (0, 1 << 40, 1 << 40)), BytesPayload.of(b""))
+    with pytest.raises(LossError) as caught:
+        porter.save(TensorStore([empty]), tmp_path / "m.pth")
+    assert caught.value.code == "L202"
+    assert os.listdir(tmp_path) == []
+    porter.save(TensorStore([empty]), tmp_path / "m.safetensors")

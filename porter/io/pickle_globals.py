@@ -215,8 +215,23 @@ def reconstructor(of: object, base: object = None, state: object = None) -> Inst
     return instance
 
 
-def nested_class(of: object, name: object) -> Global:
-    """`getattr(Outer, "Inner")`, by which protocols below 4 name nested classes and members of enumerations; nothing else."""
+_FUNCTIONS_OF_TORCH = frozenset({("torch._C", "_VariableFunctionsClass"), ("torch._C", "_VariableFunctions")})
+"""What `torch.relu` and its like are pickled as members of."""
+
+
+def member(of: object, name: object) -> Global:
+    """`getattr(Outer, "Inner")`, by which protocols below 4 name nested classes and members of enumerations; a function of
+    torch, or a method of a recorded object, which modules keep as attributes and which stay names. Nothing else.
+    """
+    plain = isinstance(name, str) and name.isidentifier() and not name.startswith("__")
+    if plain and isinstance(of, Global) and (of.module, of.name) in _FUNCTIONS_OF_TORCH:
+        return named("torch", str(name))
+    if plain and isinstance(of, Instance):
+        return named(of.of.module, f"{of.of.name}.{name}")
+    return _nested_class(of, name)
+
+
+def _nested_class(of: object, name: object) -> Global:
     if not isinstance(of, Global) or not isinstance(name, str) or not name.isidentifier() or not _class_like(name):
         raise Refused(Global("builtins", "getattr"))
     inner = Global(of.module, f"{of.name}.{name}")
@@ -243,7 +258,7 @@ PYTHON_GLOBALS: Globals = {
     ("builtins", "bytearray"): byte_array,
     ("builtins", "bytes"): byte_array,
     ("builtins", "complex"): _complex,
-    ("builtins", "getattr"): nested_class,
+    ("builtins", "getattr"): member,
     **{("builtins", name): None for name in ("bool", "float", "int", "object", "str", "type")},
     ("_codecs", "encode"): encode_latin1,
     ("copyreg", "_reconstructor"): reconstructor,

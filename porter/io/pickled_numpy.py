@@ -15,7 +15,7 @@ from porter.dtypes import DTYPES, DType
 from porter.errors import FormatError
 from porter.io import npy
 from porter.io.payloads import ComputedPayload
-from porter.io.pickle_globals import Buildable, Global
+from porter.io.pickle_globals import Buildable, Global, Instance
 from porter.tensor import Tensor, TensorSpec, canonical_bytes
 
 if TYPE_CHECKING:
@@ -72,14 +72,15 @@ class PickledDtype(Buildable):
 
 class PickledArray(Buildable):
     """An array as its pickle gives it: `dtype`, `shape`, order, and `data` (bytes, bytes as Latin-1 text, a run of the file, or
-    the list of an array of objects)."""
+    the list of an array of objects). `scalar`: it is a number of numpy's, not an array of no dimensions."""
 
-    __slots__ = ("data", "dtype", "fortran_order", "shape")
+    __slots__ = ("data", "dtype", "fortran_order", "scalar", "shape")
 
     def __init__(self) -> None:
         self.dtype: PickledDtype | None = None
         self.shape: tuple[int, ...] = ()
         self.fortran_order = False
+        self.scalar = False
         self.data: object = b""
 
     def build(self, state: object) -> None:
@@ -145,6 +146,7 @@ def _reconstruct(of: object, shape: object = (), kind: object = b"b") -> Pickled
 def _scalar(dtype: object, data: object = b"") -> PickledArray:
     array = PickledArray()
     array.fill((), dtype, False, data)
+    array.scalar = True
     return array
 
 
@@ -156,10 +158,17 @@ def _from_buffer(data: object, dtype: object, shape: object, order: object, axes
     return array
 
 
+def _random(*args: object) -> Instance:
+    """A generator of random numbers, which checkpoints keep beside the weights: what its pickle says of it."""
+    return Instance(Global("numpy.random", "Generator"), args)
+
+
 NUMPY_GLOBALS: Globals = {
     **{(f"numpy.{core}.multiarray", "_reconstruct"): _reconstruct for core in ("core", "_core")},
     **{(f"numpy.{core}.multiarray", "scalar"): _scalar for core in ("core", "_core")},
     **{(f"numpy.{core}.numeric", "_frombuffer"): _from_buffer for core in ("core", "_core")},
+    **{("numpy.random._pickle", name): _random for name in ("__generator_ctor", "__bit_generator_ctor", "__randomstate_ctor")},
+    **{("numpy.random.bit_generator", f"__pyx_unpickle_{name}"): _random for name in ("SeedSequence", "SeedlessSeedSequence")},
     ("numpy", "dtype"): PickledDtype,
     **{(array.module, array.name): None for array in _ARRAYS},
     **{("numpy", name): None for name in _SCALARS},

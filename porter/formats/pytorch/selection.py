@@ -278,7 +278,7 @@ class _Search:
                 yield name, child
             elif self._size(child)[0]:
                 yield from self._flat(child, name + ".", depth + 1)
-            elif not (child is None or is_empty(child) or (is_module(node) and is_module(child))):
+            elif not (child is None or is_empty(child) or is_module(child)):
                 self._strays.append(f"{name} ({describe(child)})")
 
     def _outside(self, node: object, entries: tuple[tuple[str, object], ...]) -> list[str]:

@@ -23,7 +23,7 @@ def tensor_bytes(tensor: object) -> int:
 def describe(node: object) -> str:
     """A few words on a value, for messages."""
     if isinstance(node, PickledArray) and node.dtype is not None:
-        return f"a numpy {'array' if node.shape else 'scalar'} of {node.dtype.descr}"
+        return f"a numpy {'scalar' if node.scalar else 'array'} of {node.dtype.descr}"
     return describe_value(node)
 
 
@@ -33,14 +33,14 @@ def is_container(node: object) -> bool:
 
 
 def is_empty(node: object) -> bool:
-    """Whether `node` is a container that holds nothing."""
-    return is_container(node) and not any(True for _ in entries_of(node))
+    """Whether `node` is a dictionary, list or tuple that holds nothing."""
+    return isinstance(node, dict | list | tuple) and not node
 
 
 def is_tensor(node: object) -> bool:
     """Whether named tensors come of `node`."""
     if isinstance(node, PickledArray):
-        return bool(node.shape) and node.objects is None and node.dtype is not None
+        return not node.scalar and node.objects is None and node.dtype is not None
     return isinstance(node, Leaf)
 
 
@@ -64,6 +64,26 @@ def is_packed(node: object) -> bool:
     if not isinstance(node, Instance) or not isinstance(node.state, tuple):
         return False
     return node.of.module.startswith("__torch__.torch.classes") or (node.of.module, node.of.name) == ("torch", "ScriptObject")
+
+
+def is_positional(node: object) -> bool:
+    """Whether `node` is an object whose state is a tuple: what its class made of it, without names (quantised convolutions)."""
+    return isinstance(node, Instance) and isinstance(node.state, tuple) and not node.attributes() and not is_packed(node)
+
+
+_QUANTIZED_CONVOLUTION = {10: "weight", 11: "bias", 12: "scale", 13: "zero_point"}
+"""Names of the items of a quantised convolution's state. Source: pytorch `torch/ao/nn/quantized/modules/conv.py`
+(`_ConvNd.__getstate__`), 2.13; the same in `torch/nn/quantized` since 1.3.
+"""
+
+
+def _positional_entries(node: Instance) -> Iterator[tuple[str, object]]:
+    state = node.state if isinstance(node.state, tuple) else ()
+    convolution = "quantized" in node.of.module and "Conv" in node.of.name and len(state) == 15
+    names = _QUANTIZED_CONVOLUTION if convolution else {}
+    for index, value in enumerate(state):
+        if not convolution or index in names:
+            yield names.get(index, str(index)), value
 
 
 def identity(leaf: object) -> object:
@@ -100,6 +120,8 @@ def entries_of(node: object) -> Iterator[tuple[str, object]]:
             # An eager module pickles (state, class name) for such an object, TorchScript the state alone.
             inner = node.state[0] if node.of.module == "torch" and node.state else node.state
             yield from entries_of(inner)
+        elif is_positional(node):
+            yield from _positional_entries(node)
 
 
 def module_entries(node: object, declared: Mapping[str, Declared]) -> Iterator[tuple[str, object]]:
@@ -110,6 +132,7 @@ def module_entries(node: object, declared: Mapping[str, Declared]) -> Iterator[t
         for table in ("_parameters", "_buffers", "_modules"):
             yield from _registered(attributes, table)
         yield from ((k, v) for k, v in attributes.items() if is_packed(v))
+        yield from _output_scale(node, attributes)
         return
     of_class = declared.get(str(node.of))
     if of_class is None:
@@ -117,7 +140,14 @@ def module_entries(node: object, declared: Mapping[str, Declared]) -> Iterator[t
     else:
         for names in (of_class.parameters, of_class.buffers):
             yield from ((k, v) for k, v in attributes.items() if k in names and v is not None)
-    yield from ((k, v) for k, v in attributes.items() if is_module(v) or is_packed(v))
+    yield from ((k, v) for k, v in attributes.items() if is_module(v) or is_packed(v) or (is_script(v) and is_positional(v)))
+    yield from _output_scale(node, attributes)
+
+
+def _output_scale(node: Instance, attributes: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    """Numbers that the state_dict() of a quantised layer lists as tensors: they are none here, and have to be spoken of."""
+    if "quantized" in node.of.module:
+        yield from ((k, attributes[k]) for k in ("scale", "zero_point") if isinstance(attributes.get(k), int | float))
 
 
 def _registered(attributes: Mapping[str, object], table: str) -> Iterator[tuple[str, object]]:

@@ -9,6 +9,7 @@ Source: pytorch `torch/serialization.py` (`_save`), 2.13.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 
 from porter import manifest
@@ -219,6 +220,9 @@ def _torch_form(tensor: Tensor) -> tuple[TorchType, tuple[int, ...]]:
     Raises:
         LossError: torch has no type for it.
     """
+    if math.prod(max(n, 1) for n in tensor.shape) >= 1 << 62:
+        message = f"torch counts strides in 64 bits, too few for the shape {list(tensor.shape)}"
+        raise LossError("L202", message, tensor=tensor.name, hint="write safetensors, or reshape the tensor, which has no elements")
     if tensor.dtype.name == "float4_e2m1fn" and tensor.shape and tensor.shape[-1] % 2 == 0:
         return TORCH_TYPES["float4_e2m1fn_x2"], (*tensor.shape[:-1], tensor.shape[-1] // 2)
     if tensor.dtype.name == "float4_e2m1fn":
