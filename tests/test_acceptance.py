@@ -10,6 +10,7 @@ import os
 import zipfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from cli_runner import Porter
@@ -321,3 +322,40 @@ def test_empty_tensors_that_torch_cannot_have_are_refused(tmp_path: Path) -> Non
     assert caught.value.code == "L202"
     assert os.listdir(tmp_path) == []
     porter.save(TensorStore([empty]), tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize("version", ["earliest", "latest"])
+def test_soft_links_within_a_file_are_followed(tmp_path: Path, version: str) -> None:
+    with h5py.File(tmp_path / "m.h5", "w", libver=version) as file:
+        file["g/w"] = np.arange(3, dtype="f4")
+        file["z"] = h5py.SoftLink("/g/w")
+        file["g/near"] = h5py.SoftLink("w")
+        file["again"] = h5py.SoftLink("g/near")
+        file["h"] = h5py.SoftLink("/g")
+        file["g/up"] = h5py.SoftLink("/h")
+    with porter.open(tmp_path / "m.h5") as store:
+        assert set(store) == {"again", "g/near", "g/w", "z"}
+        assert {store.ties.get(n, n) for n in store} == {"again"}
+        assert all(t.numpy().tolist() == [0, 1, 2] for t in store.values())
+
+
+@pytest.mark.parametrize(
+    ("links", "code"),
+    [
+        ({"l": h5py.SoftLink("/nowhere")}, "S504"),
+        ({"l": h5py.SoftLink("l")}, "S504"),
+        ({"a": h5py.SoftLink("/b"), "b": h5py.SoftLink("/a")}, "S504"),
+        ({"l": h5py.SoftLink("/w/x")}, "S504"),
+        ({"l": h5py.SoftLink("/../w")}, "S504"),
+        ({"e": h5py.ExternalLink("other.h5", "/w")}, "S501"),
+        ({"a": h5py.SoftLink("/e/w"), "e": h5py.ExternalLink("other.h5", "/")}, "S501"),
+    ],
+)
+def test_links_that_leave_a_file_are_refused(tmp_path: Path, links: dict[str, object], code: str) -> None:
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file["w"] = np.ones(1, "f4")
+        for name, link in links.items():
+            file[name] = link
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["w"] = np.ones(1, "f4")
+    assert refusal(tmp_path / "m.h5").code == code

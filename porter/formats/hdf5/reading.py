@@ -18,6 +18,7 @@ from porter.store import TensorStore
 from porter.tensor import Tensor, TensorSpec
 
 _MAX_DEPTH = 200
+_MOST_TURNS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,15 @@ class Found:
     ties: dict[str, str] = field(default_factory=dict)
 
 
+class _AstrayError(Exception):
+    """Internal: a link leads through `through` to nothing in this file; `why` goes on with what is said of it."""
+
+    def __init__(self, through: Link, why: str) -> None:
+        super().__init__(why)
+        self.through = through
+        self.why = why
+
+
 class Reader:
     """One HDF5 file while it is being read into a store.
 
@@ -56,6 +66,8 @@ class Reader:
         self._values = Values(self.file, outer)
         self._by_address: dict[int, Tensor] = {}
         self._places: dict[int, dict[str, int | None]] = {}
+        self._links: dict[int, dict[str, Link]] = {}
+        self._destinations: dict[tuple[int, str], Header] = {}
         if self.file.writing:
             store.note("assumed", "the program that wrote the file did not close it; what it had written is read")
 
@@ -64,21 +76,50 @@ class Reader:
         return self.file.root
 
     def links(self, group: Header, where: str) -> list[Link]:
-        """The hard links of a group.
+        """The links of a group, soft ones followed to the object in this file that they lead to.
 
         Raises:
-            UnsafeFileError: it has a link of another kind, which may lead out of the file.
+            UnsafeFileError: one leads out of the file, nowhere, or in circles.
         """
-        links = self.file.links(group)
-        for link in links:
-            if link.address is None:
-                raise UnsafeFileError(
-                    "S501" if link.kind != "soft" else "S504",
-                    f"'{where}/{link.name}' is a{'n' if link.kind == 'external' else ''} {link.kind} link to '{link.target}'",
-                    path=self.file.window.path,
-                    hint="weight files have hard links only; if you trust it, copy it into one self-contained file (h5repack)",
-                )
-        return links
+        return [self._followed(group, where, link) if link.address is None else link for link in self.file.links(group)]
+
+    def _followed(self, group: Header, where: str, link: Link) -> Link:
+        """The soft `link` in `group` as a hard one."""
+        try:
+            return link._replace(address=self._destination(group, link, 0).address)
+        except _AstrayError as error:
+            raise UnsafeFileError(
+                "S504" if error.through.kind == "soft" else "S501",
+                f"'{where}/{link.name}' is a{'n' if link.kind == 'external' else ''} {link.kind} link to '{link.target}'{error.why}",
+                path=self.file.window.path,
+                hint="if you trust the file, copy it into one self-contained file first (h5repack)",
+            ) from None
+
+    def _destination(self, group: Header, link: Link, turns: int) -> Header:
+        """What `link` in `group` leads to. Each link is followed once, however many lead through it."""
+        if link.address is not None:
+            return self.file.header(link.address)
+        key = (group.address, link.name)
+        if key in self._destinations:
+            return self._destinations[key]
+        if link.kind != "soft":
+            raise _AstrayError(link, "" if not turns else f", through a link of kind {link.kind}")
+        names = [name for name in link.target.split("/") if name not in ("", ".")]
+        if turns > _MOST_TURNS or len(names) > _MAX_DEPTH:
+            raise _AstrayError(link, ", which goes a long way round, or in circles")
+        here = self.root if link.target.startswith("/") else group
+        for name in names:
+            found = None if here.is_dataset else self._raw(here).get(name)
+            if found is None:
+                raise _AstrayError(link, ", which is not in the file")
+            here = self._destination(here, found, turns + 1)
+        self._destinations[key] = here
+        return here
+
+    def _raw(self, group: Header) -> dict[str, Link]:
+        if group.address not in self._links:
+            self._links[group.address] = {link.name: link for link in self.file.links(group)}
+        return self._links[group.address]
 
     def child(self, group: Header, name: str) -> Header | None:
         """The object called `name` in `group`."""
