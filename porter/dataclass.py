@@ -1,8 +1,8 @@
 """`dataclass`, `field` and `replace` as in the standard library's `dataclasses`, in a fortieth of the time.
 
 `dataclasses` writes the source of each class's methods and compiles it: half a millisecond a class. One conversion needs
-forty classes, and the time of a short run is the time of its imports. Here all classes share their methods. Instances
-are made as fast as those of a frozen dataclass. Only what porter uses is here; what is here means the same.
+forty classes, and the time of a short run is the time of its imports. Here all classes share their methods; one whose
+instances are made by the hundred gets an `__init__` of its own then. Only what porter uses is here, and means the same.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ C = TypeVar("C", bound=type)
 T = TypeVar("T")
 
 _REQUIRED: Any = object()
+
+_MANY = 100
+"""Instances after which writing an `__init__` for their class pays."""
 
 
 class _Field:
@@ -62,7 +65,7 @@ def _made(kind: C, frozen: bool, slots: bool, eq: bool) -> C:
     defaults = [body.pop(name, _REQUIRED) for name in names]
     body["__slots__"] = names if slots else (*names, "__dict__")
     body["__match_args__"] = names
-    body["__init__"] = _init_and_check if "__post_init__" in body else _init
+    body["__init__"] = _init
     body.setdefault("__repr__", _repr)
     body["__reduce__"] = _reduce
     body["__signature__"] = _Signature()
@@ -73,26 +76,47 @@ def _made(kind: C, frozen: bool, slots: bool, eq: bool) -> C:
         body.update(__setattr__=_refuse_set, __delattr__=_refuse_delete)
     made: Any = type(kind)(kind.__name__, kind.__bases__, body)
     made._defaults = tuple(defaults)
+    made._checked = "__post_init__" in body
+    made._countdown = [None] * _MANY
     made._compared = tuple(n for n, d in zip(names, defaults, strict=True) if type(d) is not _Field or d.compare)
     made._setters = tuple([getattr(made, name).__set__ for name in names])
     return cast(C, made)
 
 
 def _init(self: Any, *args: Any, **named: Any) -> None:
-    setters = self._setters
+    kind = type(self)
+    try:
+        kind._countdown.pop()
+    except IndexError:
+        kind.__init__ = _own_init(kind)
+    setters = kind._setters
     if named or len(args) != len(setters):
-        args = _bound(type(self), args, named)
+        args = _bound(kind, args, named)
     for put, value in zip(setters, args, strict=True):
         put(self, value)
+    if kind._checked:
+        self.__post_init__()
 
 
-def _init_and_check(self: Any, *args: Any, **named: Any) -> None:
-    setters = self._setters
-    if named or len(args) != len(setters):
-        args = _bound(type(self), args, named)
-    for put, value in zip(setters, args, strict=True):
-        put(self, value)
-    self.__post_init__()
+def _own_init(kind: Any) -> Callable[..., None]:
+    """The `__init__` that `dataclasses` would have written."""
+    parameters, lines, scope = ["self"], [], dict[str, Any]()
+    for name, default, put in zip(field_names(kind), kind._defaults, kind._setters, strict=True):
+        value = name
+        scope["put_" + name] = put
+        if type(default) is _Field and default.make is not None:
+            scope["make_" + name], scope["default_" + name] = default.make, _REQUIRED
+            value = f"make_{name}() if {name} is default_{name} else {name}"
+        elif default is not _REQUIRED:
+            scope["default_" + name] = default.default if type(default) is _Field else default
+        parameters.append(name + (f"=default_{name}" if "default_" + name in scope else ""))
+        lines.append(f" put_{name}(self, {value})\n")
+    if kind._checked:
+        lines.append(" self.__post_init__()\n")
+    exec(f"def __init__({', '.join(parameters)}):\n{''.join(lines) or ' pass'}", scope)
+    own: Callable[..., None] = scope["__init__"]
+    own.__qualname__ = f"{kind.__qualname__}.__init__"
+    return own
 
 
 def _bound(kind: Any, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:

@@ -68,7 +68,22 @@ def roomy(kit: Any) -> Any:
     return Record
 
 
-both = pytest.mark.parametrize("kit", [dataclasses, ours], ids=["standard", "porter"])
+class Hot:
+    """`porter.dataclass` with classes that are made with an `__init__` of their own."""
+
+    field, replace = staticmethod(ours.field), staticmethod(ours.replace)
+
+    @staticmethod
+    def dataclass(**options: bool) -> Callable[[Any], Any]:
+        def decorate(kind: Any) -> Any:
+            made = ours.dataclass(**options)(kind)
+            made.__init__ = ours._own_init(made)
+            return made
+
+        return decorate
+
+
+both = pytest.mark.parametrize("kit", [dataclasses, ours, Hot], ids=["standard", "porter", "hot"])
 
 
 @both
@@ -174,3 +189,15 @@ def test_signature() -> None:
     assert str(inspect.signature(Sample)) == "(name: 'str', sizes: 'tuple[int, ...]' = ()) -> None"
     assert list(inspect.signature(frozen(ours)).parameters) == list(inspect.signature(frozen(dataclasses)).parameters)
     assert ours.field_names(Sample) == ("name", "sizes")
+
+
+def test_many_instances() -> None:
+    kind = frozen(ours)
+    first = kind.__init__
+    made = [kind(i, names=[str(i)]) for i in range(300)]
+    assert kind.__init__ is not first
+    assert [p.x for p in made] == list(range(300))
+    assert [p.names for p in made] == [[str(i)] for i in range(300)]
+    assert made[0].y == made[299].y == 2
+    assert made[7] == kind(7)
+    assert kind(7).names is not kind(7).names

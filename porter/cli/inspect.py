@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
@@ -84,7 +84,7 @@ def _document(store: TensorStore, digests: dict[str, str] | None) -> dict[str, A
         "metadata": store.metadata,
         "attachments": {key: len(value) for key, value in store.attachments.items()},
         "ties": store.ties,
-        "totals": {"tensors": len(store), "elements": store.size, "bytes": store.nbytes, "file_bytes": _file_bytes(store)},
+        "totals": {"tensors": len(store), "elements": store.size, "bytes": store.nbytes, "file_bytes": _file_bytes(_files(store))},
         "tensors": [_entry(store, tensor, digests or {}) for tensor in store.values()],
         "notices": [{"kind": n.kind, "message": n.message, "tensor": n.tensor} for n in store.notices],
     }
@@ -123,8 +123,8 @@ def _files(store: TensorStore) -> dict[str, None]:
     return files
 
 
-def _file_bytes(store: TensorStore) -> int:
-    return sum(os.path.getsize(path) for path in _files(store))
+def _file_bytes(files: Iterable[str]) -> int:
+    return sum(os.path.getsize(path) for path in files)
 
 
 def _print(screen: Screen, store: TensorStore, digests: dict[str, str] | None, everything: bool) -> None:
@@ -148,7 +148,7 @@ def _headline(screen: Screen, store: TensorStore) -> str:
     source = store.source
     kind = f"{source.format}:{source.dialect}" if source and source.dialect else source.format if source else "store"
     files = _files(store)
-    size = bytes_text(_file_bytes(store)) + (f" in {len(files)} files" if len(files) > 1 else "")
+    size = bytes_text(_file_bytes(files)) + (f" in {len(files)} files" if len(files) > 1 else "")
     layers = len({t.spec.attributes["caffe.layer"] for t in store.values() if "caffe.layer" in t.spec.attributes})
     parts = [count(len(store), "tensor"), count(store.size, "element")]
     if layers:

@@ -20,6 +20,8 @@ MAGIC = b"\x93NUMPY"
 MAX_HEADER = 10_000
 """Bytes of the longest header: numpy's own limit for files that it is not told to trust."""
 MAX_DIMENSIONS = 64
+_USUAL_HEADER = 256
+"""Bytes that hold the header of almost any array, read at once."""
 
 OBJECT = "O"
 RECORD = "record"
@@ -52,7 +54,7 @@ def read_header(start: Callable[[int], bytes], path: str, offset: int = 0) -> Ar
         FormatError: it is broken, of an unknown version, or cut off.
         UnsafeFileError: it is longer than numpy itself would read.
     """
-    head = start(12)
+    head = start(_USUAL_HEADER)
     if not head.startswith(MAGIC):
         raise FormatError("F701", "no .npy array: the magic bytes are missing", path=path, offset=offset)
     if len(head) < 12:
@@ -69,7 +71,7 @@ def read_header(start: Callable[[int], bytes], path: str, offset: int = 0) -> Ar
             path=path,
             offset=offset + 8,
         )
-    text = start(begin + length)[begin:]
+    text = head[begin : begin + length] if begin + length <= len(head) else start(begin + length)[begin:]
     if len(text) < length:
         raise FormatError(
             "F001",

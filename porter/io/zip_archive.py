@@ -9,7 +9,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from porter.dataclass import dataclass, replace
+from porter.dataclass import dataclass
 from porter.errors import FormatError, UnsafeFileError
 from porter.io.payloads import ComputedPayload
 from porter.io.source import FilePayload, FileSource
@@ -169,7 +169,7 @@ class VerifiedPayload:
 
     @property
     def location(self) -> Location:
-        return replace(self.run.location, verify=True)
+        return Location(self.run.source.path, self.run.source.fd, self.run.offset, self.run.nbytes, True)
 
     def chunks(self, limit: int) -> Iterator[memoryview]:
         crc, left = self._crc_before(), self.nbytes
