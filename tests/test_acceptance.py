@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copyreg
 import decimal
+import io
 import itertools
 import json
 import os
@@ -359,3 +360,36 @@ def test_links_that_leave_a_file_are_refused(tmp_path: Path, links: dict[str, ob
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["w"] = np.ones(1, "f4")
     assert refusal(tmp_path / "m.h5").code == code
+
+
+@pytest.mark.parametrize("name", ["../../evil", "/evil", "assets/../../evil", "..\\evil", "C:\\evil"])
+def test_members_of_keras_archives_that_lead_out_of_it(tmp_path: Path, name: str) -> None:
+    weights = io.BytesIO()
+    with h5py.File(weights, "w") as file:
+        file["layers/dense/vars/0"] = np.ones((2, 3), "f4")
+    for archive_name, member in (("good.keras", "assets/vocabulary.txt"), ("evil.keras", name)):
+        with zipfile.ZipFile(tmp_path / archive_name, "w") as archive:
+            archive.writestr("config.json", "{}")
+            archive.writestr("metadata.json", "{}")
+            archive.writestr("model.weights.h5", weights.getvalue())
+            archive.writestr(member, "x")
+    assert refusal(tmp_path / "evil.keras").code == "S505"
+    with porter.open(tmp_path / "good.keras") as store:
+        for into in ("evil.keras", "good.keras"):
+            if into == "evil.keras":
+                with pytest.raises(PorterError, match="unpacked outside"):
+                    porter.save(store, tmp_path / "out.keras", into=tmp_path / into)
+            else:
+                porter.save(store, tmp_path / "out.keras", into=tmp_path / into)
+
+
+def test_datasets_that_keras_does_not_list_are_spoken_of(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file.attrs["layer_names"] = [b"dense"]
+        group = file.create_group("dense")
+        group.attrs["weight_names"] = [b"dense/kernel:0"]
+        group["dense/kernel:0"] = np.ones((2, 3), "f4")
+        group["dense/stray"] = np.ones(3, "f4")
+    with porter.open(tmp_path / "m.h5") as store:
+        assert list(store) == ["dense/kernel:0"]
+        assert "1 dataset that 'weight_names' does not list (dense/dense/stray)" in [n.message for n in store.notices]

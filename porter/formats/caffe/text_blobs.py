@@ -55,7 +55,8 @@ def read_prototxt(path: str) -> TensorStore:
     reader.report()
     attach_net(store, net)
     if not len(store):
-        store.note("note", f"a net of {len(net.layers)} layers without weights; they are in the .caffemodel that goes with it")
+        layers = f"{len(net.layers)} layer{'s' * (len(net.layers) != 1)}"
+        store.note("note", f"a net of {layers} without weights; they are in the .caffemodel that goes with it")
     return store
 
 

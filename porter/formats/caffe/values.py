@@ -65,7 +65,7 @@ def _loses(tensor: Tensor, options: WriteOptions) -> bool:
     if index is not None and not options.allow_lossy:
         raise LossError(
             "L102",
-            f"element {index} is a {tensor.dtype} that no float32 equals",
+            f"element {index} is a value of {tensor.dtype} that no float32 equals",
             tensor=tensor.name,
             hint="add --allow-lossy to round it, or --ints drop to leave the tensor out",
         )

@@ -17,7 +17,7 @@ import zipfile
 from collections.abc import Iterable
 from typing import Any
 
-from porter.errors import FormatError, UsageError, access_error
+from porter.errors import FormatError, UnsafeFileError, UsageError, access_error
 from porter.formats.base import ReadOptions, WriteOptions, WriteReport
 from porter.formats.hdf5 import description, into, keras3, keras_plan
 from porter.formats.hdf5.keras_layers import parse_config
@@ -42,7 +42,7 @@ def read_archive(source: FileSource, store: TensorStore, options: ReadOptions) -
     """Read the weights of an archive, its configuration and assets as attachments, its metadata as metadata."""
     if options.net is not None:
         raise UsageError("U005", "--net means nothing to this file", hint="leave --net out")
-    archive = ZipArchive(source)
+    archive = _checked(ZipArchive(source))
     config = _read_texts(archive, store)
     window = _weights(archive, store)
     reader = Reader(window, store)
@@ -71,6 +71,21 @@ def _read_texts(archive: ZipArchive, store: TensorStore) -> Any:
     else:
         store.attachments.update((_ASSET_KEY + m.name, archive.read(m.name, _MAX_ASSETS)) for m in assets)
     return config
+
+
+def _checked(archive: ZipArchive) -> ZipArchive:
+    """`archive`, none of whose members would be written elsewhere than below the folder that it is unpacked into."""
+    for member in archive.entries.values():
+        parts = member.name.replace("\\", "/").split("/")
+        if ".." in parts or parts[0] == "" or ":" in parts[0]:
+            raise UnsafeFileError(
+                "S505",
+                f"the archive's member '{member.name}' would be unpacked outside the model's folder",
+                path=archive.source.path,
+                offset=member.offset,
+                hint="no framework writes such a name; do not load this file in the framework either, unless you trust who made it",
+            )
+    return archive
 
 
 def _room(archive: ZipArchive) -> int:
@@ -158,7 +173,7 @@ def write_into_archive(source: FileSource, store: TensorStore, path: str, option
     if options.dialect not in (None, _DIALECT):
         raise UsageError("U503", f"'{source.path}' is hdf5:{_DIALECT}, not hdf5:{options.dialect}", hint=f"write hdf5:{_DIALECT}")
     with TensorStore() as target:
-        archive = ZipArchive(source)
+        archive = _checked(ZipArchive(source))
         config = parse_config(archive.read(CONFIG, _room(archive)))
         window = _weights(archive, target)
         reader = Reader(window, target)

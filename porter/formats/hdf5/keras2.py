@@ -59,7 +59,7 @@ def read(reader: Reader, select: str | None) -> description.Description:
         _add(reader, weight, described.name(weight.entry.text, name), layers)
     if optimizer is not None:
         count = len(_names(reader, optimizer, WEIGHTS, OPTIMIZER))
-        reader.store.note("skipped", f"{count} variables of the optimizer; read them with --select {OPTIMIZER}")
+        reader.store.note("skipped", f"{count} variable{'s' * (count != 1)} of the optimizer; read them with --select {OPTIMIZER}")
     return described
 
 
@@ -93,6 +93,7 @@ def _model_weights(reader: Reader, group: Header, path: tuple[str, ...]) -> list
     if TOP_LEVEL in table and TOP_LEVEL not in names:
         names.append(TOP_LEVEL)
     weights, seen = [], set()
+    unlisted: list[str] = []
     for name in names:
         parts = tuple(p for p in name.split("/") if p)
         header = table.get(parts[0]) if len(parts) == 1 else reader.lookup(group, parts)
@@ -101,11 +102,20 @@ def _model_weights(reader: Reader, group: Header, path: tuple[str, ...]) -> list
         if name in seen:
             raise FormatError("F510", f"'{LAYERS}' lists the layer '{name}' twice", path=reader.file.window.path)
         seen.add(name)
-        weights += _weights_of(reader, header, name, (*path, *parts))
+        of_layer = _weights_of(reader, header, name, (*path, *parts))
+        weights += of_layer
+        known = {weight.entry.header.address for weight in of_layer}
+        unlisted += [e.text for e in reader.walk(header, (*path, *parts)) if e.header.address not in known]
+    if unlisted:
+        shown = ", ".join(unlisted[:3]) + (", …" if len(unlisted) > 3 else "")
+        what = "datasets" if len(unlisted) > 1 else "dataset"
+        reader.store.note("skipped", f"{len(unlisted)} {what} that '{WEIGHTS}' does not list ({shown})")
     listed = {name.split("/")[0] for name in names} | ({OPTIMIZER, MODEL} if not path else set())
     strays = [name for name in table if name not in listed]
     if strays:
-        reader.store.note("skipped", f"{len(strays)} groups that '{LAYERS}' does not list ({', '.join(strays[:3])})")
+        reader.store.note(
+            "skipped", f"{len(strays)} group{'s' * (len(strays) > 1)} that '{LAYERS}' does not list ({', '.join(strays[:3])})"
+        )
     return weights
 
 

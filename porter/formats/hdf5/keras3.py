@@ -35,7 +35,9 @@ def read(reader: Reader, config: Any, select: str | None) -> description.Descrip
         )
     wanted = optimizer if select in ("optimizer_weights", _OPTIMIZER) else [e for e in entries if e.path[0] != _OPTIMIZER]
     if optimizer and wanted is not optimizer:
-        reader.store.note("skipped", f"{len(optimizer)} variables of the optimizer; read them with --select optimizer_weights")
+        reader.store.note(
+            "skipped", f"{len(optimizer)} variable{'s' * (len(optimizer) > 1)} of the optimizer; read them with --select optimizer_weights"
+        )
     layers = places(config) if config is not None else {}
     rank = {path: i for i, path in enumerate(layers)}
     for entry in sorted(wanted, key=lambda e: (rank.get(_layer_path(e), len(rank)), _natural(e.text))):

@@ -277,4 +277,4 @@ def _kept(entries: dict[str, Entry], store: TensorStore, into: str) -> Sequence[
     if not kept:
         return ()
     shown = ", ".join(f"'{printable(name)}'" for name in kept[:3]) + (f" and {len(kept) - 3} more" if len(kept) > 3 else "")
-    return (Notice("note", f"{len(kept)} tensors of {into} are not in the source and stay as they are: {shown}"),)
+    return (Notice("note", f"{len(kept)} tensor{'s' * (len(kept) > 1)} of {into} not in the source stay as they are: {shown}"),)
