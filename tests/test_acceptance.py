@@ -393,3 +393,12 @@ def test_datasets_that_keras_does_not_list_are_spoken_of(tmp_path: Path) -> None
     with porter.open(tmp_path / "m.h5") as store:
         assert list(store) == ["dense/kernel:0"]
         assert "1 dataset that 'weight_names' does not list (dense/dense/stray)" in [n.message for n in store.notices]
+
+
+def test_a_wts_file_whose_room_was_only_reserved(tmp_path: Path) -> None:
+    with open(tmp_path / "m.wts", "wb") as file:
+        file.write(b"1\nw 99999999999 3f800000 ")
+        file.truncate(1 << 40)
+    with guarded("a sparse file"):
+        error = refusal(tmp_path / "m.wts")
+    assert (error.code, error.where.line, error.where.column) == ("F405", 2, 24)

@@ -133,7 +133,7 @@ class _Scanner:
 
     def _searched(self, row: Row, at: int) -> tuple[Row, int]:
         """As `_row`, for a line whose end has to be searched for."""
-        newline, spaces = self._search(row.begin, count_spaces=not row.padded)
+        newline, spaces = self._search(row)
         end = self._rstrip(row.begin, newline)
         behind = min(newline + 1, self.source.size)
         length = end - row.begin
@@ -245,8 +245,13 @@ class _Scanner:
             at += len(found[0])
         return at
 
-    def _search(self, begin: int, *, count_spaces: bool) -> tuple[int, int]:
-        """The offset of the next newline at or behind `begin` (the file's end where there is none), and the spaces before it."""
+    def _search(self, row: Row) -> tuple[int, int]:
+        """The offset of the newline that ends `row` (the file's end where there is none), and the spaces among its values.
+
+        Raises:
+            FormatError: there is a zero byte before it, as in files for which room was reserved: there may be any number more.
+        """
+        begin = row.begin
         start = self._ensure(begin, 1)
         found = self.block.find(b"\n", start)
         if found >= 0:
@@ -255,7 +260,11 @@ class _Scanner:
         for chunk in self.source.chunks(begin, self.source.size - begin, _CHUNK):
             data = bytes(chunk)
             found = data.find(b"\n")
-            if count_spaces:
+            zero = data.find(b"\0", 0, found if found >= 0 else len(data))
+            if zero >= 0:
+                hint = "room was reserved for the file, and not all of it was written; fetch it again"
+                raise self._error("F405", "a zero byte among the values", row.column + at + zero - begin, row.name, hint)
+            if not row.padded:
                 spaces += data.count(b" ", 0, found if found >= 0 else len(data))
             if found >= 0:
                 return at + found, spaces
