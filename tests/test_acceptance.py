@@ -402,3 +402,15 @@ def test_a_wts_file_whose_room_was_only_reserved(tmp_path: Path) -> None:
     with guarded("a sparse file"):
         error = refusal(tmp_path / "m.wts")
     assert (error.code, error.where.line, error.where.column) == ("F405", 2, 24)
+
+
+def test_caffe_by_request_on_files_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_bytes(b"")
+    with pytest.raises(PorterError) as caught:
+        porter.open(tmp_path / "empty", "caffe")
+    assert caught.value.code == "F008"
+    with open(tmp_path / "large", "wb") as file:
+        file.truncate(1 << 40)
+    with guarded("a large text"), pytest.raises(PorterError) as caught:
+        porter.open(tmp_path / "large", "caffe:prototxt")
+    assert caught.value.code == "S151"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from porter.errors import UsageError
+from porter.errors import FormatError, UsageError
 from porter.formats.base import Capabilities, Probe, ReadOptions, WriteOptions, WriteReport
 from porter.formats.caffe.binary import read_mean, read_net, read_solver_state
 from porter.formats.caffe.detect import binary_dialect
@@ -55,6 +55,8 @@ def read(path: str, options: ReadOptions) -> TensorStore:
     """Read the structure of a net, a solver state or a lone blob, or a net's text; `net` helps where a binary net says too little."""
     source = FileSource(path)
     try:
+        if not source.size:  # which is a valid message, and no net
+            raise FormatError("F008", "the file is empty", path=path)
         dialect = options.dialect or detect(Probe(source))
         if dialect == "prototxt":
             if options.net is not None:

@@ -382,10 +382,25 @@ def unescape(body: bytes) -> tuple[bytes, str | None]:
     return _ESCAPE.sub(one, body), (odd[0] if odd else None)
 
 
+_LARGEST_TEXT = 1 << 30
+"""Bytes: of a net whose weights, too, are written out as text, AlexNet's among them."""
+
+
 def read_text(path: str, notices: list[str]) -> str:
-    """The text of a file: UTF-8 (other bytes become lone surrogates), or UTF-16 with a byte order mark, which is dropped."""
+    """The text of a file: UTF-8 (other bytes become lone surrogates), or UTF-16 with a byte order mark, which is dropped.
+
+    Raises:
+        UnsafeFileError: the file is far larger than the text of any net.
+    """
     source = FileSource(path)
     try:
+        if source.size > _LARGEST_TEXT:
+            raise UnsafeFileError(
+                "S151",
+                f"the file has {source.size} bytes; the text of a net has {_LARGEST_TEXT} at most",
+                path=path,
+                hint="is this a prototxt? weights are in the .caffemodel, which porter reads whatever its size",
+            )
         data = source.read(0, source.size, "the text")
     finally:
         source.close()
