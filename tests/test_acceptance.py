@@ -414,3 +414,12 @@ def test_caffe_by_request_on_files_that_are_none(tmp_path: Path) -> None:
     with guarded("a large text"), pytest.raises(PorterError) as caught:
         porter.open(tmp_path / "large", "caffe:prototxt")
     assert caught.value.code == "S151"
+
+
+def test_an_empty_archive_cut_short(tmp_path: Path) -> None:
+    whole = b"PK\x05\x06" + bytes(18)
+    for length in range(1, len(whole)):
+        (tmp_path / "m.npz").write_bytes(whole[:length])
+        assert refusal(tmp_path / "m.npz").code in ("F009", "F010")
+    (tmp_path / "m.npz").write_bytes(whole)
+    assert list(porter.open(tmp_path / "m.npz")) == []

@@ -70,7 +70,7 @@ def _end(source: FileSource) -> tuple[int, int, int, int]:
         tail_at = source.size - _END.size
     else:
         tail = source.read_up_to(tail_at, source.size - tail_at)
-    found = tail.rfind(b"PK\x05\x06", 0, len(tail) - _END.size + 4)
+    found = tail.rfind(b"PK\x05\x06", 0, max(len(tail) - _END.size + 4, 0))
     if found < 0:
         raise FormatError(
             "F010",
