@@ -423,3 +423,9 @@ def test_an_empty_archive_cut_short(tmp_path: Path) -> None:
         assert refusal(tmp_path / "m.npz").code in ("F009", "F010")
     (tmp_path / "m.npz").write_bytes(whole)
     assert list(porter.open(tmp_path / "m.npz")) == []
+
+
+def test_what_fits_into_one_file_is_one(tmp_path: Path) -> None:
+    report = porter.save(store_of("a", "b"), tmp_path / "m.safetensors", max_shard_size=1 << 20)
+    assert report.paths == (str(tmp_path / "m.safetensors"),)
+    assert os.listdir(tmp_path) == ["m.safetensors"]

@@ -81,7 +81,9 @@ def read(path: str, options: ReadOptions) -> TensorStore:
 
 
 def write(store: TensorStore, path: str, options: WriteOptions) -> WriteReport:
-    """Write one file, or shards `NAME-00001-of-0000N.safetensors` and their index where `max_shard_size` asks for it."""
+    """Write one file, or shards `NAME-00001-of-0000N.safetensors` and their index where one may not hold everything, or the
+    index is what is asked for.
+    """
     refuse_dtypes(store, "safetensors", CAPABILITIES)
     for tensor in store.values():
         if tensor.name == "__metadata__":
@@ -97,7 +99,8 @@ def write(store: TensorStore, path: str, options: WriteOptions) -> WriteReport:
     losses = [loss for loss in undescribed(store, CAPABILITIES) if loss.kind != "tie"]
     if store.ties:
         losses.append(Loss("tie", "tied tensors are stored once each", tuple(store.ties), saved_in="__metadata__.porter"))
-    if options.dialect == "sharded" or options.max_shard_size is not None or path.endswith(_INDEX_SUFFIX):
+    asked = options.dialect == "sharded" or path.endswith(_INDEX_SUFFIX)
+    if asked or (options.max_shard_size is not None and len(_split(list(store.values()), options.max_shard_size)) > 1):
         paths = _write_sharded(store, path, options, metadata)
         return WriteReport("safetensors", "sharded", paths, len(store), tuple(losses))
     layout = _Layout(list(store.values()), metadata)
