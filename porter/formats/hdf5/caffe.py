@@ -56,8 +56,8 @@ def read_weights(reader: Reader, net_path: str | None) -> description.Descriptio
         _tie_shared(reader, net, layers)
     if assumed:
         some = ", ".join(assumed[:3]) + (", …" if len(assumed) > 3 else "")
-        layers = f"{len(assumed)} layer{'s are' if len(assumed) > 1 else ' is'}"
-        reader.store.note("assumed", f"the file has no layer types; {layers} taken to hold a weight and a bias ({some})")
+        counted = f"{len(assumed)} layer{'s are' if len(assumed) > 1 else ' is'}"
+        reader.store.note("assumed", f"the file has no layer types; {counted} taken to hold a weight and a bias ({some})")
     return described
 
 
