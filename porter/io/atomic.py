@@ -19,6 +19,10 @@ from porter.errors import FileAccessError, access_error
 from porter.io.windows import Windows
 from porter.tensor import CHUNK, Location, Payload
 
+_PIECE = 1 << 18
+"""Bytes of one write at most, and where writes end: what divides by this. The page cache takes in a write in pages as large as
+it is; for 1 MiB the kernel may first have to move memory about, which then takes ten times as long as the copy."""
+
 Progress = Callable[[int], None]
 """Called with the number of bytes just written."""
 
@@ -71,10 +75,11 @@ class AtomicFile:
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append `data`."""
         view = memoryview(data).cast("B")
-        total = view.nbytes
+        at, total = self.position, view.nbytes
         try:
             while view.nbytes:
-                view = view[os.write(self.fd, view) :]
+                done = os.write(self.fd, view[: _PIECE - at % _PIECE])
+                view, at = view[done:], at + done
         except OSError as error:
             raise access_error(error, self.path, "writing") from error
         self._advance(total)
@@ -164,8 +169,7 @@ class AtomicFile:
         while offset < end:
             view = self._windows.view(where, offset)
             try:
-                # Writes that end with a page, a chunk of them each, leave the file system whole pages to deal with.
-                done = os.write(self.fd, view[: CHUNK - self.position % CHUNK])
+                done = os.write(self.fd, view[: _PIECE - self.position % _PIECE])
             except OSError as error:
                 self._windows.check(where)
                 if error.errno == errno.EFAULT:  # the window's memory: its disk or network failed
