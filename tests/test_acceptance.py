@@ -429,3 +429,35 @@ def test_what_fits_into_one_file_is_one(tmp_path: Path) -> None:
     report = porter.save(store_of("a", "b"), tmp_path / "m.safetensors", max_shard_size=1 << 20)
     assert report.paths == (str(tmp_path / "m.safetensors"),)
     assert os.listdir(tmp_path) == ["m.safetensors"]
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("InnerProduct", (1, 1, 2, 3)), (None, (2, 3)), ("PReLU", (1,)), ("Convolution", (2, 3))])
+def test_a_caffe_file_gives_back_shapes_that_its_layers_would_not(tmp_path: Path, kind: str | None, shape: tuple[int, ...]) -> None:
+    legacy = [] if shape == (1,) else [1, 1, 2, 3]  # one value without a shape is a blob of no dimensions
+    attributes = {"caffe.layer": "x", "caffe.blob": 0, "caffe.shape": legacy} | ({"caffe.type": kind} if kind else {})
+    values = np.arange(int(np.prod(shape)), dtype="f4").reshape(shape)
+    store = TensorStore([Tensor.from_array("x.weight", values, attributes=attributes)])
+    for dialect in ("v2", "v1") if kind != "PReLU" else ("v2",):
+        porter.save(store, tmp_path / "m.caffemodel", f"caffe:{dialect}", overwrite=True)
+        with porter.open(tmp_path / "m.caffemodel") as back:
+            assert back.digest() == store.digest()
+            assert back["x.weight"].attributes == store["x.weight"].attributes
+
+
+@pytest.mark.parametrize("dialect", ["nvidia-v1", "nvidia-v2"])
+@pytest.mark.parametrize(
+    ("dtype", "value"), [("u4", 1 << 31), ("u4", (1 << 32) - 1), ("u8", (1 << 64) - 1), ("u8", 1 << 31), ("i8", 1 << 31)]
+)
+def test_integers_beyond_int32_never_wrap(tmp_path: Path, dialect: str, dtype: str, value: int) -> None:
+    store = TensorStore([Tensor.from_array("w", np.array([1, value], dtype))])
+    if value != 1 << 31:  # which is a float32
+        with pytest.raises(LossError) as caught:
+            porter.save(store, tmp_path / "m.wts", f"wts:{dialect}")
+        assert caught.value.code == "L404"
+        return
+    porter.save(store, tmp_path / "m.wts", f"wts:{dialect}")
+    with porter.open(tmp_path / "m.wts") as back:
+        assert back["w"].numpy().tolist() == [1, value]
+    (tmp_path / "m.wts.json").unlink()
+    with porter.open(tmp_path / "m.wts") as back:
+        assert back["w"].numpy().tolist() == [1, value]

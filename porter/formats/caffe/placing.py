@@ -63,7 +63,10 @@ def as_read(tensor: Tensor) -> Blob:
     encoding = stored_as(tensor) or ("double" if tensor.dtype.name == "float64" else None)
     if encoding == "unpacked" and not tensor.nbytes:
         encoding = None
-    return Blob(tensor.dtype, old or tensor.shape, tensor.payload, bool(old), old == (), encoding)
+    shape = old or tensor.shape
+    if old == () and tensor.size == 1:  # one value without a shape is a blob of no dimensions
+        shape = ()
+    return Blob(tensor.dtype, shape, tensor.payload, bool(old), old == (), encoding)
 
 
 class Placing:

@@ -75,6 +75,7 @@ def write_net(store: TensorStore, path: str, options: WriteOptions, dialect: str
     base.parts += placing.added
     if options.net is not None:
         base.notices += _reshape(base.slots, prepared.tensors)
+    _keep_shapes(base.slots)
     written = reduced(store, prepared.tensors)
     document = _document(written, base.slots)
     notices = [*base.notices, *remarks(placing, stated=options.net is not None)]
@@ -82,6 +83,19 @@ def write_net(store: TensorStore, path: str, options: WriteOptions, dialect: str
     notices += _too_large(parts)
     _write(path, parts, options)
     return WriteReport("caffe", dialect, (path,), len(written), (*prepared.losses, *base.losses), tuple(notices))
+
+
+def _keep_shapes(slots: Sequence[Slot]) -> None:
+    """Forget the stated shape of blobs that a reader would give another shape than the tensor has: its type is not what it was."""
+    entries = [(slot, index) for slot in slots for index in sorted(slot.blobs)]
+    if all(legacy_shape(slot.blobs[index]) is None for slot, index in entries):
+        return
+    derived = TensorStore()
+    add_layers(derived, [slot.layer() for slot in slots])
+    for (slot, index), found in zip(entries, derived.values(), strict=True):
+        tensor = slot.blobs[index]
+        if found.shape != tensor.shape and legacy_shape(tensor) is not None:
+            slot.blobs[index] = _without_stated_shape(tensor)
 
 
 def _reshape(slots: Sequence[Slot], tensors: dict[str, Tensor]) -> list[Notice]:
@@ -332,6 +346,10 @@ def _plain(tensor: Tensor) -> Tensor:
     stated = legacy_shape(tensor)
     if stated is None or (stated or ((tensor.size,) if tensor.size != 1 else ())) == tensor.shape:
         return tensor
+    return _without_stated_shape(tensor)
+
+
+def _without_stated_shape(tensor: Tensor) -> Tensor:
     return tensor.with_spec(attributes={k: v for k, v in tensor.attributes.items() if k != SHAPE})
 
 

@@ -66,7 +66,8 @@ class Cast:
         else:
             whole = stored.astype("<f8")
             # Converting a float beyond the type's range back is undefined; no such value is exact.
-            inside = whole < 2.0 ** (self.source.bits - (self.source.kind == "int"))
+            low, high = _range(self.source)
+            inside = (whole >= low) & (whole < high)
             back = np.where(inside, whole, 0).astype(self.source.numpy())
             changed = ~inside | (back != values)
             error = np.abs(whole[changed] - values[changed].astype("<f8"))
