@@ -461,3 +461,13 @@ def test_integers_beyond_int32_never_wrap(tmp_path: Path, dialect: str, dtype: s
     (tmp_path / "m.wts.json").unlink()
     with porter.open(tmp_path / "m.wts") as back:
         assert back["w"].numpy().tolist() == [1, value]
+
+
+def test_a_solver_state_without_history_is_recognised(tmp_path: Path) -> None:
+    store = TensorStore()
+    store.metadata |= {"iter": 0, "current_step": 32}
+    porter.save(store, tmp_path / "m.solverstate")
+    with porter.open(tmp_path / "m.solverstate") as back:
+        assert back.metadata == store.metadata
+        assert back.source is not None
+        assert back.source.dialect == "solverstate"

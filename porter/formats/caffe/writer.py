@@ -131,7 +131,7 @@ def write_solver_state(store: TensorStore, path: str, options: WriteOptions) -> 
     if NET in written.attachments:
         losses.append(Loss("attachment", "the net's structure, which a solver state has no place for"))
     document = describe(rest, [t.name for t in order], derived)
-    if document is not None or not (head or order):
+    if document is not None or not order:
         document = {**(document or {"porter": manifest.VERSION}), **SOLVER_MARK}
     parts: list[Payload] = [BytesPayload.of(head)]
     for tensor in order:
@@ -276,7 +276,7 @@ def _shows_a_net(layer: Iterable[Payload]) -> bool:
         if not isinstance(part, BytesPayload):
             break
         head += part.data
-    return dialect_of(lambda at, most: head[at : at + most]) is not None
+    return dialect_of(lambda at, most: head[at : at + most]) in ("v0", "v1", "v2")
 
 
 def _layer_payloads(slot: Slot, dialect: str) -> list[Payload]:
