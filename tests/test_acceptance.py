@@ -230,6 +230,9 @@ def test_a_net_gives_flat_tensors_their_shapes(tmp_path: Path) -> None:
         "3 flat tensors get the shape that the net says: c.weight 6×2×3×3, d.weight 6×4×2×1, ip.weight 2×80"
     ]
     assert porter.diff(store, tmp_path / "m.caffemodel").equal
+    with porter.open(tmp_path / "m.wts") as flat:
+        porter.save(flat, tmp_path / "m.caffemodel.h5", net=tmp_path / "n.prototxt")
+    assert porter.diff(store, tmp_path / "m.caffemodel.h5").equal
     cv2 = pytest.importorskip("cv2")
     net = cv2.dnn.readNetFromCaffe(str(tmp_path / "n.prototxt"), str(tmp_path / "m.caffemodel"))
     net.setInput(np.ones((1, 4, 6, 6), "f4"))

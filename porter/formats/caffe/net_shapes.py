@@ -10,7 +10,7 @@ spatial axes; weight_shape), `inner_product_layer.cpp`, `embed_layer.cpp`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from porter.errors import FormatError
@@ -18,6 +18,7 @@ from porter.formats.caffe.binary import V2_LAYERS, LayerRecord
 from porter.formats.caffe.blobs import legacy_shape
 from porter.formats.caffe.placing import Slot
 from porter.io.protobuf_messages import message_classes, parse
+from porter.store import Notice
 from porter.tensor import Tensor
 
 _PARAMETERS = {
@@ -33,12 +34,27 @@ def take_shapes(slots: Iterable[Slot]) -> dict[str, Tensor]:
     changed: dict[str, Tensor] = {}
     for slot in slots:
         flat = slot.blobs.get(0)
-        if slot.record is None or slot.type not in _PARAMETERS or flat is None or len(flat.shape) != 1 or legacy_shape(flat) is not None:
-            continue
-        shape = _shape(slot.type, _parameters(slot.record, _PARAMETERS[slot.type]), flat.size)
-        if shape is not None:
-            slot.blobs[0] = changed[flat.name] = flat.with_spec(shape=shape, axes=None)
+        shaped = weight_of(slot.record, flat) if slot.record is not None and flat is not None else None
+        if shaped is not None:
+            slot.blobs[0] = changed[shaped.name] = shaped
     return changed
+
+
+def weight_of(record: LayerRecord, tensor: Tensor) -> Tensor | None:
+    """The flat `tensor` with the shape of the weight of the layer `record`; None where it is not flat, or nothing says a shape."""
+    kind = record.type
+    if kind not in _PARAMETERS or len(tensor.shape) != 1 or legacy_shape(tensor) is not None:
+        return None
+    shape = _shape(kind, _parameters(record, _PARAMETERS[kind]), tensor.size)
+    return tensor.with_spec(shape=shape, axes=None) if shape is not None else None
+
+
+def notice_of(changed: Mapping[str, Tensor]) -> Notice:
+    """What to say of tensors that got a shape."""
+    shown = ", ".join(f"{name} {'×'.join(map(str, t.shape))}" for name, t in list(changed.items())[:3]) + (
+        ", …" if len(changed) > 3 else ""
+    )
+    return Notice("changed", f"{len(changed)} flat tensor{'s get' if len(changed) > 1 else ' gets'} the shape that the net says: {shown}")
 
 
 def _parameters(record: LayerRecord, name: str) -> Any:

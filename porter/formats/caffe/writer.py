@@ -31,7 +31,7 @@ from porter.formats.caffe.detect import binary_dialect, dialect_of
 from porter.formats.caffe.fields import fields, message_field, number_field
 from porter.formats.caffe.generations import v1_as_v2, v2_as_v1
 from porter.formats.caffe.layers import MAX_AXES, NET, SHAPE, add_layers
-from porter.formats.caffe.net_shapes import take_shapes
+from porter.formats.caffe.net_shapes import notice_of, take_shapes
 from porter.formats.caffe.placing import Placing, Slot, as_read
 from porter.formats.caffe.remarks import remarks
 from porter.formats.caffe.values import prepare, reduced
@@ -102,12 +102,7 @@ def _reshape(slots: Sequence[Slot], tensors: dict[str, Tensor]) -> list[Notice]:
     """Give flat tensors the shapes that the net says, in their slots and in `tensors`."""
     changed = take_shapes(slots)
     tensors.update(changed)
-    if not changed:
-        return []
-    shown = ", ".join(f"{name} {'×'.join(map(str, t.shape))}" for name, t in list(changed.items())[:3]) + (
-        ", …" if len(changed) > 3 else ""
-    )
-    return [Notice("changed", f"{len(changed)} flat tensor{'s get' if len(changed) > 1 else ' gets'} the shape that the net says: {shown}")]
+    return [notice_of(changed)] if changed else []
 
 
 def write_solver_state(store: TensorStore, path: str, options: WriteOptions) -> WriteReport:

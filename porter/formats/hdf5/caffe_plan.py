@@ -15,11 +15,46 @@ from porter.store import Notice, TensorStore
 from porter.tensor import Tensor
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from porter.formats.caffe.binary import LayerRecord
     from porter.formats.caffe.net import CaffeLayer
 
 _FIRST = {"weight": 0, "bias": 1}
 _MAX_BLOBS = 1 << 16
 _MOST_PERMUTED = 6
+
+
+def shaped(store: TensorStore, net_path: str | None) -> tuple[TensorStore, list[Notice]]:
+    """`store` with the shapes that the net says for tensors which come flat, and what to say of that."""
+    if net_path is None or all(len(tensor.shape) != 1 for tensor in store.values()):
+        return store, []
+    from porter.formats.caffe.net_shapes import notice_of, weight_of
+
+    records = {record.name: record for record in _records(net_path)}
+    changed: dict[str, Tensor] = {}
+    for name, tensor in store.items():
+        layer, role = split_name(name)
+        found = weight_of(records[layer], tensor) if layer in records and role == "weight" else None
+        if found is not None:
+            changed[name] = found
+    if not changed:
+        return store, []
+    result = TensorStore((changed.get(name, tensor) for name, tensor in store.items()), source=store.source)
+    result.ties, result.metadata, result.attachments = store.ties, store.metadata, store.attachments
+    return result, [notice_of(changed)]
+
+
+def _records(net_path: str) -> Iterator[LayerRecord]:
+    """The layers of the net at `net_path`."""
+    from porter.formats.caffe.binary import V2_LAYERS, LayerRecord
+    from porter.formats.caffe.fields import fields
+    from porter.formats.caffe.net import net_from_prototxt
+    from porter.formats.caffe.net_bytes import serialise
+
+    data = serialise(net_from_prototxt(net_path), [])
+    for position, field in enumerate(f for f in fields(data) if f.number == V2_LAYERS):
+        yield LayerRecord(data[field.body : field.end], V2_LAYERS, position)
 
 
 def weights(store: TensorStore, net_path: str | None) -> Plan:

@@ -34,7 +34,10 @@ def write(store: TensorStore, path: str, options: WriteOptions) -> WriteReport:
     if dialect == "keras3":
         return write_file(store, path, options, keras_plan.keras3(store))
     if dialect == "caffe":
-        return write_file(store, path, options, caffe_plan.weights(store, options.net))
+        store, notices = caffe_plan.shaped(store, options.net)
+        plan = caffe_plan.weights(store, options.net)
+        plan.notices[:0] = notices
+        return write_file(store, path, options, plan)
     if dialect == "caffe-solverstate":
         return write_file(store, path, options, caffe_plan.solver_state(store))
     raise UsageError("U502", f"hdf5:{dialect} can be read, not written", hint="write hdf5:porter")
