@@ -90,7 +90,8 @@ class TensorBuilder:
                     overlapping.append(name)
                 reach = max(reach, end)
         if overlapping:
-            self._store.note("note", f"{_listed(overlapping)} overlap other tensors in the file; each is a tensor of its own here")
+            overlap = "overlap" if len(overlapping) > 1 else "overlaps"
+            self._store.note("note", f"{_listed(overlapping)} {overlap} other tensors in the file; each is a tensor of its own here")
 
     def _skip(self, why: str, name: str) -> None:
         self._skipped.setdefault(why, []).append(name)
