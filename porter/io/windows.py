@@ -1,8 +1,9 @@
 """Runs of files handed to the kernel as mapped memory, a window at a time.
 
-Writing from a mapped window takes a third less time than `sendfile` or `copy_file_range`, which go page by page through a
-pipe, and half where source and target lie at different places of their pages, as tensors do; see `tests/benchmarks`.
-Nothing here looks at the memory: a file that becomes shorter makes a system call fail, not the process.
+`sendfile` and `copy_file_range` go page by page through a pipe. Where source and target lie at different places of their
+pages, as tensors do, writing from mapped memory takes a fifth to two fifths less time; elsewhere it takes as long. See
+`tests/benchmarks/README.md`. Nothing here looks at the memory: a file that becomes shorter makes a system call fail, not
+the process.
 """
 
 from __future__ import annotations
