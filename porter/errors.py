@@ -3,6 +3,7 @@
     PorterError
     ├── FormatError            F…  the file's content is wrong, truncated, or of no known kind   (ValueError)
     │   └── UnsafeFileError    S…  the file tries something a weight file has no business doing
+    ├── MapError               M…  the map is wrong, or does not fit these tensors                (ValueError)
     ├── LossError              L…  the target cannot hold this exactly, and no one allowed it     (ValueError)
     ├── UsageError             U…  the request itself makes no sense                               (ValueError)
     ├── MissingDependencyError D…  an optional library is needed                                   (ImportError)
@@ -54,7 +55,7 @@ class PorterError(Exception):
 
     What is said of a file always has a hint: where no more is known, that the code is explained.
 
-    `excerpt` is the line of a text file that `where` points into, or None; it is shown with a caret below the column.
+    `excerpt` is the line of a text file that `where` points into, or None; it is shown with carets below `width` characters.
     """
 
     code: str
@@ -62,6 +63,7 @@ class PorterError(Exception):
     where: Place
     hint: str | None
     excerpt: str | None
+    width: int
     _explained = False
 
     def __init__(
@@ -76,6 +78,7 @@ class PorterError(Exception):
         tensor: str | None = None,
         hint: str | None = None,
         excerpt: str | None = None,
+        width: int = 1,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -83,6 +86,7 @@ class PorterError(Exception):
         self.where = Place(path, offset, line, column, tensor)
         self.hint = hint or (f"'porter explain {code}' says what this means and what to do" if self._explained else None)
         self.excerpt = excerpt
+        self.width = width
 
     def located(self, *, path: str | None = None, tensor: str | None = None) -> Self:
         """This error with the path and the tensor filled in where it did not know them yet."""
@@ -100,30 +104,32 @@ class PorterError(Exception):
         if place:
             lines.append(f"  --> {place}")
         if self.excerpt is not None and self.where.line is not None and self.where.column is not None:
-            lines += _pointed(self.excerpt, self.where.line, self.where.column)
+            lines += _pointed(self.excerpt, self.where.line, self.where.column, self.width)
         if self.hint:
             lines.append(f"   = help: {printable(self.hint)}")
         return "\n".join(lines)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (type(self), self.code, self.message, self.where, self.hint, self.excerpt))
+        return (_rebuild, (type(self), self.code, self.message, self.where, self.hint, self.excerpt, self.width))
 
 
-def _rebuild(kind: type[PorterError], code: str, message: str, where: Place, hint: str | None, excerpt: str | None) -> PorterError:
-    error = kind(code, message, hint=hint)
+def _rebuild(
+    kind: type[PorterError], code: str, message: str, where: Place, hint: str | None, excerpt: str | None, width: int
+) -> PorterError:
+    error = kind(code, message, hint=hint, width=width)
     error.where = where
     error.excerpt = excerpt
     return error
 
 
-def _pointed(text: str, line: int, column: int) -> list[str]:
-    """A line of a file, at most 60 characters to either side of `column`, with a caret below it."""
+def _pointed(text: str, line: int, column: int, width: int) -> list[str]:
+    """A line of a file, at most 60 characters to either side of `column`, with carets below `width` characters of it."""
     start = max(0, column - 1 - 60)
     before, after = text[start : column - 1], text[column - 1 : column + 60]
     dots = "..." if start else ""
     shown = [dots + printable(before.replace("\t", " ")), printable(after.replace("\t", " "))]
     margin = " " * len(str(line))
-    return [f" {margin} |", f" {line} | {''.join(shown)}".rstrip(), f" {margin} | {' ' * len(shown[0])}^"]
+    return [f" {margin} |", f" {line} | {''.join(shown)}".rstrip(), f" {margin} | {' ' * len(shown[0])}{'^' * max(1, min(width, len(shown[1])))}"]
 
 
 class FormatError(PorterError, ValueError):
@@ -134,6 +140,12 @@ class FormatError(PorterError, ValueError):
 
 class UnsafeFileError(FormatError):
     """The file asks for something that reading weights never needs: code, files outside it, absurd sizes."""
+
+
+class MapError(PorterError, ValueError):
+    """A map is wrong in itself, cannot be inverted, or does not fit the tensors it is applied to."""
+
+    _explained = True
 
 
 class LossError(PorterError, ValueError):

@@ -15,8 +15,15 @@ AREAS = {
     "npz": "NumPy",
     "check": "Comparing",
     "cli": "The command line",
+    "map_language": "Maps: the language",
+    "map_names": "Maps: names and captures",
+    "map_fit": "Maps: what they cover",
+    "map_layout": "Maps: axes",
+    "map_operations": "Maps: operations",
+    "map_inverse": "Maps: inverse and composition",
+    "map_inference": "Maps: inference",
 }
-"""Files of explanations, by the first digit of their codes, with a heading each."""
+"""Files of explanations, by the first digit of their codes, with a heading each; those of maps count from M0 again."""
 
 
 @dataclass(frozen=True, slots=True)
