@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from porter.dataclass import dataclass
+from porter.dataclass import dataclass, field_names
 from porter.dtypes import DType
 
 if TYPE_CHECKING:
@@ -81,6 +81,40 @@ class Operation(Protocol):
         ...
 
 
+class _Bound:
+    """What operations share: a frozen dataclass of the arguments, with `BitOperation` or `FloatOperation` as its base, states no
+    more than `name`, `outputs`, `inverse` and `compute`.
+
+    takes, undone: for the list of operations: what goes in and comes out, and how it is undone or why it cannot be.
+    """
+
+    __slots__ = ()
+
+    elementwise: bool = False
+    takes: str = ""
+    undone: str = ""
+
+    def arguments(self) -> Mapping[str, Any]:
+        """The fields."""
+        return {name: getattr(self, name) for name in field_names(self)}
+
+
+class BitOperation(_Bound):
+    """An operation that moves elements or changes bits."""
+
+    __slots__ = ()
+
+    domain: Domain = "bits"
+
+
+class FloatOperation(_Bound):
+    """An operation that computes in float64."""
+
+    __slots__ = ()
+
+    domain: Domain = "float64"
+
+
 class Binder(Protocol):
     """Makes an operation of its arguments; one for each name. A class with the arguments as its parameters is a binder.
 
@@ -97,12 +131,13 @@ class Binder(Protocol):
 class OperationError(Exception):
     """What is wrong with an operation's arguments or inputs; the checker adds the place in the map.
 
-    `code` is a porter error code (M4…), `input` the index of the input concerned, or None.
+    `code` is a porter error code (M4…), `input` the index of the input concerned, `argument` the name of the argument, or None.
     """
 
-    def __init__(self, code: str, message: str, *, input: int | None = None, hint: str | None = None) -> None:
+    def __init__(self, code: str, message: str, *, input: int | None = None, argument: str | None = None, hint: str | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.input = input
+        self.argument = argument
         self.hint = hint
