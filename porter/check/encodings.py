@@ -14,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from porter.dtypes import DTYPES, DType
+from porter.io.float_layouts import holds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,44 +133,14 @@ def common_type(a: DType, b: DType) -> DType | None:
         return DTYPES[wide]
     if a.kind != "float" and b.kind != "float":
         return next((DTYPES[n] for n in _INTEGERS if _holds_integer(DTYPES[n], a) and _holds_integer(DTYPES[n], b)), None)
-    return next((d for d in (*(x for x in (a, b) if x.kind == "float"), *_FLOATS) if _holds(d, a) and _holds(d, b)), DTYPES["float64"])
+    return next((d for d in (*(x for x in (a, b) if x.kind == "float"), *_FLOATS) if holds(d, a) and holds(d, b)), DTYPES["float64"])
 
 
 _INTEGERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
 _FLOATS = (DTYPES["float32"], DTYPES["float64"])
-_PRECISION = {
-    # Bits of significand with the hidden one, exponent of the smallest subnormal, exponent of the largest value.
-    "float64": (53, -1074, 1023),
-    "float32": (24, -149, 127),
-    "float16": (11, -24, 15),
-    "bfloat16": (8, -133, 127),
-    "float8_e4m3fn": (4, -9, 8),
-    "float8_e4m3fnuz": (4, -10, 7),
-    "float8_e5m2": (3, -16, 15),
-    "float8_e5m2fnuz": (3, -17, 15),
-    "float8_e8m0fnu": (1, -127, 127),
-    "float6_e2m3fn": (4, -3, 2),
-    "float6_e3m2fn": (3, -4, 4),
-    "float4_e2m1fn": (2, -1, 2),
-}
-_UNSIGNED = frozenset({"float8_e8m0fnu"})
 
 
 def _holds_integer(wide: DType, narrow: DType) -> bool:
     if wide.kind == "int":
         return narrow.bits < wide.bits or (narrow.kind == "int" and narrow.bits == wide.bits)
     return narrow.kind != "int" and narrow.bits <= wide.bits
-
-
-def _holds(wide: DType, narrow: DType) -> bool:
-    """Whether float type `wide` holds every finite value of `narrow`, its zeros, NaN and infinities included."""
-    if wide.name == narrow.name:
-        return True
-    if wide.bits < 16:  # the narrow float types lack infinities, NaN or a sign; only equal types are sure
-        return False
-    precision, smallest, largest = _PRECISION[wide.name]
-    if narrow.kind != "float":
-        bits = narrow.bits - (narrow.kind == "int")
-        return bits <= precision and bits <= largest
-    other, low, high = _PRECISION[narrow.name]
-    return other <= precision and low >= smallest and high <= largest

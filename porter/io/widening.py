@@ -3,9 +3,6 @@
 Conversion instructions of processors make signalling NaNs quiet, so floats of up to 16 bits go through tables of bit
 patterns: the NaN with payload p becomes the float32 NaN with the same payload in its upper bits, or the default quiet
 NaN where the type has a single one.
-
-Source: IEEE 754-2019, 3.4; OCP Microscaling Formats 1.0, 5.3 (E5M2, E4M3, E2M3, E3M2, E2M1, E8M0); the types whose names
-end in `fnuz`: arXiv 2206.02915.
 """
 
 from __future__ import annotations
@@ -15,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from porter.dtypes import DTYPES, FLOAT32, DType
+from porter.io.float_layouts import FLOAT_LAYOUTS
 from porter.io.payloads import ComputedPayload
 from porter.tensor import CHUNK, Payload, Tensor, unpack
 
@@ -22,21 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# Bits of exponent and mantissa, bias, and which codes are infinite or no number.
-_LAYOUTS = {
-    "float16": (5, 10, 15, "ieee"),
-    "bfloat16": (8, 7, 127, "ieee"),
-    "float8_e5m2": (5, 2, 15, "ieee"),
-    "float8_e4m3fn": (4, 3, 7, "fn"),
-    "float8_e4m3fnuz": (4, 3, 8, "fnuz"),
-    "float8_e5m2fnuz": (5, 2, 16, "fnuz"),
-    "float8_e8m0fnu": (8, 0, 127, "scale"),
-    "float6_e2m3fn": (2, 3, 1, "finite"),
-    "float6_e3m2fn": (3, 2, 3, "finite"),
-    "float4_e2m1fn": (2, 1, 1, "finite"),
-}
-
-WIDENED_TO_FLOAT32 = dict.fromkeys(_LAYOUTS, "float32")
+WIDENED_TO_FLOAT32 = {name: "float32" for name in FLOAT_LAYOUTS if DTYPES[name].bits <= 16}
 """For `Capabilities.widened` of formats that hold float32: every value of these types is a float32."""
 
 _QUIET_NAN = 0x7FC00000
@@ -98,24 +82,20 @@ def _pieces(tensor: Tensor) -> Iterator[memoryview]:
             yield _bytes(_floats(values[start : start + CHUNK // 4], dtype))
         return
     for chunk in whole_elements(tensor.payload, dtype.itemsize, CHUNK // 4 * dtype.itemsize):
-        yield _bytes(_floats(np.frombuffer(chunk, _code_type(dtype)), dtype))
+        yield _bytes(_floats(np.frombuffer(chunk, dtype.numpy()), dtype))
+
+
+def small_floats(values: NDArray[Any], dtype: DType) -> NDArray[np.float32]:
+    """Elements of a float type of up to 16 bits, or their codes, as float32 of the same shape."""
+    import numpy as np
+
+    found: NDArray[np.float32] = _table(dtype.name)[values.view(np.uint8 if dtype.bits <= 8 else "<u2")].view("<f4")
+    return found
 
 
 def _floats(values: NDArray[Any], dtype: DType) -> NDArray[Any]:
-    """`values` (codes of small floats, or integers) as uint32 patterns of float32, or as float32."""
-    import numpy as np
-
-    if dtype.name not in _LAYOUTS:
-        return values.astype("<f4")
-    codes = values.view(np.uint8) if dtype.bits <= 8 else values
-    patterns: NDArray[Any] = _table(dtype.name)[codes]
-    return patterns
-
-
-def _code_type(dtype: DType) -> np.dtype[Any]:
-    import numpy as np
-
-    return np.dtype("<u2") if dtype.name in ("float16", "bfloat16") else np.dtype("u1") if dtype.name in _LAYOUTS else dtype.numpy()
+    """`values` (codes of small floats, or integers) as float32."""
+    return small_floats(values, dtype) if dtype.name in WIDENED_TO_FLOAT32 else values.astype("<f4")
 
 
 def _bytes(values: NDArray[Any]) -> memoryview:
@@ -135,7 +115,8 @@ def _table(name: str) -> NDArray[np.uint32]:
     """The float32 pattern of every code of the small float type `name`; codes of less than a byte at the low end."""
     import numpy as np
 
-    exponent_bits, mantissa_bits, bias, special = _LAYOUTS[name]
+    layout = FLOAT_LAYOUTS[name]
+    exponent_bits, mantissa_bits, bias, special = layout.exponent_bits, layout.mantissa_bits, layout.bias, layout.special
     bits = DTYPES[name].bits
     code = np.arange(1 << bits, dtype=np.uint32)
     mantissa = code & ((1 << mantissa_bits) - 1)
