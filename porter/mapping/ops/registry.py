@@ -22,10 +22,14 @@ if TYPE_CHECKING:
 
 _BUILT_IN = {
     "add": "porter.mapping.ops.elementwise:Add",
+    "bn_stats": "porter.mapping.ops.batch_norm:BnStats",
     "cast": "porter.mapping.ops.elementwise:Cast",
     "copy": "porter.mapping.ops.structure:Copy",
     "fill": "porter.mapping.ops.structure:Fill",
     "flip": "porter.mapping.ops.structure:Flip",
+    "fold_bn": "porter.mapping.ops.folding:FoldBn",
+    "fold_branches": "porter.mapping.ops.reparameterisation:FoldBranches",
+    "fold_preprocess": "porter.mapping.ops.preprocessing:FoldPreprocess",
     "mul": "porter.mapping.ops.elementwise:Mul",
     "neg": "porter.mapping.ops.elementwise:Neg",
     "pad": "porter.mapping.ops.structure:Pad",
