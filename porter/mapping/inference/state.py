@@ -1,0 +1,96 @@
+"""What inference has found so far: matches, and what is left on either side."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+
+from porter.dataclass import dataclass
+from porter.mapping.inference.entries import Entry
+from porter.mapping.inference.layouts import SAME, Layout
+from porter.mapping.inference.tokens import layer_of
+from porter.mapping.syntax import Arrow, Call
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a rule says beside the names: labels of both sides' members (None: a single tensor without), layout, operations."""
+
+    layout: Layout = SAME
+    calls: tuple[Call, ...] = ()
+    arrow: Arrow = "<->"
+    source_labels: tuple[str | None, ...] = (None,)
+    target_labels: tuple[str | None, ...] = (None,)
+
+
+PLAIN = Form()
+"""A rename."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Tensors of A that make tensors of B, and what speaks for it.
+
+    confidence: from 0 to 1. reason: the evidence in a few words. rivals: targets that the same evidence fits as well.
+    weak: the values say little or nothing, so that the layout may be any that the shapes allow.
+    """
+
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    form: Form
+    confidence: float
+    reason: str
+    rivals: tuple[str, ...] = ()
+    weak: bool = False
+
+
+class State:
+    """Entries of both sides by name, the matches, and the names that none has yet, in the order of their files.
+
+    values: whether both sides have values.
+    """
+
+    def __init__(self, a: Sequence[Entry], b: Sequence[Entry]) -> None:
+        self.a = {e.name: e for e in a}
+        self.b = {e.name: e for e in b}
+        self.left_a = dict(self.a)
+        self.left_b = dict(self.b)
+        self.matches: list[Match] = []
+        self.values = all(e.tensor is not None for e in (*a, *b))
+        self._order_a = list(a)
+        self._made = dict[str, str]()
+        self._votes = dict[str, Counter[str]]()
+
+    def add(self, match: Match) -> None:
+        """Note a match; its tensors are no longer left."""
+        for name in match.sources:
+            del self.left_a[name]
+            self._made[name] = match.targets[0]
+            self._votes.setdefault(layer_of(name), Counter()).update(layer_of(t) for t in match.targets)
+        for name in match.targets:
+            del self.left_b[name]
+        self.matches.append(match)
+
+    def partner(self, layer: str) -> str | None:
+        """The layer of B that most tensors of a layer of A went to."""
+        votes = self._votes.get(layer) if layer else None
+        return votes.most_common(1)[0][0] if votes else None
+
+    def neighbour(self, entry: Entry, step: int) -> int | None:
+        """The place in B's file of what the tensor `step` places on in A's file became."""
+        place = entry.order + step
+        if not 0 <= place < len(self._order_a):
+            return None
+        made = self._made.get(self._order_a[place].name)
+        return self.b[made].order if made is not None else None
+
+    def order_agrees(self) -> float:
+        """How far the order of the files speaks: the share of neighbours among the matches that stand in the same order in B."""
+        places = [self.b[self._made[e.name]].order for e in self._order_a if e.name in self._made]
+        steps = list(itertools.pairwise(places))
+        return sum(x <= y for x, y in steps) / len(steps) if steps else 1.0
+
+    def channels(self) -> frozenset[int]:
+        """Lengths of the vectors of A: how many channels its layers have."""
+        return frozenset(e.size for e in self.a.values() if len(e.shape) == 1)
