@@ -101,6 +101,22 @@ _BUILT_IN = (
         {".caffemodel": "v2", ".solverstate": "solverstate", ".binaryproto": "mean", ".prototxt": "prototxt"},
         dialects=("v2", "v1", "v0", "mixed", "solverstate", "mean", "prototxt"),
     ),
+    FormatEntry(
+        "ncnn",
+        "porter.formats.ncnn.adapter",
+        "ncnn nets, read only: .param and the .bin beside it",
+        {".param": "", ".bin": ""},
+        magic=(b"7767517",),
+        dialects=("model",),
+    ),
+    FormatEntry(
+        "darknet",
+        "porter.formats.darknet.adapter",
+        "Darknet nets, read only: .cfg and the .weights beside it",
+        {".cfg": "", ".weights": ""},
+        magic=(b"[net]",),
+        dialects=("original", "alexeyab"),
+    ),
 )
 
 _FOREIGN = (
@@ -112,8 +128,6 @@ _FOREIGN = (
     (0, b"<\n   ir_version:", "an ONNX model as text", "save it as a binary .onnx file with the onnx package"),
     (0, b'{"irVersion"', "an ONNX model as JSON", "save it as a binary .onnx file with the onnx package"),
     (0, b'{\n  "irVersion"', "an ONNX model as JSON", "save it as a binary .onnx file with the onnx package"),
-    (0, b"7767517\n", "an ncnn .param file", "convert the original model instead"),
-    (0, b"[net]", "a Darknet .cfg file", None),
     (0, b"<?xml", "an XML file, perhaps an OpenVINO model", None),
     (0, b"<!DOCTYPE", "a web page, perhaps of a download that failed", "fetch the file itself"),
     (0, b"<html", "a web page, perhaps of a download that failed", "fetch the file itself"),
