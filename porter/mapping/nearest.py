@@ -1,0 +1,88 @@
+"""The nearest pattern for a name that matches none, and the nearest name for a pattern that matches none: `did you mean …?`.
+
+The distance is the number of characters to insert, delete or replace in the literals of the pattern; a capture is any text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+from porter.mapping.syntax import Pattern
+
+COMPARED = 12
+"""Patterns or names that are compared character by character, those with most words in common first."""
+
+LONGEST = 200
+"""Characters of a name, and of a pattern's literals, that are compared at most."""
+
+_Any = None
+"""In a list of characters: a capture."""
+
+
+def nearest_pattern(name: str, patterns: Iterable[Pattern]) -> str | None:
+    """The text of the pattern that `name` nearly matches, or None where none is near."""
+    words = _words(name)
+    ranked = [(_common(words, _pattern_words(pattern)), -i, pattern) for i, pattern in enumerate(patterns)]
+    ranked.sort(key=lambda entry: entry[:2], reverse=True)
+    best = min([(_distance(name, p), -i, p) for _, i, p in ranked[:COMPARED]], key=lambda entry: entry[:2], default=None)
+    if best is None or best[0] > _tolerance(best[2]):
+        return None
+    from porter.mapping.render import pattern_text
+
+    return pattern_text(best[2])
+
+
+def nearest_name(pattern: Pattern, names: Iterable[str]) -> str | None:
+    """The name that nearly matches `pattern`, or None where none is near."""
+    words = _pattern_words(pattern)
+    ranked = [(_common(words, _words(name)), -i, name) for i, name in enumerate(names)]
+    ranked.sort(reverse=True)
+    best = min([(_distance(name, pattern), -i, name) for _, i, name in ranked[:COMPARED]], default=None)
+    return best[2] if best is not None and best[0] <= _tolerance(pattern) else None
+
+
+def _tolerance(pattern: Pattern) -> int:
+    """How far a name may be off: a third of what the pattern writes out."""
+    return sum([len(part) for part in pattern.parts if isinstance(part, str)]) // 3
+
+
+def _words(text: str) -> frozenset[str]:
+    """Words of letters, and each without its last letters, so that a slip of the pen leaves something in common."""
+    words = re.findall(r"[^\W\d_]+", text[:LONGEST].lower())
+    return frozenset([*words, *[word[:3] for word in words]])
+
+
+def _pattern_words(pattern: Pattern) -> frozenset[str]:
+    return _words(" ".join([part for part in pattern.parts if isinstance(part, str)]))
+
+
+def _common(one: frozenset[str], other: frozenset[str]) -> float:
+    """How much of the words two texts share, from 0 to 1."""
+    return len(one & other) / (len(one | other) or 1)
+
+
+def _distance(name: str, pattern: Pattern) -> int:
+    """The least number of characters to change in the literals of `pattern` so that `name` matches."""
+    characters: list[str | None] = []
+    for part in pattern.parts:
+        characters += part if isinstance(part, str) else [_Any]
+    return _edits(name[:LONGEST], characters[:LONGEST])
+
+
+def _edits(name: str, characters: Sequence[str | None]) -> int:
+    row = list(range(len(name) + 1))
+    for character in characters:
+        if character is _Any:
+            # One character of the name or more, at no cost; a capture that would be empty costs one.
+            least, made = row[0] + 1, [row[0] + 1]
+            for before, skipped in pairwise(row):
+                least = min(least, before)
+                made.append(min(least, skipped + 1))
+        else:
+            made = [row[0] + 1]
+            for at, letter in enumerate(name):
+                made.append(min(row[at + 1] + 1, made[at] + 1, row[at] + (letter != character)))
+        row = made
+    return row[-1]
