@@ -1,23 +1,29 @@
-"""From one file to another: settle what is wanted, refuse what can be refused, then read, and write or foresee."""
+"""From one file to another: settle what is wanted, refuse what can be refused, then read, map, and write or foresee."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Literal
 
-from porter.dataclass import dataclass, replace
-from porter.errors import FileAccessError, PorterError, UsageError
+from porter.dataclass import dataclass, field, replace
+from porter.errors import FileAccessError, MapError, PorterError, UsageError
 from porter.formats.base import Capabilities, Loss, ReadOptions, WriteOptions, WriteReport, refuse_overwrite, undescribed
 from porter.formats.registry import FormatEntry, check_options, find_format, format_for_path, identify, open_store, save_store
 from porter.io.source import FileSource
 from porter.store import TensorStore
 from porter.tensor import Tensor
 
+if TYPE_CHECKING:
+    from porter.mapping.scope import ParamValue
+    from porter.mapping.syntax import Map
+
 PathLike = str | os.PathLike[str]
 
-
 Action = Literal["widened", "cast", "rounded", "dropped", "refused"]
+
+USUAL_MAPS = {("caffe", "pytorch"): "caffe:torch"}
+"""The built-in map that a conversion from one format to another uses unless told otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +55,18 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class MapUse:
+    """The map of a conversion: what the user called it, the map itself, values of its parameters. `chosen`: porter chose it."""
+
+    name: str
+    map: Map
+    params: Mapping[str, ParamValue] = field(default_factory=dict)
+    chosen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Conversion:
-    """One conversion, settled: both files, their formats and every option."""
+    """One conversion, settled: both files, their formats, the map if there is one, and every option."""
 
     source: str
     source_format: FormatEntry
@@ -58,6 +74,7 @@ class Conversion:
     target: str
     target_format: FormatEntry
     write_options: WriteOptions
+    map: MapUse | None = None
 
     def open(self) -> TensorStore:
         """Read the source's index.
@@ -66,6 +83,24 @@ class Conversion:
             PorterError: the source is no such file.
         """
         return open_store(self.source, self.source_format.name, options=self.read_options)
+
+    def mapped(self, store: TensorStore) -> TensorStore:
+        """What the map makes of `store`, which stays open as long as the result; `store` itself where there is no map.
+
+        Raises:
+            MapError: the map does not fit these tensors.
+        """
+        if self.map is None:
+            return store
+        from porter.mapping.execution import apply
+
+        try:
+            return apply(self.map.map, store, params=self.map.params)
+        except MapError as error:
+            if self.map.chosen:
+                leave = f"--raw leaves names and values as they are ('{self.map.name}' was porter's choice)"
+                error.hint = f"{error.hint}; {leave}" if error.hint else leave
+            raise
 
     def save(self, store: TensorStore, progress: Callable[[int], None] | None = None) -> WriteReport:
         """Write `store`; `progress` is called with each number of bytes written.
@@ -124,10 +159,14 @@ def settle(
     select: str | None = None,
     net: PathLike | None = None,
     write: WriteOptions | None = None,
+    map: str | None = None,
+    params: Mapping[str, ParamValue] | None = None,
+    raw: bool = False,
 ) -> Conversion:
     """Decide what is read as what and written as what, and refuse what makes no sense. Reads little, writes nothing.
 
-    `net` goes to whichever side understands it.
+    `net` goes to whichever side understands it. `map` is the path of a map or the name of a built-in one; without it, and unless
+    `raw` is said, the one that is usual between the two formats is used, if there is such a one.
 
     Raises:
         PorterError: an unknown format, an option that means nothing, an output that exists.
@@ -161,7 +200,23 @@ def settle(
         dst,
         write_entry,
         replace(write, dialect=write_dialect, net=net_path if to_target else None),
+        _map_use(map, params or {}, raw, read_entry, write_entry),
     )
+
+
+def _map_use(name: str | None, params: Mapping[str, ParamValue], raw: bool, source: FormatEntry, target: FormatEntry) -> MapUse | None:
+    if raw and (name is not None or params):
+        raise UsageError("U922", "--raw leaves everything as it is, so it goes with no map", hint="leave one of them out")
+    # Formats that have no usual map between them must not wait for the map language to be imported.
+    if raw or (name is None and (source.name, target.name) not in USUAL_MAPS):
+        if params:
+            raise UsageError("U922", "a parameter is given, and no map that could have it", hint="say '--map MAP'")
+        return None
+    from porter.mapping import library
+
+    chosen = name is None
+    name = name or USUAL_MAPS[source.name, target.name]
+    return MapUse(name, library.load(name), params, chosen)
 
 
 def _takes_net(keeps: Capabilities, dialect: str | None) -> bool:
@@ -178,14 +233,28 @@ def convert(
     select: str | None = None,
     net: PathLike | None = None,
     write: WriteOptions | None = None,
+    map: str | None = None,
+    params: Mapping[str, ParamValue] | None = None,
+    raw: bool = False,
 ) -> tuple[TensorStore, WriteReport]:
-    """Convert `source` to `target`; the store that was read, still open, and what was written and lost.
+    """Convert `source` to `target`; the store that was written, still open, and what was written and lost. See `settle`.
 
     Raises:
-        PorterError: a file is broken, or the target's format cannot hold it; `target` is then as it was.
+        PorterError: a file is broken, the map does not fit it, or the target's format cannot hold it; `target` is then as it was.
     """
-    conversion = settle(source, target, source_format=source_format, target_format=target_format, select=select, net=net, write=write)
-    store = conversion.open()
+    conversion = settle(
+        source,
+        target,
+        source_format=source_format,
+        target_format=target_format,
+        select=select,
+        net=net,
+        write=write,
+        map=map,
+        params=params,
+        raw=raw,
+    )
+    store = conversion.mapped(conversion.open())
     return store, conversion.save(store)
 
 

@@ -7,12 +7,13 @@ from typing import Any, Literal
 
 import click
 
-from porter.cli.options import byte_size, common_options, from_option
+from porter.cli.options import byte_size, common_options, from_option, map_options
 from porter.cli.quantities import bytes_text, count, shape_text
 from porter.cli.screen import Screen
 from porter.cli.status import ExitCode
 from porter.cli.table import Cell, Column
 from porter.conversion import Change, Conversion, Plan, settle
+from porter.errors import UsageError
 from porter.formats.base import Loss, WriteOptions, WriteReport
 from porter.store import TensorStore
 
@@ -44,6 +45,9 @@ CHANGES = (Column("TENSOR", fit="shrink"), Column("SHAPE"), Column("DTYPE"), Col
     help="Integers, where the format has only floats: cast them (default), drop them, or refuse.",
 )
 @click.option("--allow-lossy", is_flag=True, help="Write values that the format cannot hold exactly, and say which.")
+@map_options
+@click.option("--raw", is_flag=True, help="Leave names and values as they are, even where a map is usual.")
+@click.option("--show-map", is_flag=True, help="Print the map that was used, as a file that can be kept; what else is printed is a comment in it.")
 @click.option("--max-shard-size", type=byte_size, metavar="SIZE", help="Split the output into files of at most this size (5GB, 512MiB).")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be changed and lost, and write nothing.")
 @common_options()
@@ -60,6 +64,10 @@ def command(
     into: str | None,
     ints: Literal["cast", "drop", "error"],
     allow_lossy: bool,
+    map_name: str | None,
+    params: dict[str, str],
+    raw: bool,
+    show_map: bool,
     max_shard_size: int | None,
     dry_run: bool,
 ) -> ExitCode:
@@ -69,23 +77,50 @@ def command(
     allows it.
     """
     write = WriteOptions(overwrite=overwrite, ints=ints, allow_lossy=allow_lossy, into=into, max_shard_size=max_shard_size)
-    conversion = settle(source, target, source_format=source_format, target_format=target_format, select=select, net=net, write=write)
-    with conversion.open() as store:
+    conversion = settle(
+        source,
+        target,
+        source_format=source_format,
+        target_format=target_format,
+        select=select,
+        net=net,
+        write=write,
+        map=map_name,
+        params=params,
+        raw=raw,
+    )
+    with conversion.open() as source_store:
+        screen.notices(source_store.notices)
+        store = conversion.mapped(source_store)
+        if store is not source_store:
+            screen.notices(store.notices)
+        if show_map and not screen.json:
+            _show_map(screen, conversion, source_store)
         seen = len(store.notices)
-        screen.notices(store.notices)
         if dry_run:
-            return _foresee(screen, conversion, store)
+            return _foresee(screen, conversion, source_store, store)
         with screen.progress("writing", store.nbytes) as advance:
             report = conversion.save(store, advance)
         screen.notices([*store.notices[seen:], *report.notices])
         if screen.json:
-            screen.document(_document(conversion, store, report))
+            screen.document(_document(conversion, source_store, store, report, show_map))
         else:
-            _print(screen, store, report)
+            _print(screen, conversion, source_store, store, report)
     return ExitCode.YES
 
 
-def _print(screen: Screen, store: TensorStore, report: WriteReport) -> None:
+def _show_map(screen: Screen, conversion: Conversion, source: TensorStore) -> None:
+    """Print the map, and everything else from here on as comments in it."""
+    if conversion.map is None:
+        raise UsageError("U923", "there is no map to show", hint="say '--map MAP'; 'porter map list' has the built-in ones")
+    from porter.cli.map_screen import text_for
+
+    for line in text_for(conversion.map.map, dict(conversion.map.params), source).splitlines():
+        screen.line(line)
+    screen.margin = "# "
+
+
+def _print(screen: Screen, conversion: Conversion, source: TensorStore, store: TensorStore, report: WriteReport) -> None:
     if screen.quiet:
         for loss in report.losses:
             if loss.saved_in is None:
@@ -93,7 +128,7 @@ def _print(screen: Screen, store: TensorStore, report: WriteReport) -> None:
         return
     kind = _kind(report.format, report.dialect)
     wrote = ("wrote", kind, count(report.tensors, "tensor"), bytes_text(report.nbytes), screen.listed(report.paths))
-    screen.aligned([_source_line(screen, store), wrote])
+    screen.aligned([_source_line(screen, source), *_mapped_lines(screen, conversion, store), wrote])
     _print_losses(screen, report.losses)
 
 
@@ -101,6 +136,17 @@ def _source_line(screen: Screen, store: TensorStore) -> tuple[str, ...]:
     source = store.source
     kind = _kind(source.format, source.dialect) if source else "store"
     return "read", kind, count(len(store), "tensor"), bytes_text(store.nbytes), screen.name(source.path) if source else ""
+
+
+def _mapped_lines(screen: Screen, conversion: Conversion, store: TensorStore) -> list[tuple[str, ...]]:
+    if conversion.map is None:
+        return []
+    from porter.cli.map_screen import summary
+    from porter.mapping.execution import MappedStore
+
+    assert isinstance(store, MappedStore)
+    name = screen.name(conversion.map.name) + (" (--raw: none)" if conversion.map.chosen else "")
+    return [("mapped", name, count(len(store), "tensor"), bytes_text(store.nbytes), summary(store))]
 
 
 def _print_losses(screen: Screen, losses: tuple[Loss, ...]) -> None:
@@ -119,10 +165,13 @@ def _kind(name: str, dialect: str | None) -> str:
     return f"{name}:{dialect}" if dialect else name
 
 
-def _document(conversion: Conversion, store: TensorStore, report: WriteReport) -> dict[str, Any]:
+def _document(
+    conversion: Conversion, source: TensorStore, store: TensorStore, report: WriteReport, show_map: bool
+) -> dict[str, Any]:
     return {
         "dry_run": False,
-        "source": _source(conversion, store),
+        "source": _source(conversion, source),
+        "map": _map(conversion, source, store, show_map),
         "target": {
             "path": conversion.target,
             "format": report.format,
@@ -133,8 +182,19 @@ def _document(conversion: Conversion, store: TensorStore, report: WriteReport) -
         "files": [{"path": path, "bytes": os.path.getsize(path)} for path in report.paths],
         "changes": [],
         "losses": _losses(report.losses),
-        "notices": _notices(store, report),
+        "notices": _notices(source, store, report),
     }
+
+
+def _map(conversion: Conversion, source: TensorStore, store: TensorStore, show_map: bool) -> dict[str, Any] | None:
+    if conversion.map is None:
+        return None
+    from porter.cli.map_screen import steps_json, text_for
+    from porter.mapping.execution import MappedStore
+
+    assert isinstance(store, MappedStore)
+    text = text_for(conversion.map.map, dict(conversion.map.params), source) if show_map else None
+    return {"name": conversion.map.name, "chosen": conversion.map.chosen, "steps": steps_json(store.plan), "text": text}
 
 
 def _source(conversion: Conversion, store: TensorStore) -> dict[str, Any]:
@@ -152,24 +212,26 @@ def _losses(losses: tuple[Loss, ...]) -> list[dict[str, Any]]:
     return [{"kind": x.kind, "detail": x.detail, "tensors": x.tensors, "saved_in": x.saved_in} for x in losses]
 
 
-def _notices(store: TensorStore, report: WriteReport | None) -> list[dict[str, Any]]:
-    notices = [*store.notices, *(report.notices if report is not None else ())]
+def _notices(source: TensorStore, store: TensorStore, report: WriteReport | None) -> list[dict[str, Any]]:
+    mapped = store.notices if store is not source else []
+    notices = [*source.notices, *mapped, *(report.notices if report is not None else ())]
     return [{"kind": n.kind, "message": n.message, "tensor": n.tensor} for n in notices]
 
 
-def _foresee(screen: Screen, conversion: Conversion, store: TensorStore) -> ExitCode:
+def _foresee(screen: Screen, conversion: Conversion, source: TensorStore, store: TensorStore) -> ExitCode:
     plan = conversion.foresee(store)
     if screen.json:
-        screen.document(_plan_document(conversion, store, plan))
+        screen.document(_plan_document(conversion, source, store, plan))
     else:
-        _print_plan(screen, conversion, store, plan)
+        _print_plan(screen, conversion, source, store, plan)
     return ExitCode.NO if plan.refused else ExitCode.YES
 
 
-def _plan_document(conversion: Conversion, store: TensorStore, plan: Plan) -> dict[str, Any]:
+def _plan_document(conversion: Conversion, source: TensorStore, store: TensorStore, plan: Plan) -> dict[str, Any]:
     return {
         "dry_run": True,
-        "source": _source(conversion, store),
+        "source": _source(conversion, source),
+        "map": _map(conversion, source, store, False),
         "target": {
             "path": conversion.target,
             "format": conversion.target_format.name,
@@ -180,16 +242,23 @@ def _plan_document(conversion: Conversion, store: TensorStore, plan: Plan) -> di
         "files": [],
         "changes": [{"tensor": c.tensor, "shape": c.shape, "dtype": c.dtype, "action": c.action, "to": c.to} for c in plan.changes],
         "losses": _losses(plan.losses),
-        "notices": _notices(store, None),
+        "notices": _notices(source, store, None),
     }
 
 
-def _print_plan(screen: Screen, conversion: Conversion, store: TensorStore, plan: Plan) -> None:
+def _print_plan(screen: Screen, conversion: Conversion, source: TensorStore, store: TensorStore, plan: Plan) -> None:
     kind = _kind(conversion.target_format.name, conversion.write_options.dialect)
     refused = sum(c.action == "refused" for c in plan.changes)
     kept = len(store) - refused - sum(c.action == "dropped" for c in plan.changes)
     verb = "refuse" if refused else "write"
-    screen.aligned([_source_line(screen, store), (verb, kind, count(refused or kept, "tensor"), "", screen.name(conversion.target))])
+    would = (verb, kind, count(refused or kept, "tensor"), "", screen.name(conversion.target))
+    screen.aligned([_source_line(screen, source), *_mapped_lines(screen, conversion, store), would])
+    if conversion.map is not None and not screen.quiet:
+        from porter.cli import map_screen
+        from porter.mapping.execution import MappedStore
+
+        assert isinstance(store, MappedStore)
+        map_screen.table(screen, store.plan, source)
     _print_losses(screen, plan.losses)
     if plan.changes:
         shown = plan.changes if screen.verbose or not screen.terminal or len(plan.changes) <= ROWS else plan.changes[: ROWS - 5]

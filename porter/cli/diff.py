@@ -7,14 +7,16 @@ import math
 import click
 
 from porter.check.compare import Comparison, TensorComparison, Tolerance, compare
-from porter.cli.options import common_options
+from porter.cli.options import common_options, map_options
 from porter.cli.quantities import count, shape_text
 from porter.cli.screen import Screen
 from porter.cli.status import ExitCode
 from porter.cli.table import Cell, Column
 from porter.dtypes import DTYPES
+from porter.errors import UsageError
 from porter.formats.base import ReadOptions
 from porter.formats.registry import open_store
+from porter.store import TensorStore
 
 ROWS = 40
 """Rows of a table that a terminal shows without `--all`."""
@@ -39,6 +41,7 @@ COLUMNS = (
 @click.option("-a", "--all", "everything", is_flag=True, help="Show the tensors that are equal too.")
 @click.option("--digest", is_flag=True, help="Print both weights digests; with --json each tensor's too.")
 @click.option("--exit-zero", is_flag=True, help="Exit with 0 even if they differ.")
+@map_options
 @click.option("--from-a", metavar="FORMAT", help="Format of A; by default its content tells.")
 @click.option("--from-b", metavar="FORMAT", help="Format of B.")
 @click.option("--select-a", metavar="PATH", help="The dictionary of the nested checkpoint A that holds the weights.")
@@ -57,6 +60,8 @@ def command(
     everything: bool,
     digest: bool,
     exit_zero: bool,
+    map_name: str | None,
+    params: dict[str, str],
     from_a: str | None,
     from_b: str | None,
     select_a: str | None,
@@ -66,23 +71,37 @@ def command(
 ) -> ExitCode:
     """Compare the weights of A and B by name, whatever their formats: bit for bit unless a tolerance is given.
 
-    Exits with 0 if they are equal, with 1 if they differ.
+    With --map, what the map makes of A is compared with B: the two may have other names and layouts. Exits with 0 if they are equal, with 1 if they differ.
     """
     with (
         open_store(a, from_a, options=ReadOptions(select=select_a, net=net_a)) as left,
         open_store(b, from_b, options=ReadOptions(select=select_b, net=net_b)) as right,
     ):
         screen.notices([*left.notices, *right.notices])
-        seen = len(left.notices), len(right.notices)
-        work = left.nbytes + right.nbytes
+        mapped = _mapped(left, map_name, params)
+        seen = len(mapped.notices), len(right.notices)
+        if mapped is not left:
+            screen.notices(mapped.notices)
+        work = mapped.nbytes + right.nbytes
         with screen.progress("comparing", work) as advance:
-            result = compare(left, right, Tolerance(rtol, atol, ulp), digests=digest, progress=advance)
-        screen.notices([*left.notices[seen[0] :], *right.notices[seen[1] :]])
+            result = compare(mapped, right, Tolerance(rtol, atol, ulp), digests=digest, progress=advance)
+        screen.notices([*mapped.notices[seen[0] :], *right.notices[seen[1] :]])
     if screen.json:
         screen.document(result.to_json())
     elif not screen.quiet:
         _print(screen, result, everything)
     return ExitCode.YES if result.equal or exit_zero else ExitCode.NO
+
+
+def _mapped(store: TensorStore, map_name: str | None, params: dict[str, str]) -> TensorStore:
+    if map_name is None:
+        if params:
+            raise UsageError("U922", "a parameter is given, and no map that could have it", hint="say '--map MAP'")
+        return store
+    from porter.mapping import library
+    from porter.mapping.execution import apply
+
+    return apply(library.load(map_name), store, params=params)
 
 
 def _print(screen: Screen, result: Comparison, everything: bool) -> None:

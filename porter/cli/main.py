@@ -13,7 +13,8 @@ from typing import Any, NoReturn
 
 import click
 
-from porter.cli.options import common_options, find_command
+from porter.cli.command_table import CommandTable
+from porter.cli.options import common_options
 from porter.cli.screen import Screen
 from porter.cli.status import ExitCode
 from porter.errors import PorterError, UsageError, access_error
@@ -21,6 +22,7 @@ from porter.errors import PorterError, UsageError, access_error
 COMMANDS = {
     "inspect": "List the tensors of a weight file.",
     "convert": "Write the weights of one file in another format.",
+    "map": "Check, apply, invert, compose, explain and infer maps of names and layouts.",
     "diff": "Compare the weights of two files, bit for bit.",
     "formats": "List the formats, and what each of them keeps.",
     "explain": "Explain an error code.",
@@ -39,30 +41,6 @@ class Terminated(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
         self.signum = signum
-
-
-class CommandTable(click.Group):
-    """A group that imports a command when it is asked for, and prints its help without importing any."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        import importlib
-
-        command: click.Command = importlib.import_module(f"porter.cli.{cmd_name}").command
-        return command
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        if not ctx.resilient_parsing and args[0] not in COMMANDS and not args[0].startswith("-"):
-            find_command(args[0], COMMANDS)
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
 
 
 def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -84,6 +62,8 @@ def _print_versions(ctx: click.Context, param: click.Parameter, value: bool) -> 
 
 @click.group(
     cls=CommandTable,
+    table=COMMANDS,
+    prefix="porter.cli.",
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 yes, 1 it ran and the answer is no, 2 it could not run. 'porter COMMAND --help' says more.",

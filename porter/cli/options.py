@@ -25,9 +25,9 @@ def byte_size(text: str) -> int:
     return int(match[1]) * unit + int(float(match[2] or 0) * unit)
 
 
-def find_command(name: str, commands: Iterable[str]) -> None:
-    """Raise a `UsageError` with the nearest of `commands`, none of which is `name`."""
-    hint = nearest(name, commands) or "'porter --help' lists the commands"
+def find_command(name: str, commands: Iterable[str], group: str = "porter") -> None:
+    """Raise a `UsageError` with the nearest of the `commands` of `group`, none of which is `name`."""
+    hint = nearest(name, commands) or f"'{group} --help' lists the commands"
     raise UsageError("U902", f"there is no command '{name}'", hint=hint)
 
 
@@ -61,6 +61,32 @@ def common_options(*, json: bool = True) -> Callable[[F], F]:
         return function
 
     return decorate
+
+
+def map_options(function: F) -> F:
+    """`--map MAP` and `--param NAME=VALUE`, passed on as `map_name` and `params`."""
+    return click.option("--map", "map_name", metavar="MAP", help="Rename and change tensors by this map: a file, or a built-in one.")(
+        map_params(function)
+    )
+
+
+def map_params(function: F) -> F:
+    """`--param NAME=VALUE`, passed on as `params`."""
+    return click.option(
+        "--param", "params", metavar="NAME=VALUE", multiple=True, callback=_pairs, help="The value of a parameter of the map; may be repeated."
+    )(function)
+
+
+def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for text in values:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{text!r} is no NAME=VALUE")
+        if name in pairs:
+            raise click.BadParameter(f"'{name}' is given twice")
+        pairs[name] = value
+    return pairs
 
 
 def from_option(function: F) -> F:

@@ -32,18 +32,21 @@ class Screen:
         quiet: print errors and losses only.
         verbose: spell out what is otherwise summed up.
         json: the result is one JSON document.
+        margin: what every line of the result begins with, where the result is a comment in something else.
     """
 
     color: Color
     quiet: bool
     verbose: bool
     json: bool
+    margin: str
 
     def __init__(self) -> None:
         self.color = "auto"
         self.quiet = False
         self.verbose = False
         self.json = False
+        self.margin = ""
         for stream in (sys.stdout, sys.stderr):
             # A name that the terminal's encoding lacks is shown escaped; it must not end the run.
             if hasattr(stream, "reconfigure"):
@@ -83,7 +86,7 @@ class Screen:
 
     def line(self, text: str = "") -> None:
         """One line of the result."""
-        sys.stdout.write(self._shown(text, sys.stdout) + "\n")
+        sys.stdout.write(self.margin + self._shown(text, sys.stdout) + "\n")
 
     def table(self, columns: Sequence[Column], rows: Sequence[Row], below: Sequence[str] = ()) -> None:
         """A table of the result; columns that are empty in every row are left out. `below` has a line to go under each row, or ""."""
@@ -98,6 +101,8 @@ class Screen:
         if below:
             head, *lines = text.splitlines()
             text = "\n".join([head, *(part for pair in zip(lines, below, strict=True) for part in pair if part)]) + "\n"
+        if self.margin:
+            text = "".join(self.margin + line for line in text.splitlines(keepends=True))
         sys.stdout.write(self._shown(text, sys.stdout))
 
     def aligned(self, rows: Sequence[Row]) -> None:
@@ -142,10 +147,15 @@ class Screen:
         more = len(names) - len(shown)
         return ", ".join(self.name(n) for n in shown) + (f" and {more:,} more" if more else "")
 
+    def problem(self, error: PorterError, stream: TextIO | None = None) -> None:
+        """Something that is wrong, as text on `stream` (stderr)."""
+        stream = stream or sys.stderr
+        label, _, rest = str(error).partition(":")
+        stream.write(self.styled(label, "error", stream) + self._shown(f":{rest}\n", stream))
+
     def error(self, error: PorterError) -> None:
         """A clear error: on stderr as text, with `--json` on stdout as well."""
-        label, _, rest = str(error).partition(":")
-        sys.stderr.write(self.styled(label, "error", sys.stderr) + self._shown(f":{rest}\n", sys.stderr))
+        self.problem(error)
         if self.json:
             where = error.where
             self.document(

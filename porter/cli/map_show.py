@@ -1,0 +1,44 @@
+"""`porter map show`: the text of a map."""
+
+from __future__ import annotations
+
+import click
+
+from porter.cli.map_output import output_option, write_map
+from porter.cli.options import common_options, from_option, map_params
+from porter.cli.screen import Screen
+from porter.cli.status import ExitCode
+from porter.formats.base import ReadOptions
+from porter.formats.registry import open_store
+from porter.mapping import library
+from porter.mapping.execution import provider_of
+from porter.mapping.scope import param_values, settled
+
+
+@click.command("show", short_help="Print a map with its includes written out.")
+@click.argument("map_name", metavar="MAP")
+@click.argument("source", metavar="[SRC]", required=False)
+@from_option
+@click.option("--net", metavar="PROTOTXT", help="Layer types and parameters, for Caffe.")
+@output_option
+@map_params
+@common_options()
+@click.pass_obj
+def command(
+    screen: Screen,
+    map_name: str,
+    source: str | None,
+    source_format: str | None,
+    net: str | None,
+    output: str | None,
+    overwrite: bool,
+    params: dict[str, str],
+) -> ExitCode:
+    """Print MAP with its includes written out; with SRC also the tables and parameters, as they are for that file."""
+    loaded = library.load(map_name)
+    if source is not None:
+        with open_store(source, source_format, options=ReadOptions(net=net)) as store:
+            screen.notices(store.notices)
+            loaded = settled(loaded, param_values(loaded, params), provider_of(store))
+    write_map(screen, loaded, f"{map_name} for {source}" if source is not None else map_name, output, overwrite)
+    return ExitCode.YES

@@ -1,0 +1,292 @@
+"""From the tensors of one step to what becomes of them: operations, a change of layout, operations, one rounding.
+
+A `Program` is put together when a map is checked, from dtypes and shapes. When a tensor is written it runs: in chunks where
+every operation works element by element, otherwise with all tensors of the step in memory, and no others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from porter.dataclass import dataclass
+from porter.dtypes import DType
+from porter.mapping.layout import Layout
+from porter.mapping.ops.base import Operand, Operation, OperationError
+from porter.mapping.syntax import Call
+from porter.tensor import CHUNK, BytesPayload, Payload, Tensor, TensorSpec, canonical_bytes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from porter.mapping.ops.rounding import Rounding
+
+Report = Callable[[str, str], None]
+"""Called with a tensor's name and what rounding did to it, where that is more than rounding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """An operation on certain operands: the place in the map, what goes in and what comes out."""
+
+    operation: Operation
+    call: Call
+    inputs: tuple[Operand, ...]
+    outputs: tuple[Operand, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What a step does to its tensors.
+
+    before: operations on the sources, in order; those of one input and output each stand once for every source.
+    layout: the change of layout, or None. after: for each target its operations.
+    order: for each target the index of what `before` gives, where there is no layout.
+    """
+
+    before: tuple[tuple[Applied, ...], ...]
+    layout: Layout | None
+    after: tuple[tuple[Applied, ...], ...]
+    order: tuple[int, ...]
+
+    @property
+    def computes(self) -> bool:
+        """Whether values are looked at, rather than only moved."""
+        return bool(self.before) or any(self.after)
+
+    def payloads(self, sources: Sequence[Tensor], targets: Sequence[TensorSpec], report: Report) -> tuple[Payload, ...]:
+        """The targets' bytes, computed when they are read."""
+        if not self.computes:
+            return self.layout.payloads(sources) if self.layout is not None else tuple([sources[i].payload for i in self.order])
+        if not self.before:
+            moved = self.layout.payloads(sources) if self.layout is not None else [sources[i].payload for i in self.order]
+            return tuple([_chain(p, c, t.name, report) for p, c, t in zip(moved, self.after, targets, strict=True)])
+        if len(sources) == len(targets) == 1 and all(_elementwise(stage) for stage in self.before):
+            chain = tuple([a for stage in self.before for a in stage])
+            first = _chain(sources[0].payload, chain, targets[0].name, report)
+            if self.layout is None:
+                return (_chain(first, self.after[0], targets[0].name, report),)
+            between = Tensor(TensorSpec(sources[0].name, chain[-1].outputs[0].dtype, chain[-1].outputs[0].shape), first)
+            (moved_one,) = self.layout.payloads([between])
+            return (_chain(moved_one, self.after[0], targets[0].name, report),)
+        run = _Run(self, tuple(sources), tuple(targets), report)
+        return tuple([_Result(run, i, t.nbytes) for i, t in enumerate(targets)])
+
+
+def _elementwise(stage: Sequence[Applied]) -> bool:
+    return len(stage) == 1 and stage[0].operation.elementwise
+
+
+def _chain(payload: Payload, chain: Sequence[Applied], name: str, report: Report) -> Payload:
+    """`payload` after a chain of operations that take and give one tensor each."""
+    if not chain:
+        return payload
+    if all(a.operation.elementwise for a in chain) and not any(_packed(a) for a in chain):
+        return _Elementwise(payload, tuple(chain), name, report)
+    return _Whole(payload, tuple(chain), name, report)
+
+
+def _packed(applied: Applied) -> bool:
+    return applied.inputs[0].dtype.packed or applied.outputs[0].dtype.packed
+
+
+@dataclass(frozen=True, slots=True)
+class _Elementwise:
+    """A chain of operations that work element by element, chunk by chunk."""
+
+    base: Payload
+    chain: tuple[Applied, ...]
+    name: str
+    report: Report
+
+    @property
+    def nbytes(self) -> int:
+        out = self.chain[-1].outputs[0]
+        return out.dtype.nbytes(_size(out))
+
+    @property
+    def location(self) -> None:
+        return None
+
+    def chunks(self, limit: int) -> Iterator[memoryview]:
+        import numpy as np
+
+        source = self.chain[0].inputs[0].dtype
+        tally = _Tally(self.name, self.report)
+        rest = b""
+        for chunk in self.base.chunks(CHUNK):
+            data = rest + bytes(chunk) if rest else chunk
+            whole = len(data) - len(data) % source.itemsize
+            rest = bytes(data[whole:])
+            values = _run_chain([np.frombuffer(data[:whole], source.numpy())], [(a,) for a in self.chain], tally)[0]
+            yield from BytesPayload.of(canonical_bytes(values, self.chain[-1].outputs[0].dtype)).chunks(limit)
+        tally.close()
+
+    def buffer(self) -> memoryview:
+        whole = bytearray()
+        for piece in self.chunks(CHUNK):
+            whole += piece
+        return memoryview(whole).toreadonly()
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """A chain of operations on one whole tensor."""
+
+    base: Payload
+    chain: tuple[Applied, ...]
+    name: str
+    report: Report
+
+    @property
+    def nbytes(self) -> int:
+        out = self.chain[-1].outputs[0]
+        return out.dtype.nbytes(_size(out))
+
+    @property
+    def location(self) -> None:
+        return None
+
+    def chunks(self, limit: int) -> Iterator[memoryview]:
+        return BytesPayload.of(self.buffer()).chunks(limit)
+
+    def buffer(self) -> memoryview:
+        given = self.chain[0].inputs[0]
+        tally = _Tally(self.name, self.report)
+        (values,) = _run_chain([_array(self.base, given)], [(a,) for a in self.chain], tally)
+        tally.close()
+        return canonical_bytes(values, self.chain[-1].outputs[0].dtype).toreadonly()
+
+
+class _Run:
+    """All targets of one step, computed together when the first is read; each is kept until it has been read once."""
+
+    def __init__(self, program: Program, sources: tuple[Tensor, ...], targets: tuple[TensorSpec, ...], report: Report) -> None:
+        self.program = program
+        self.sources = sources
+        self.targets = targets
+        self.report = report
+        self.ready: dict[int, memoryview] = {}
+
+    def take(self, index: int) -> memoryview:
+        if index not in self.ready:
+            self.ready = dict(enumerate(self._compute()))
+        return self.ready.pop(index)
+
+    def _compute(self) -> list[memoryview]:
+        program = self.program
+        tally = _Tally(self.targets[0].name, self.report)
+        outputs = [o for applied in program.before[-1] for o in applied.outputs]
+        arrays = _run_chain([t.numpy() for t in self.sources], program.before, tally)
+        data = [BytesPayload.of(canonical_bytes(a, o.dtype)) for a, o in zip(arrays, outputs, strict=True)]
+        del arrays
+        tally.close()
+        if program.layout is None:
+            payloads: Sequence[Payload] = [data[i] for i in program.order]
+        else:
+            between = [Tensor(TensorSpec(o.name, o.dtype, o.shape), d) for o, d in zip(outputs, data, strict=True)]
+            payloads = program.layout.payloads(between)
+        done = [_chain(p, c, t.name, self.report) for p, c, t in zip(payloads, program.after, self.targets, strict=True)]
+        return [p.buffer() for p in done]
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """One target of a `_Run`."""
+
+    run: _Run
+    index: int
+    nbytes: int
+
+    @property
+    def location(self) -> None:
+        return None
+
+    def chunks(self, limit: int) -> Iterator[memoryview]:
+        return BytesPayload.of(self.run.take(self.index)).chunks(limit)
+
+    def buffer(self) -> memoryview:
+        return self.run.take(self.index)
+
+
+class _Tally:
+    """What rounding did to one tensor, over all its chunks."""
+
+    def __init__(self, name: str, report: Report) -> None:
+        self.name = name
+        self.report = report
+        self.overflowed = self.underflowed = 0
+        self.dtype: DType | None = None
+
+    def add(self, rounding: Rounding, dtype: DType) -> None:
+        self.overflowed += rounding.overflowed
+        self.underflowed += rounding.underflowed
+        self.dtype = dtype
+
+    def close(self) -> None:
+        parts = [f"{n:,} {what}" for n, what in ((self.overflowed, "too large"), (self.underflowed, "too small, now zero")) if n]
+        if parts:
+            self.report(self.name, f"values that {self.dtype} cannot hold: {', '.join(parts)}")
+
+
+def _run_chain(arrays: Sequence[NDArray[Any]], stages: Sequence[Sequence[Applied]], tally: _Tally) -> list[NDArray[Any]]:
+    """Run stages of operations on arrays of the operands' dtypes; what comes out has the last operands' dtypes.
+
+    Values stay float64 from one operation in float64 to the next, and are rounded before anything that looks at bits, after a
+    change of dtype, and in the end.
+    """
+    values, wide = list(arrays), False
+    for number, stage in enumerate(stages):
+        inputs = [o for applied in stage for o in applied.inputs]
+        arithmetic = stage[0].operation.domain == "float64"
+        if arithmetic and not wide:
+            values = _widened(values, inputs)
+        elif wide and not arithmetic:
+            values = _rounded(values, inputs, tally)
+        wide = arithmetic
+        results: list[NDArray[Any]] = []
+        taken = 0
+        for applied in stage:
+            given = values[taken : taken + len(applied.inputs)]
+            taken += len(given)
+            results += _computed(applied, given)
+        values = results
+        outputs = [o for applied in stage for o in applied.outputs]
+        if wide and (number == len(stages) - 1 or any(a.dtype != b.dtype for a, b in zip(inputs, outputs, strict=False))):
+            values, wide = _rounded(values, outputs, tally), False
+    return values
+
+
+def _computed(applied: Applied, given: Sequence[NDArray[Any]]) -> Sequence[NDArray[Any]]:
+    try:
+        return applied.operation.compute(given, applied.inputs)
+    except OperationError as error:
+        name = applied.inputs[error.input or 0].name if applied.inputs else applied.outputs[0].name
+        raise applied.call.span.error(error.code, error.message, hint=error.hint, tensor=name) from error
+
+
+def _widened(arrays: Sequence[NDArray[Any]], operands: Sequence[Operand]) -> list[NDArray[Any]]:
+    from porter.mapping.ops.rounding import widened
+
+    return [widened(a, o.dtype) for a, o in zip(arrays, operands, strict=True)]
+
+
+def _rounded(arrays: Sequence[NDArray[Any]], operands: Sequence[Operand], tally: _Tally) -> list[NDArray[Any]]:
+    from porter.mapping.ops.rounding import rounded
+
+    done = []
+    for array, operand in zip(arrays, operands, strict=True):
+        values, rounding = rounded(array, operand.dtype)
+        tally.add(rounding, operand.dtype)
+        done.append(values)
+    return done
+
+
+def _array(payload: Payload, operand: Operand) -> NDArray[Any]:
+    return Tensor(TensorSpec(operand.name, operand.dtype, operand.shape), payload).numpy()
+
+
+def _size(operand: Operand) -> int:
+    import math
+
+    return math.prod(operand.shape)

@@ -1,0 +1,84 @@
+"""Names, shapes and dtypes of tensors from a file: a weight file's own, or a JSON list written by hand or by another program."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from porter.dtypes import DTYPES, DType
+from porter.errors import FormatError, access_error
+from porter.mapping.steps import Described
+
+LARGEST = 100_000_000
+"""Bytes of the largest JSON list that is read."""
+
+
+def described(path: str) -> list[Described]:
+    """The tensors that `path` lists: any weight file (its index is read, no values), or JSON.
+
+    The JSON is a list of objects with `name` and, where known, `shape` and `dtype` (porter's names, or torch's); or an object
+    with such a list under `tensors`, as `porter inspect --json` prints it; or an object of shapes by name.
+
+    Raises:
+        FormatError: the file is neither.
+        FileAccessError: it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n")
+            if head[:1] not in (b"[", b"{"):
+                return _of_store(path)
+            file.seek(0)
+            data = file.read(LARGEST + 1)
+    except OSError as error:
+        raise access_error(error, path, "reading") from error
+    return _of_json(data, path)
+
+
+def _of_store(path: str) -> list[Described]:
+    from porter.formats.registry import open_store
+
+    with open_store(path) as store:
+        return [Described(t.name, t.shape, t.dtype) for t in store.values()]
+
+
+def _of_json(data: bytes, path: str) -> list[Described]:
+    import json
+
+    hint = 'write [{"name": "conv1.weight", "shape": [16, 3, 3, 3], "dtype": "float32"}, …]'
+    if len(data) > LARGEST:
+        raise FormatError("F002", f"a list of tensors of more than {LARGEST:,} bytes", path=path, hint=hint)
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise FormatError("F002", f"this is no JSON: {error}", path=path, hint=hint) from error
+    if isinstance(document, dict):
+        listed = document.get("tensors")
+        document = listed if isinstance(listed, list) else [{"name": k, "shape": v} for k, v in document.items()]
+    if not isinstance(document, list):
+        raise FormatError("F002", "this is no list of tensors", path=path, hint=hint)
+    found: dict[str, Described] = {}
+    for entry in document:
+        tensor = _entry(entry)
+        if tensor is None or tensor.name in found:
+            raise FormatError("F002", f"this is no entry of a list of tensors, or one that stands there twice: {entry!r:.80}", path=path, hint=hint)
+        found[tensor.name] = tensor
+    return list(found.values())
+
+
+def _entry(entry: Any) -> Described | None:
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+        return None
+    shape, dtype = entry.get("shape"), entry.get("dtype")
+    if shape is not None and not (isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape)):
+        return None
+    known = _dtype(dtype) if isinstance(dtype, str) else None
+    if dtype is not None and known is None:
+        return None
+    return Described(entry["name"], tuple(shape) if shape is not None else None, known)
+
+
+def _dtype(word: str) -> DType | None:
+    word = word.removeprefix("torch.")
+    if word in DTYPES:
+        return DTYPES[word]
+    return next((d for d in DTYPES.values() if word in (d.short, d.torch, d.safetensors)), None)

@@ -1,0 +1,225 @@
+"""A checked map carried out: a store whose tensors are computed when they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from porter.dataclass import dataclass
+from porter.errors import UsageError
+from porter.mapping.computation import Program, Report
+from porter.mapping.plan import plan
+from porter.mapping.scope import ParamValue, Provider
+from porter.mapping.steps import Described, Plan, StagePlan, Step
+from porter.mapping.syntax import Map, Table
+from porter.store import TensorStore
+from porter.tensor import CHUNK, Json, Payload, Tensor, TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a tensor of a mapped store comes from: the step that made it and the tensors that went in.
+
+    Tensors that went in may themselves come out of an earlier stage; `MappedStore.path` follows them.
+    """
+
+    step: Step
+    inputs: tuple[Tensor, ...]
+
+    def digests(self) -> tuple[str, ...]:
+        """SHA-256 of each input's canonical bytes, in hex. Reads them."""
+        return tuple([t.digest() for t in self.inputs])
+
+    def to_json(self, digests: bool = False) -> dict[str, Json]:
+        """Rule, place and inputs, as JSON; with `digests` those of the inputs, which reads them."""
+        from porter.mapping.render import statement_text
+
+        span = self.step.statement.span
+        inputs: list[dict[str, Json]] = [{"name": t.name, "dtype": t.dtype.name, "shape": list(t.shape)} for t in self.inputs]
+        for entry, digest in zip(inputs, self.digests() if digests else (), strict=False):
+            entry["sha256"] = digest
+        return {
+            "action": self.step.action,
+            "map": span.text.path,
+            "line": span.line or None,
+            "rule": statement_text(self.step.statement),
+            "inputs": inputs,
+        }
+
+
+class MappedStore(TensorStore):
+    """What a map makes of a store.
+
+    Attributes:
+        plan: the checked map.
+        origins: for each stage, name to origin of every tensor that comes out of it.
+    """
+
+    plan: Plan
+    origins: list[dict[str, Origin]]
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.plan = plan
+        self.origins = []
+
+    def path(self, name: str) -> list[tuple[str, Origin]]:
+        """How the tensor `name` came to be: name and origin, the last step first, through all stages.
+
+        Raises:
+            UsageError: there is no such tensor.
+        """
+        if name not in self:
+            raise UsageError("U013", "the map makes no tensor of this name", tensor=name)
+        found, names = [], [name]
+        for origins in reversed(self.origins):
+            steps = [(n, origins[n]) for n in names if n in origins]
+            found += steps
+            names = list(dict.fromkeys(t.name for _, origin in steps for t in origin.inputs))
+        return found
+
+
+def apply(
+    map: Map,
+    store: TensorStore,
+    *,
+    params: Mapping[str, ParamValue] | None = None,
+    targets: Iterable[Tensor | TensorSpec | Described] | None = None,
+    provider: Provider | None = None,
+) -> MappedStore:
+    """What `map` makes of `store`, checked first. Values are read and computed when the result is written.
+
+    Tables that the map takes from a file are computed from `store` unless `provider` says otherwise. Only drops with a
+    condition (`-> drop if = other`) read values here.
+
+    Raises:
+        MapError: the map does not fit, or a tensor that is to be dropped if it equals another differs from it.
+        UsageError: a parameter that the map does not have.
+    """
+    checked = plan(map, store.values(), params=params, targets=targets, provider=provider or provider_of(store))
+    return execute(checked, store)
+
+
+def provider_of(store: TensorStore) -> Provider:
+    """Computes the rows of tables from `store`."""
+
+    def rows(table: Table) -> tuple[tuple[str, str], ...]:
+        from porter.mapping import providers
+
+        assert table.provider is not None
+        return providers.rows(table.provider, store)
+
+    return rows
+
+
+def execute(checked: Plan, store: TensorStore) -> MappedStore:
+    """Carry out a plan without problems on the tensors it was made for. See `apply`.
+
+    Raises:
+        MapError: a tensor that is to be dropped if it equals another differs from it.
+    """
+    mapped = MappedStore(checked)
+    mapped.source = store.source
+    mapped.metadata = dict(store.metadata)
+    mapped.manage(store)
+    tensors: dict[str, Tensor] = dict(store)
+    ties = dict(store.ties)
+    for stage in checked.stages:
+        origins: dict[str, Origin] = {}
+        _verify_drops(stage, tensors)
+        made = _made(stage, tensors, origins, mapped)
+        ties = _ties(stage, ties)
+        mapped.origins.append(origins)
+        tensors = {name: made[name] for name in stage.result}
+    for name, tensor in tensors.items():
+        if name not in ties:
+            mapped.add(tensor)
+        elif ties[name] in mapped:
+            mapped.tie(tensor, ties[name])
+    for name, target in ties.items():
+        if name not in mapped:
+            mapped.tie(tensors[name], target)
+    _carry_attachments(mapped, store)
+    return mapped
+
+
+def _made(stage: StagePlan, tensors: Mapping[str, Tensor], origins: dict[str, Origin], mapped: MappedStore) -> dict[str, Tensor]:
+    """The tensors that come out of a stage."""
+
+    def report(name: str, what: str) -> None:
+        mapped.note("changed", what, name)
+
+    made: dict[str, Tensor] = {}
+    for step in stage.steps:
+        inputs = tuple([made[n] if step.action == "tie" else tensors[n] for n in step.sources])
+        for spec, payload in zip(step.targets, _payloads(step, inputs, report), strict=True):
+            made[spec.name] = Tensor(spec, payload)
+            origins[spec.name] = Origin(step, inputs)
+        if step.action == "drop":
+            mapped.note("skipped", "dropped, as the map says", step.sources[0])
+    for name in stage.left:
+        mapped.note("skipped", "no statement of the map mentions it (expect sources=any)", name)
+    return made
+
+
+def _payloads(step: Step, inputs: tuple[Tensor, ...], report: Report) -> Iterable[Payload]:
+    if step.program is None:
+        return [inputs[0].payload for _ in step.targets]
+    return step.program.payloads(inputs, step.targets, report)
+
+
+def _ties(stage: StagePlan, before: Mapping[str, str]) -> dict[str, str]:
+    """The ties of a stage's result: those that the map makes, and those of the sources whose bytes passed through."""
+    ties: dict[str, str] = {}
+    passed = {n: s.targets[0].name for s in stage.steps if s.action in ("keep", "rename") for n in s.sources if s.targets}
+    for alias, target in before.items():
+        if alias in passed and target in passed:
+            ties[passed[alias]] = passed[target]
+    for step in stage.steps:
+        if step.action == "tie":
+            target = step.sources[0]
+            ties[step.targets[0].name] = ties.get(target, target)
+    return ties
+
+
+def _carry_attachments(mapped: MappedStore, store: TensorStore) -> None:
+    """Keep what the file says of its network where every tensor has kept its name; otherwise it would speak of other tensors."""
+    if not store.attachments:
+        return
+    if list(mapped) == list(store):
+        mapped.attachments = dict(store.attachments)
+        return
+    mapped.note("skipped", f"{', '.join(sorted(store.attachments))}: speaks of the tensors by the names they had before the map")
+
+
+def _verify_drops(stage: StagePlan, tensors: Mapping[str, Tensor]) -> None:
+    for step in stage.steps:
+        if step.action != "drop" or step.same_as is None:
+            continue
+        name = step.sources[0]
+        tensor = tensors[name]
+        if isinstance(step.same_as, Program):
+            (payload,) = step.same_as.payloads((), (tensor.spec,), lambda name, what: None)
+            other, what = Tensor(tensor.spec, payload), "what it is to be dropped for"
+        else:
+            other, what = tensors[step.same_as], f"'{step.same_as}'"
+        if tensor.payload is not other.payload and not _equal(tensor, other):
+            raise step.statement.span.error(
+                "M240", f"'{name}' is not equal to {what}", tensor=name, hint="map it under a name of its own; dropping it would lose its values"
+            )
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.nbytes == b.nbytes and all(x == y for x, y in zip(_even(a), _even(b), strict=True))
+
+
+def _even(tensor: Tensor) -> Iterator[bytes]:
+    """The bytes in pieces of equal length, whatever the chunks are."""
+    rest = bytearray()
+    for chunk in tensor.chunks():
+        rest += chunk
+        while len(rest) >= CHUNK:
+            yield bytes(rest[:CHUNK])
+            del rest[:CHUNK]
+    yield bytes(rest)
+
+

@@ -1,0 +1,173 @@
+"""A rule made ready: captures typed, names compiled, operations bound, and what can be said of it without tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from porter.dataclass import dataclass
+from porter.mapping.names import NameMatcher, capture_types, evaluate
+from porter.mapping.ops.base import Operation
+from porter.mapping.scope import StageScope
+from porter.mapping.syntax import Axes, Axis, Capture, Expression, Group, Pattern, Rest, Rule, Side, Term, Variable
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledRule:
+    """A rule with everything bound that does not depend on tensors.
+
+    sources, targets: a matcher for each term. gathered: captures of the sources that a target has as an axis, so that the
+    tensors which differ in them become one. spread: captures of the targets that a source has as an axis: one becomes many.
+    source_axes, target_axes: the axis patterns of the terms, `[e]` written out as an axis. sizes: what `where` and parameters say.
+    plain: whether bytes can only pass through under another name.
+    """
+
+    rule: Rule
+    sources: tuple[NameMatcher, ...]
+    targets: tuple[NameMatcher, ...]
+    gathered: frozenset[str]
+    spread: frozenset[str]
+    source_axes: tuple[Axes | None, ...]
+    target_axes: tuple[Axes | None, ...]
+    source_operations: tuple[Operation, ...]
+    target_operations: tuple[Operation, ...]
+    sizes: Mapping[str, int]
+    plain: bool
+
+    @property
+    def laid_out(self) -> bool:
+        """Whether the rule says anything about layouts."""
+        return any(a is not None for a in (*self.source_axes, *self.target_axes))
+
+
+def compile_rule(rule: Rule, scope: StageScope) -> CompiledRule:
+    """Bind `rule`.
+
+    Raises:
+        MapError: it is wrong whatever the tensors are.
+    """
+    source, target = rule.source, rule.target
+    types = capture_types([t.pattern for t in (*source.terms, *target.terms)], scope.names)
+    sources, targets = (tuple([NameMatcher(t.pattern, types, scope.names) for t in side.terms]) for side in (source, target))
+    of_sources, of_targets = _union(sources), _union(targets)
+    gathered, spread = of_sources - of_targets, of_targets - of_sources
+    _bound(rule, source, gathered, target, "left", "right")
+    _bound(rule, target, spread, source, "right", "left")
+    _same_captures(source, sources, gathered)
+    if rule.arrow == "<->":
+        _same_captures(target, targets, spread)
+    source_operations, target_operations = _operations(source, scope), _operations(target, scope)
+    source_axes, target_axes = _written_out(source, target)
+    return CompiledRule(
+        rule,
+        sources,
+        targets,
+        gathered,
+        spread,
+        source_axes,
+        target_axes,
+        source_operations,
+        target_operations,
+        _sizes(rule, scope),
+        _plain(source) and _plain(target),
+    )
+
+
+def _union(matchers: Sequence[NameMatcher]) -> frozenset[str]:
+    return frozenset().union(*[m.captures for m in matchers])
+
+
+def _plain(side: Side) -> bool:
+    term = side.terms[0]
+    return not side.listed and not side.calls and term.axes is None and term.stack is None
+
+
+def _bound(rule: Rule, side: Side, names: frozenset[str], other: Side, here: str, there: str) -> None:
+    """Refuse captures that one side alone has, unless they are axes of the other."""
+    axes = {name for term in other.terms for name in axis_names(term)}
+    for name in sorted(names - axes):
+        capture = next(c for t in side.terms for c in captures_of(t.pattern) if name in variables(c))
+        way = f"write '{{{name}}}' there too, or make '{name}' an axis of that tensor to stack over it"
+        raise capture.span.error("M210", f"the capture '{name}' is on the {here} only; the {there} does not say where it goes", hint=way)
+
+
+def _same_captures(side: Side, matchers: Sequence[NameMatcher], stacked: frozenset[str]) -> None:
+    """Refuse lists whose members could not be told which belong together."""
+    every = _union(matchers) - stacked
+    for term, matcher in zip(side.terms, matchers, strict=True):
+        missing = sorted(every - matcher.captures)
+        if missing:
+            raise term.pattern.span.error(
+                "M211",
+                f"this name lacks the capture '{missing[0]}' of the others, so it could not be told which tensors belong together",
+                hint=f"write '{{{missing[0]}}}' in every name of the list",
+            )
+
+
+def axis_names(term: Term) -> Iterator[str]:
+    """The axes of a term by name, `[e]` among them."""
+    if term.stack is not None:
+        yield term.stack.name
+    if term.axes is not None:
+        stack = list(term.axes.elements)
+        while stack:
+            element = stack.pop()
+            if isinstance(element, Axis):
+                yield element.name
+            elif isinstance(element, Group):
+                stack += [e for block in element.terms for e in block]
+
+
+def captures_of(pattern: Pattern) -> list[Capture]:
+    """The captures of a pattern, wildcards included."""
+    return [part for part in pattern.parts if isinstance(part, Capture)]
+
+
+def variables(capture: Capture) -> set[str]:
+    """The names in a capture's expression."""
+    found, stack = set(), [capture.expression]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Variable):
+            found.add(node.name)
+        elif node is not None and hasattr(node, "left"):
+            stack += [node.left, node.right]
+    return found
+
+
+def _operations(side: Side, scope: StageScope) -> tuple[Operation, ...]:
+    if not side.calls:
+        return ()
+    from porter.mapping.ops.registry import bind
+
+    return tuple([bind(call, scope.values) for call in side.calls])
+
+
+def _sizes(rule: Rule, scope: StageScope) -> dict[str, int]:
+    sizes = dict(scope.names.values)
+    for name, expression in rule.where:
+        sizes[name] = _size(name, expression, scope.names.values)
+    return sizes
+
+
+def _size(name: str, expression: Expression, values: Mapping[str, int]) -> int:
+    size = evaluate(expression, values)
+    if size < 0:
+        raise expression.span.error("M212", f"the size of '{name}' would be {size}")
+    return size
+
+
+def _written_out(source: Side, target: Side) -> tuple[tuple[Axes | None, ...], tuple[Axes | None, ...]]:
+    """The axis patterns of all terms, with `[e]` as a first axis, and `...` where the other side's pattern needs something said."""
+    if all(t.stack is None for t in (*source.terms, *target.terms)):
+        return tuple([t.axes for t in source.terms]), tuple([t.axes for t in target.terms])
+    return tuple([_stacked(t, target.terms) for t in source.terms]), tuple([_stacked(t, source.terms) for t in target.terms])
+
+
+def _stacked(term: Term, others: Sequence[Term]) -> Axes:
+    axes = term.axes or next((o.axes for o in others if o.axes is not None), None)
+    elements = axes.elements if axes is not None else (Rest(term.span),)
+    if term.stack is None:
+        return Axes(elements, axes.span if axes is not None else term.span)
+    return Axes((Axis(term.stack.name, term.stack.span), *elements), axes.span if axes is not None else term.span)
+
+

@@ -1,0 +1,133 @@
+"""What stands behind the words of a map: the values of its parameters and the rows of its tables, for each stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from porter.dataclass import dataclass
+from porter.errors import UsageError
+from porter.mapping.names import Scope
+from porter.mapping.syntax import Map, Param, Stage, Table
+
+ParamValue = int | float | bool | str
+
+Rows = tuple[tuple[str, str], ...]
+
+Provider = Callable[[Table], Rows]
+"""Computes the rows of a table from the file at hand; raises `PorterError` where the file does not tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageScope:
+    """What one stage's statements can refer to: parameters by name, and for names of tensors the tables and the integers."""
+
+    values: Mapping[str, ParamValue]
+    names: Scope
+
+
+def declared_params(map: Map) -> dict[str, Param]:
+    """Every parameter that a stage declares; of several declarations of one name the first."""
+    found: dict[str, Param] = {}
+    for stage in map.stages:
+        for statement in stage.statements:
+            if isinstance(statement, Param):
+                found.setdefault(statement.name, statement)
+    return found
+
+
+def param_values(map: Map, given: Mapping[str, ParamValue]) -> dict[str, ParamValue]:
+    """A value for every parameter of the map: what is `given` (texts are read as the declared type), or its default.
+
+    Raises:
+        UsageError: a parameter is given that the map does not have, or a value is not of its type.
+        MapError: a parameter has no value.
+    """
+    declared = declared_params(map)
+    for name in given:
+        if name not in declared:
+            raise UsageError("U920", f"the map has no parameter '{name}'", hint=_known(name, list(declared)))
+    values: dict[str, ParamValue] = {}
+    for name, param in declared.items():
+        if name in given:
+            values[name] = _typed(param, given[name])
+        elif param.default is not None:
+            values[name] = param.default
+        else:
+            raise param.span.error("M251", f"the parameter '{name}' has no value", hint=f"say '--param {name}=…'")
+    return values
+
+
+def _known(name: str, declared: Sequence[str]) -> str:
+    import difflib
+
+    if not declared:
+        return "it declares none; 'param heads : int' in the map would"
+    close = difflib.get_close_matches(name, declared, 1)
+    return f"did you mean '{close[0]}'?" if close else f"it has {', '.join(declared)}"
+
+
+def _typed(param: Param, value: ParamValue) -> ParamValue:
+    try:
+        if isinstance(value, str):
+            if param.type == "bool":
+                return {"true": True, "1": True, "false": False, "0": False}[value.lower()]
+            if param.type == "int" and len(value) > 18:
+                raise ValueError
+            return {"int": int, "float": float, "str": str}[param.type](value)
+        kinds = {"int": int, "float": int | float, "bool": bool, "str": str}[param.type]
+        if not isinstance(value, kinds) or (isinstance(value, bool) and param.type != "bool"):
+            raise ValueError
+    except (ValueError, KeyError) as error:
+        raise UsageError("U921", f"the parameter '{param.name}' is a {param.type}, {value!r:.60} is none") from error
+    return value
+
+
+def stage_scopes(map: Map, values: Mapping[str, ParamValue], provider: Provider | None) -> list[StageScope]:
+    """The scope of every stage. A table is seen by the stages from its own on, until one declares another of its name.
+
+    Raises:
+        PorterError: a provider has no rows for this file.
+    """
+    integers = {name: value for name, value in values.items() if isinstance(value, int) and not isinstance(value, bool)}
+    tables: dict[str, Table] = {}
+    scopes = []
+    for stage in map.stages:
+        tables = tables | {t.name: with_rows(t, provider) for t in stage.statements if isinstance(t, Table)}
+        scopes.append(StageScope(values, Scope(tables, integers)))
+    return scopes
+
+
+def with_rows(table: Table, provider: Provider | None) -> Table:
+    """`table` with its rows, computed where the map names a provider.
+
+    Raises:
+        MapError: nothing is at hand to compute them from.
+    """
+    if table.provider is None:
+        return table
+    if provider is None:
+        raise table.span.error("M250", f"the rows of table '{table.name}' come from a file ({table.provider}), and none is at hand")
+    return Table(table.name, provider(table), table.provider, table.span)
+
+
+def settled(map: Map, values: Mapping[str, ParamValue], provider: Provider | None) -> Map:
+    """The map as it stands for one file: computed tables written out, so that its text can be kept and used without that file.
+
+    Raises:
+        MapError: as `with_rows`.
+    """
+
+    def written(stage: Stage) -> Stage:
+        done = []
+        for s in stage.statements:
+            if isinstance(s, Table):
+                done.append(Table(s.name, with_rows(s, provider).rows, None, s.span))
+            elif isinstance(s, Param):
+                done.append(Param(s.name, s.type, values.get(s.name, s.default), s.span))
+            else:
+                done.append(s)
+        return Stage(tuple(done))
+
+    return Map(tuple([written(stage) for stage in map.stages]), map.name)
+
+
