@@ -47,7 +47,9 @@ CHANGES = (Column("TENSOR", fit="shrink"), Column("SHAPE"), Column("DTYPE"), Col
 @click.option("--allow-lossy", is_flag=True, help="Write values that the format cannot hold exactly, and say which.")
 @map_options
 @click.option("--raw", is_flag=True, help="Leave names and values as they are, even where a map is usual.")
-@click.option("--show-map", is_flag=True, help="Print the map that was used, as a file that can be kept; what else is printed is a comment in it.")
+@click.option(
+    "--show-map", is_flag=True, help="Print the map that was used, as a file that can be kept; what else is printed is a comment in it."
+)
 @click.option("--max-shard-size", type=byte_size, metavar="SIZE", help="Split the output into files of at most this size (5GB, 512MiB).")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be changed and lost, and write nothing.")
 @common_options()
@@ -165,9 +167,7 @@ def _kind(name: str, dialect: str | None) -> str:
     return f"{name}:{dialect}" if dialect else name
 
 
-def _document(
-    conversion: Conversion, source: TensorStore, store: TensorStore, report: WriteReport, show_map: bool
-) -> dict[str, Any]:
+def _document(conversion: Conversion, source: TensorStore, store: TensorStore, report: WriteReport, show_map: bool) -> dict[str, Any]:
     return {
         "dry_run": False,
         "source": _source(conversion, source),

@@ -71,7 +71,8 @@ def command(
 ) -> ExitCode:
     """Compare the weights of A and B by name, whatever their formats: bit for bit unless a tolerance is given.
 
-    With --map, what the map makes of A is compared with B: the two may have other names and layouts. Exits with 0 if they are equal, with 1 if they differ.
+    With --map, what the map makes of A is compared with B: the two may have other names and layouts. Exits with 0 if they are
+    equal, with 1 if they differ.
     """
     with (
         open_store(a, from_a, options=ReadOptions(select=select_a, net=net_a)) as left,

@@ -16,12 +16,16 @@ def _parameters() -> list[click.Parameter]:
 
 
 @click.pass_context
-def _apply(ctx: click.Context, **values: Any) -> ExitCode:
+def _apply(ctx: click.Context, /, **values: Any) -> ExitCode:
     """Write to DST what MAP makes of SRC, as 'porter convert SRC DST --map MAP' does."""
     code: ExitCode = ctx.invoke(convert, raw=False, **values)
     return code
 
 
 command = click.Command(
-    "apply", params=_parameters(), callback=_apply, help=_apply.__doc__, short_help="Write a file whose tensors are what a map makes of another's."
+    "apply",
+    params=_parameters(),
+    callback=_apply,
+    help=_apply.__doc__,
+    short_help="Write a file whose tensors are what a map makes of another's.",
 )

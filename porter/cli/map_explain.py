@@ -88,7 +88,7 @@ def _backward(plan: Plan, name: str) -> list[tuple[int, Step]]:
         steps = [stage.steps[stage.maker[n]] for n in names if n in stage.maker]
         tied = [n for s in steps if s.action == "tie" for n in s.sources]
         steps += [stage.steps[stage.maker[n]] for n in tied]
-        found += [(number, s) for s in dict.fromkeys(map(id, steps)) for s in [next(x for x in steps if id(x) == s)]]
+        found += [(number, step) for i, step in enumerate(steps) if not any(step is other for other in steps[:i])]
         names = {n for s in steps if s.action != "tie" for n in s.sources}
     return found
 

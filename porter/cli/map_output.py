@@ -39,8 +39,13 @@ def write_text(screen: Screen, text: str, output: str | None, overwrite: bool, m
 
         if not overwrite and os.path.lexists(output):
             raise FileAccessError("I010", "the output exists", path=output, hint="add --overwrite to replace it")
-        with AtomicFile(output) as file:
+        file = AtomicFile(output)
+        try:
             file.write(text.encode("utf-8", "surrogateescape"))
+            file.commit()
+        except BaseException:
+            file.discard()
+            raise
     if screen.json:
         screen.document({"output": output, "text": text, **more})
     elif output is None:

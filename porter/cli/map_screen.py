@@ -93,9 +93,7 @@ def text_for(map: Map, params: dict[str, Any], source: TensorStore) -> str:
 
 def steps_json(plan: Plan, store: MappedStore | None = None, digests: bool = False) -> list[dict[str, Any]]:
     """Every step as JSON, with the stage it is in; with `digests`, which reads the inputs, their SHA-256."""
-    return [
-        step_json(step, number, store, digests) for number, stage in enumerate(plan.stages) for step in stage.steps
-    ]
+    return [step_json(step, number, store, digests) for number, stage in enumerate(plan.stages) for step in stage.steps]
 
 
 def step_json(step: Step, stage: int, store: MappedStore | None, digests: bool) -> dict[str, Any]:

@@ -73,7 +73,12 @@ def map_options(function: F) -> F:
 def map_params(function: F) -> F:
     """`--param NAME=VALUE`, passed on as `params`."""
     return click.option(
-        "--param", "params", metavar="NAME=VALUE", multiple=True, callback=_pairs, help="The value of a parameter of the map; may be repeated."
+        "--param",
+        "params",
+        metavar="NAME=VALUE",
+        multiple=True,
+        callback=_pairs,
+        help="The value of a parameter of the map; may be repeated.",
     )(function)
 
 

@@ -60,7 +60,9 @@ def _of_json(data: bytes, path: str) -> list[Described]:
     for entry in document:
         tensor = _entry(entry)
         if tensor is None or tensor.name in found:
-            raise FormatError("F002", f"this is no entry of a list of tensors, or one that stands there twice: {entry!r:.80}", path=path, hint=hint)
+            raise FormatError(
+                "F002", f"this is no entry of a list of tensors, or one that stands there twice: {entry!r:.80}", path=path, hint=hint
+            )
         found[tensor.name] = tensor
     return list(found.values())
 

@@ -204,7 +204,10 @@ def _verify_drops(stage: StagePlan, tensors: Mapping[str, Tensor]) -> None:
             other, what = tensors[step.same_as], f"'{step.same_as}'"
         if tensor.payload is not other.payload and not _equal(tensor, other):
             raise step.statement.span.error(
-                "M240", f"'{name}' is not equal to {what}", tensor=name, hint="map it under a name of its own; dropping it would lose its values"
+                "M240",
+                f"'{name}' is not equal to {what}",
+                tensor=name,
+                hint="map it under a name of its own; dropping it would lose its values",
             )
 
 
@@ -221,5 +224,3 @@ def _even(tensor: Tensor) -> Iterator[bytes]:
             yield bytes(rest[:CHUNK])
             del rest[:CHUNK]
     yield bytes(rest)
-
-

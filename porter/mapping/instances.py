@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from porter.dataclass import dataclass, field, replace
+from porter.dtypes import DType
 from porter.mapping.computation import Applied, Program
 from porter.mapping.ops.base import Irreversible, Operand, Operation, OperationError
 from porter.mapping.rule import CompiledRule
-from porter.mapping.steps import Described, Step
+from porter.mapping.steps import Action, Described, Step
 from porter.mapping.syntax import Axes, Call, Side, Term
 from porter.tensor import TensorSpec
 
@@ -45,7 +46,8 @@ class Matches:
 def _index(compiled: CompiledRule, capture: str, value: int | str) -> int:
     if isinstance(value, int):
         return value
-    raise compiled.rule.span.error("M213", f"'{capture}' is stacked, so it has to be a number, and '{value}' is none", hint=f"{{{capture}:int}}")
+    message = f"'{capture}' is stacked, so it has to be a number, and '{value}' is none"
+    raise compiled.rule.span.error("M213", message, hint=f"{{{capture}:int}}")
 
 
 def steps_of(
@@ -105,7 +107,7 @@ def _step(
     results = [chain[-1].outputs[0] if chain else o for chain, o in zip(after, moved, strict=True)]
     program = Program(tuple(before), step_layout, tuple(after), order)
     made = tuple([_spec(m.name, o, members, specs, program) for m, o in zip(targets, results, strict=True)])
-    action = "compute" if program.computes else "layout" if step_layout is not None else "rename"
+    action: Action = "compute" if program.computes else "layout" if step_layout is not None else "rename"
     return Step(action, rule, tuple([m.name for m in members]), made, bound, program)
 
 
@@ -254,7 +256,8 @@ def _laid_out(
 ) -> tuple[layout.Layout | None, tuple[int, ...], list[Operand]]:
     """The change of layout, or None with the index of what each target is, and what stands there before the target's operations."""
     rule = compiled.rule
-    if not compiled.laid_out and (len(middle) == len(targets) == 1 or (rule.source.listed == rule.target.listed and compiled.source_operations)):
+    alone = len(middle) == len(targets) == 1
+    if not compiled.laid_out and (alone or (rule.source.listed == rule.target.listed and compiled.source_operations)):
         order = _paired(rule.target, middle, targets)
         return None, order, [replace(middle[i], name=m.name, label=None) for i, m in zip(order, targets, strict=True)]
     from porter.mapping import layout
@@ -268,9 +271,14 @@ def _laid_out(
         source_listed = source_listed and len(middle) > 1
     else:
         source_axes = compiled.source_axes
-    sources = [layout.Operand(o.name, o.shape, source_axes[m.term], m.at, m.term if source_listed else None) for m, o in zip(members, middle, strict=True)]
+    sources = [
+        layout.Operand(o.name, o.shape, source_axes[m.term], m.at, m.term if source_listed else None)
+        for m, o in zip(members, middle, strict=True)
+    ]
     goals = [
-        layout.Operand(m.name, _wanted_shape(compiled, m.name, wanted), compiled.target_axes[m.term], m.at, m.term if target_listed else None)
+        layout.Operand(
+            m.name, _wanted_shape(compiled, m.name, wanted), compiled.target_axes[m.term], m.at, m.term if target_listed else None
+        )
         for m in targets
     ]
     solved = layout.solve(sources, goals, compiled.sizes, rule.span)
@@ -288,7 +296,7 @@ def _wanted_shape(compiled: CompiledRule, name: str, wanted: Mapping[str, Descri
     return wanted[name].shape
 
 
-def _common_dtype(compiled: CompiledRule, operands: Sequence[Operand]):  # type: ignore[no-untyped-def]
+def _common_dtype(compiled: CompiledRule, operands: Sequence[Operand]) -> DType:
     first = operands[0]
     for other in operands[1:]:
         if other.dtype != first.dtype:
@@ -314,5 +322,3 @@ def _paired(side: Side, middle: Sequence[Operand], targets: Sequence[_Member]) -
         given = ", ".join(o.label or o.name for o in middle)
         raise side.span.error("M222", f"{len(middle)} tensors come in ({given}), and {len(targets)} names are given to them")
     return tuple([known[label] for label in labels]) if any(labels) else tuple(range(len(targets)))
-
-

@@ -75,7 +75,9 @@ class Ledger:
         types = capture_types([pattern, other] if other is not None else [pattern], self.scope.names)
         return NameMatcher(pattern, types, self.scope.names)
 
-    def _match(self, compiled: Mapping[int, CompiledRule], takers: Sequence[tuple[Taker, NameMatcher]]) -> tuple[dict[int, Matches], list[str]]:
+    def _match(
+        self, compiled: Mapping[int, CompiledRule], takers: Sequence[tuple[Taker, NameMatcher]]
+    ) -> tuple[dict[int, Matches], list[str]]:
         """Give every source to the statement that matches it. What rules get is returned, with the sources that nothing matches."""
         statements = self.stage.statements
         found = {i: Matches([{} for _ in c.sources]) for i, c in compiled.items()}
@@ -167,7 +169,9 @@ class Ledger:
             raise condition.span.error("M203", f"there is no tensor '{other}' that '{name}' could be equal to")
         mine, theirs = self.specs[name], self.specs[other]
         if (mine.dtype, mine.shape) != (theirs.dtype, theirs.shape):
-            raise condition.span.error("M203", f"'{name}' is {_described(mine)}, and '{other}' is {_described(theirs)}: they cannot be equal")
+            raise condition.span.error(
+                "M203", f"'{name}' is {_described(mine)}, and '{other}' is {_described(theirs)}: they cannot be equal"
+            )
         return Step("drop", statement, (name,), (), bound, same_as=other)
 
     # ---- making --------------------------------------------------------------------------------------------------------
@@ -253,7 +257,7 @@ class Ledger:
         else:
             partner = NameMatcher(statement.for_each, types, self.scope.names)
             _refuse_unbound(statement.pattern, target.captures - partner.captures, "they have to be in the pattern after 'for'")
-            uses = [(bound, spec) for name, spec in self.result.items() if (bound := partner.match(name)) is not None]
+            uses = [(found, spec) for name, spec in self.result.items() if (found := partner.match(name)) is not None]
             if not uses:
                 near = nearest_name(statement.for_each, self.result)
                 hint = f"the nearest name is '{near}'" if near is not None else None
@@ -293,7 +297,7 @@ class Ledger:
         alias, tensor = (NameMatcher(p, types, self.scope.names) for p in (statement.alias, statement.tensor))
         _refuse_unbound(statement.alias, alias.captures - tensor.captures, "they have to be in the other name")
         steps = []
-        for name, spec in list(self.result.items()):
+        for name, spec in self.result.items():
             bound = tensor.match(name)
             if bound is not None:
                 steps.append(Step("tie", statement, (name,), (renamed(spec, alias.render(bound)),), bound))
@@ -354,5 +358,3 @@ def _listed(names: Sequence[str]) -> str:
 
 def _described(spec: TensorSpec) -> str:
     return f"{spec.dtype} {list(spec.shape)}"
-
-

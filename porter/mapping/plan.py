@@ -81,7 +81,9 @@ def first_problem(examined: Plan) -> MapError:
     if not others:
         return first
     more = f"{len(others):,} more problem{'s' if len(others) > 1 else ''}: 'porter map check' lists all"
-    error = MapError(first.code, first.message, hint=f"{first.hint}; {more}" if first.hint else more, excerpt=first.excerpt, width=first.width)
+    error = MapError(
+        first.code, first.message, hint=f"{first.hint}; {more}" if first.hint else more, excerpt=first.excerpt, width=first.width
+    )
     error.where = first.where
     return error
 
@@ -103,7 +105,12 @@ def _place(map: Map, expect: Expect) -> Span:
 
 
 def _against(
-    made: Mapping[str, TensorSpec], wanted: Mapping[str, Described], missing: tuple[str, ...], place: Span, map: Map, stages: list[StagePlan]
+    made: Mapping[str, TensorSpec],
+    wanted: Mapping[str, Described],
+    missing: tuple[str, ...],
+    place: Span,
+    map: Map,
+    stages: list[StagePlan],
 ) -> list[MapError]:
     """What is wrong with the result, given what it should be."""
     problems = []
@@ -118,7 +125,9 @@ def _against(
         hint = f"the target has '{near}', which nothing makes" if near else "'… -> drop' leaves a source out"
         span = _maker_span(stages, extra[0]) or place
         count = "a tensor" if len(extra) == 1 else f"{len(extra):,} tensors"
-        problems.append(span.error("M231", f"the target has no place for {count} that the map makes: {_few(extra)}", tensor=extra[0], hint=hint))
+        problems.append(
+            span.error("M231", f"the target has no place for {count} that the map makes: {_few(extra)}", tensor=extra[0], hint=hint)
+        )
     for name, spec in made.items():
         goal = wanted.get(name)
         if goal is None:
@@ -126,7 +135,12 @@ def _against(
         span = _maker_span(stages, name) or place
         if goal.shape is not None and goal.shape != spec.shape:
             problems.append(
-                span.error("M232", f"'{name}' would have the shape {list(spec.shape)}, and the target's is {list(goal.shape)}", tensor=name, hint=_turn(spec, goal))
+                span.error(
+                    "M232",
+                    f"'{name}' would have the shape {list(spec.shape)}, and the target's is {list(goal.shape)}",
+                    tensor=name,
+                    hint=_turn(spec, goal),
+                )
             )
         elif goal.dtype is not None and goal.dtype != spec.dtype:
             problems.append(
@@ -182,5 +196,3 @@ def _few(names: Iterable[str]) -> str:
     listed = list(names)
     shown = ", ".join(f"'{n}'" for n in listed[:SHOWN])
     return shown if len(listed) <= SHOWN else f"{shown} and {len(listed) - SHOWN:,} more"
-
-

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from porter.dataclass import dataclass
 from porter.mapping.names import NameMatcher, capture_types, evaluate
 from porter.mapping.ops.base import Operation
-from porter.mapping.scope import StageScope
-from porter.mapping.syntax import Axes, Axis, Capture, Expression, Group, Pattern, Rest, Rule, Side, Term, Variable
+from porter.mapping.scope import ParamValue, StageScope
+from porter.mapping.syntax import Arithmetic, Axes, Axis, Capture, Expression, Group, Pattern, Rest, Rule, Side, Term, Variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def variables(capture: Capture) -> set[str]:
         node = stack.pop()
         if isinstance(node, Variable):
             found.add(node.name)
-        elif node is not None and hasattr(node, "left"):
+        elif isinstance(node, Arithmetic):
             stack += [node.left, node.right]
     return found
 
@@ -143,13 +143,13 @@ def _operations(side: Side, scope: StageScope) -> tuple[Operation, ...]:
 
 
 def _sizes(rule: Rule, scope: StageScope) -> dict[str, int]:
-    sizes = dict(scope.names.values)
+    sizes = {name: value for name, value in scope.values.items() if isinstance(value, int) and not isinstance(value, bool)}
     for name, expression in rule.where:
-        sizes[name] = _size(name, expression, scope.names.values)
+        sizes[name] = _size(name, expression, scope.values)
     return sizes
 
 
-def _size(name: str, expression: Expression, values: Mapping[str, int]) -> int:
+def _size(name: str, expression: Expression, values: Mapping[str, ParamValue]) -> int:
     size = evaluate(expression, values)
     if size < 0:
         raise expression.span.error("M212", f"the size of '{name}' would be {size}")
@@ -169,5 +169,3 @@ def _stacked(term: Term, others: Sequence[Term]) -> Axes:
     if term.stack is None:
         return Axes(elements, axes.span if axes is not None else term.span)
     return Axes((Axis(term.stack.name, term.stack.span), *elements), axes.span if axes is not None else term.span)
-
-

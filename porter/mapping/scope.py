@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from porter.dataclass import dataclass
 from porter.errors import UsageError
 from porter.mapping.names import Scope
-from porter.mapping.syntax import Map, Param, Stage, Table
+from porter.mapping.syntax import Map, Param, Stage, Statement, Table
 
 ParamValue = int | float | bool | str
 
@@ -67,19 +67,24 @@ def _known(name: str, declared: Sequence[str]) -> str:
 
 
 def _typed(param: Param, value: ParamValue) -> ParamValue:
+    typed = _parsed(param, value) if isinstance(value, str) else value
+    kinds = {"int": int, "float": int | float, "bool": bool, "str": str}[param.type]
+    if not isinstance(typed, kinds) or (isinstance(typed, bool) and param.type != "bool"):
+        raise UsageError("U921", f"the parameter '{param.name}' is a {param.type}, {value!r:.60} is none")
+    return typed
+
+
+def _parsed(param: Param, text: str) -> ParamValue | None:
+    """The value that a text stands for, or None where it stands for none."""
     try:
-        if isinstance(value, str):
-            if param.type == "bool":
-                return {"true": True, "1": True, "false": False, "0": False}[value.lower()]
-            if param.type == "int" and len(value) > 18:
-                raise ValueError
-            return {"int": int, "float": float, "str": str}[param.type](value)
-        kinds = {"int": int, "float": int | float, "bool": bool, "str": str}[param.type]
-        if not isinstance(value, kinds) or (isinstance(value, bool) and param.type != "bool"):
-            raise ValueError
-    except (ValueError, KeyError) as error:
-        raise UsageError("U921", f"the parameter '{param.name}' is a {param.type}, {value!r:.60} is none") from error
-    return value
+        if param.type == "int":
+            return int(text) if len(text) <= 18 else None
+        if param.type == "float":
+            return float(text)
+    except ValueError:
+        return None
+    words = {"true": True, "1": True, "false": False, "0": False}
+    return words.get(text.lower()) if param.type == "bool" else text
 
 
 def stage_scopes(map: Map, values: Mapping[str, ParamValue], provider: Provider | None) -> list[StageScope]:
@@ -88,12 +93,11 @@ def stage_scopes(map: Map, values: Mapping[str, ParamValue], provider: Provider 
     Raises:
         PorterError: a provider has no rows for this file.
     """
-    integers = {name: value for name, value in values.items() if isinstance(value, int) and not isinstance(value, bool)}
     tables: dict[str, Table] = {}
     scopes = []
     for stage in map.stages:
         tables = tables | {t.name: with_rows(t, provider) for t in stage.statements if isinstance(t, Table)}
-        scopes.append(StageScope(values, Scope(tables, integers)))
+        scopes.append(StageScope(values, Scope(tables, values)))
     return scopes
 
 
@@ -118,7 +122,7 @@ def settled(map: Map, values: Mapping[str, ParamValue], provider: Provider | Non
     """
 
     def written(stage: Stage) -> Stage:
-        done = []
+        done: list[Statement] = []
         for s in stage.statements:
             if isinstance(s, Table):
                 done.append(Table(s.name, with_rows(s, provider).rows, None, s.span))
@@ -129,5 +133,3 @@ def settled(map: Map, values: Mapping[str, ParamValue], provider: Provider | Non
         return Stage(tuple(done))
 
     return Map(tuple([written(stage) for stage in map.stages]), map.name)
-
-

@@ -1,0 +1,33 @@
+"""`porter map list`: the built-in maps, and the operations that maps can use."""
+
+from __future__ import annotations
+
+import click
+
+from porter.cli.options import common_options
+from porter.cli.screen import Screen
+from porter.cli.status import ExitCode
+from porter.cli.table import Column
+from porter.mapping import library
+from porter.mapping.ops.registry import describe
+
+
+@click.command("list", short_help="List the built-in maps and the operations.")
+@common_options()
+@click.pass_obj
+def command(screen: Screen) -> ExitCode:
+    """List the maps that come with porter, and the operations with what they take and how they are undone."""
+    maps, operations = library.descriptions(), describe()
+    if screen.json:
+        screen.document(
+            {
+                "maps": [{"name": name, "description": text} for name, text in maps.items()],
+                "operations": [{"name": o.name, "arguments": o.arguments, "summary": o.summary, "inverse": o.inverse} for o in operations],
+            }
+        )
+        return ExitCode.YES
+    screen.table((Column("MAP"), Column("WHAT IT DOES", fit="wrap")), [(name, text) for name, text in maps.items()])
+    screen.line()
+    columns = (Column("OPERATION"), Column("WHAT IT DOES", fit="wrap"), Column("UNDONE BY", fit="wrap"))
+    screen.table(columns, [(f"{o.name}{o.arguments}", o.summary, o.inverse) for o in operations])
+    return ExitCode.YES
