@@ -52,5 +52,5 @@ def nearest(word: str, words: Sequence[str]) -> str | None:
     """ "did you mean", or None where no word is near."""
     import difflib
 
-    close = difflib.get_close_matches(word, words, 1)
+    close = difflib.get_close_matches(word, words, 1, 0.5)
     return f"did you mean '{close[0]}'?" if close else None

@@ -153,17 +153,19 @@ def _branches(operation: str, inputs: Sequence[Operand]) -> Branches:
         OperationError: a label says neither, or a branch lacks a part.
     """
     branches: dict[str, dict[str, int]] = {}
+    seen: dict[str, int] = {}
     for index, operand in enumerate(inputs):
         if operand.label is None:
             raise unlabelled(operation, inputs, index, _KNOWN)
-        part = next((p for p in _PARTS if operand.label.endswith("_" + p) and len(operand.label) > len(p) + 1), None)
-        if part is None:
-            close = nearest(operand.label.rpartition("_")[2], _PARTS)
+        add(operation, seen, operand.label, index)
+        branch, part = _parted(operand.label)
+        if not branch:
+            close = nearest(operand.label, [f"{b}_{p}" for b in (*branches, "square") for p in _PARTS])
             raise OperationError("M451", f"'{operation}' does not know what '{operand.label}' is", input=index, hint=close or _KNOWN)
-        add(operation, branches.setdefault(operand.label[: -len(part) - 1], {}), part, index)
+        branches.setdefault(branch, {})[part] = index
     for name, branch in branches.items():
         if (name == _IDENTITY) == ("weight" in branch):
-            _refuse_shape_of_branch(operation, name, branch)
+            _refuse_weight(operation, name, branch)
         partial = any(p in branch for p in (*PARAMETERS, *STATISTICS))
         for part in STATISTICS:
             if (partial or name == _IDENTITY) and part not in branch:
@@ -173,7 +175,15 @@ def _branches(operation: str, inputs: Sequence[Operand]) -> Branches:
     return branches
 
 
-def _refuse_shape_of_branch(operation: str, name: str, branch: Mapping[str, int]) -> None:
+def _parted(label: str) -> tuple[str, str]:
+    """The branch and the part that a label names; no branch where it names none."""
+    for part in _PARTS:
+        if label.endswith("_" + part):
+            return label[: -len(part) - 1], part
+    return "", label
+
+
+def _refuse_weight(operation: str, name: str, branch: Mapping[str, int]) -> None:
     if name != _IDENTITY:
         raise missing(operation, f"{name}_weight", _KNOWN)
     raise OperationError("M451", f"'{operation}' has no input 'identity_weight'", input=branch["weight"], hint=_KNOWN)
