@@ -22,12 +22,15 @@ def command(screen: Screen) -> ExitCode:
         screen.document(
             {
                 "maps": [{"name": name, "description": text} for name, text in maps.items()],
-                "operations": [{"name": o.name, "arguments": o.arguments, "summary": o.summary, "inverse": o.inverse} for o in operations],
+                "operations": [
+                    {"name": o.name, "arguments": o.arguments, "takes": o.takes, "undone": o.undone, "summary": o.summary}
+                    for o in operations
+                ],
             }
         )
         return ExitCode.YES
     screen.table((Column("MAP"), Column("WHAT IT DOES", fit="wrap")), [(name, text) for name, text in maps.items()])
     screen.line()
-    columns = (Column("OPERATION"), Column("WHAT IT DOES", fit="wrap"), Column("UNDONE BY", fit="wrap"))
-    screen.table(columns, [(f"{o.name}{o.arguments}", o.summary, o.inverse) for o in operations])
+    columns = (Column("OPERATION", fit="wrap"), Column("TAKES", fit="wrap"), Column("WHAT IT DOES", fit="wrap"), Column("UNDONE", fit="wrap"))
+    screen.table(columns, [(f"{o.name}({o.arguments})" if o.arguments else o.name, o.takes, o.summary, o.undone) for o in operations])
     return ExitCode.YES

@@ -91,7 +91,7 @@ def _undo(call: Call, values: Mapping[str, ParamValue]) -> Call:
     inverse = bind(call, values).inverse(None)
     if isinstance(inverse, Irreversible):
         raise call.span.error("M503", f"'{call.name}' cannot be undone: {inverse.reason}")
-    return call_of(inverse)
+    return call_of(inverse, values)
 
 
 def _drop(drop: Drop) -> Statement:
