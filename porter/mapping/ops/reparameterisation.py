@@ -158,11 +158,11 @@ def _branches(operation: str, inputs: Sequence[Operand]) -> Branches:
         if operand.label is None:
             raise unlabelled(operation, inputs, index, _KNOWN)
         add(operation, seen, operand.label, index)
-        branch, part = _parted(operand.label)
-        if not branch:
+        owner, part = _parted(operand.label)
+        if not owner:
             close = nearest(operand.label, [f"{b}_{p}" for b in (*branches, "square") for p in _PARTS])
             raise OperationError("M451", f"'{operation}' does not know what '{operand.label}' is", input=index, hint=close or _KNOWN)
-        branches.setdefault(branch, {})[part] = index
+        branches.setdefault(owner, {})[part] = index
     for name, branch in branches.items():
         if (name == _IDENTITY) == ("weight" in branch):
             _refuse_weight(operation, name, branch)
