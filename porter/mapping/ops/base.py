@@ -55,7 +55,9 @@ class Operation(Protocol):
 
     name: str
     domain: Domain
-    elementwise: bool
+
+    @property
+    def elementwise(self) -> bool: ...
 
     def outputs(self, inputs: Sequence[Operand]) -> tuple[Operand, ...]:
         """What comes out for these inputs, in order, with labels where there is more than one. Reads no values.
@@ -90,9 +92,13 @@ class _Bound:
 
     __slots__ = ()
 
-    elementwise: bool = False
     takes: str = ""
     undone: str = ""
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether each element comes from the element at its place alone, see `Operation`; a plain attribute where it always does."""
+        return False
 
     def arguments(self) -> Mapping[str, Any]:
         """The fields."""

@@ -20,7 +20,7 @@ def integer(value: object, argument: str) -> int:
 
 def integers(value: object, argument: str) -> tuple[int, ...]:
     """`value`, which has to be a list of integers."""
-    if not isinstance(value, tuple | list):
+    if not isinstance(value, tuple):
         raise OperationError("M403", f"'{argument}' is a list of integers, {_shown(value)} is none", argument=argument)
     return tuple([integer(v, argument) for v in value])
 

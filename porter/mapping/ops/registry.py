@@ -108,9 +108,8 @@ def describe() -> list[OperationRow]:
     rows = []
     for name in names():
         binder = _binder(Call(name))
-        arguments = str(_signature(binder, plain=True)).split(" -> ")[0].strip("()")
         summary = (binder.__doc__ or "").strip().split("\n")[0]
-        rows.append(OperationRow(name, arguments, getattr(binder, "takes", ""), getattr(binder, "undone", ""), summary))
+        rows.append(OperationRow(name, _listed(binder), getattr(binder, "takes", ""), getattr(binder, "undone", ""), summary))
     return rows
 
 
@@ -159,8 +158,7 @@ def _value(value: object, values: Mapping[str, int | float | bool | str], argume
     if isinstance(value, Arithmetic):
         from porter.mapping.names import evaluate
 
-        integers = {name: v for name, v in values.items() if isinstance(v, int) and not isinstance(v, bool)}
-        return evaluate(value, integers)
+        return evaluate(value, values)
     return value
 
 
@@ -210,19 +208,26 @@ def _argument_of(call: Call, name: str) -> Argument | Call:
 
 
 def _usage(name: str, binder: Binder) -> str:
-    arguments = str(_signature(binder, plain=True)).split(" -> ")[0]
-    return f"'{name}{arguments if arguments != '()' else ''}'"
+    arguments = _listed(binder)
+    return f"'{name}({arguments})'" if arguments else f"'{name}'"
 
 
-def _signature(binder: Binder, *, plain: bool = False) -> Signature:
-    """The parameters of a binder; `plain` without types."""
-    from inspect import Parameter, signature
+def _listed(binder: Binder) -> str:
+    """The arguments with their defaults, as maps write them: `axis, start=0, stop=…`."""
+    from inspect import Parameter
 
-    found = signature(binder)
-    if not plain:
-        return found
-    bare = [p.replace(annotation=Parameter.empty) for p in found.parameters.values()]
-    return found.replace(parameters=bare, return_annotation=found.empty)
+    shown = []
+    for name, parameter in _signature(binder).parameters.items():
+        default = parameter.default
+        written = "…" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+        shown.append(name if default is Parameter.empty else f"{name}={written}")
+    return ", ".join(shown)
+
+
+def _signature(binder: Binder) -> Signature:
+    from inspect import signature
+
+    return signature(binder)
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
