@@ -108,6 +108,8 @@ def tables() -> bytes:
                 actions[terminal[symbol]] = numbers[argument] if action.name == "Shift" else -1 - rules[argument]
             elif symbol in origins:
                 gotos[origins[symbol]] = numbers[argument]
+        if state == table.end_states["start"]:
+            actions[terminal["$END"]] = 0  # lark accepts by the state, without an action
         accepted = [t for t in terminals if terminal[t.name] in actions]
         states.append([row("actions", actions), row("gotos", gotos), number("scanners", _scanner(accepted, terminal))])
     return _json(
