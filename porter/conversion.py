@@ -93,9 +93,12 @@ class Conversion:
         if self.map is None:
             return store
         from porter.mapping.execution import apply
+        from porter.mapping.providers import provider_of
 
         try:
-            return apply(self.map.map, store, params=self.map.params)
+            # Tables of a map towards Caffe are those of the net that is to be written.
+            net = open_store(self.write_options.net) if self.write_options.net is not None else None
+            return apply(self.map.map, store, params=self.map.params, provider=provider_of(store, net))
         except MapError as error:
             if self.map.chosen:
                 leave = f"--raw leaves names and values as they are ('{self.map.name}' was porter's choice)"

@@ -15,8 +15,8 @@ from porter.formats.base import ReadOptions
 from porter.formats.registry import open_store
 from porter.mapping import library
 from porter.mapping.described import described
-from porter.mapping.execution import provider_of
 from porter.mapping.plan import examine
+from porter.mapping.providers import provider_of
 from porter.mapping.steps import Plan
 from porter.store import TensorStore
 

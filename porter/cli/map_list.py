@@ -17,7 +17,7 @@ from porter.mapping.ops.registry import describe
 @click.pass_obj
 def command(screen: Screen) -> ExitCode:
     """List the maps that come with porter, and the operations with what they take and how they are undone."""
-    maps, operations = library.descriptions(), describe()
+    maps, operations = library.describe(), describe()
     if screen.json:
         screen.document(
             {
@@ -31,6 +31,11 @@ def command(screen: Screen) -> ExitCode:
         return ExitCode.YES
     screen.table((Column("MAP"), Column("WHAT IT DOES", fit="wrap")), [(name, text) for name, text in maps.items()])
     screen.line()
-    columns = (Column("OPERATION", fit="wrap"), Column("TAKES", fit="wrap"), Column("WHAT IT DOES", fit="wrap"), Column("UNDONE", fit="wrap"))
+    columns = (
+        Column("OPERATION", fit="wrap"),
+        Column("TAKES", fit="wrap"),
+        Column("WHAT IT DOES", fit="wrap"),
+        Column("UNDONE", fit="wrap"),
+    )
     screen.table(columns, [(f"{o.name}({o.arguments})" if o.arguments else o.name, o.takes, o.summary, o.undone) for o in operations])
     return ExitCode.YES

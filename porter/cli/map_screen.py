@@ -9,7 +9,8 @@ from typing import Any
 from porter.cli.quantities import count, shape_text
 from porter.cli.screen import Screen
 from porter.cli.table import Cell, Column
-from porter.mapping.execution import MappedStore, provider_of
+from porter.mapping.execution import MappedStore
+from porter.mapping.providers import provider_of
 from porter.mapping.steps import Plan, StagePlan, Step
 from porter.mapping.syntax import Map
 from porter.store import TensorStore

@@ -11,7 +11,7 @@ from porter.cli.status import ExitCode
 from porter.formats.base import ReadOptions
 from porter.formats.registry import open_store
 from porter.mapping import library
-from porter.mapping.execution import provider_of
+from porter.mapping.providers import provider_of
 from porter.mapping.scope import param_values, settled
 
 

@@ -8,9 +8,10 @@ from porter.dataclass import dataclass
 from porter.errors import UsageError
 from porter.mapping.computation import Program, Report
 from porter.mapping.plan import plan
+from porter.mapping.providers import provider_of
 from porter.mapping.scope import ParamValue, Provider
 from porter.mapping.steps import Described, Plan, StagePlan, Step
-from porter.mapping.syntax import Map, Table
+from porter.mapping.syntax import Map
 from porter.store import TensorStore
 from porter.tensor import CHUNK, Json, Payload, Tensor, TensorSpec
 
@@ -97,18 +98,6 @@ def apply(
     """
     checked = plan(map, store.values(), params=params, targets=targets, provider=provider or provider_of(store))
     return execute(checked, store)
-
-
-def provider_of(store: TensorStore) -> Provider:
-    """Computes the rows of tables from `store`."""
-
-    def rows(table: Table) -> tuple[tuple[str, str], ...]:
-        from porter.mapping import providers
-
-        assert table.provider is not None
-        return providers.rows(table.provider, store)
-
-    return rows
 
 
 def execute(checked: Plan, store: TensorStore) -> MappedStore:
