@@ -102,8 +102,13 @@ def form_of(layout: Layout, source: DType, target: DType | None) -> Form:
     """A rule's form for one tensor: with a cast to `target` where that is another dtype."""
     if target is None or target == source:
         return replace(PLAIN, layout=layout)
-    call = Call("cast", (Argument(None, Variable(target.short)),))
-    return Form(layout, (call,), "->")
+    from porter.mapping.ops.base import Irreversible
+    from porter.mapping.ops.elementwise import Cast
+
+    to = Argument(None, Variable(target.short))
+    if isinstance(Cast(target.short, source.short).inverse(None), Irreversible):
+        return Form(layout, (Call("cast", (to,)),), "->")
+    return Form(layout, (Call("cast", (to, Argument("was", Variable(source.short)))),))
 
 
 def duplicates(state: State, names: Sequence[Entry], others: Sequence[str], side: str) -> list[tuple[str, str]]:

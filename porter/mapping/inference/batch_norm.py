@@ -1,0 +1,279 @@
+"""Batch normalisations in A that B holds folded into the layer before, or with Caffe's scale factor divided out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from porter.dataclass import dataclass
+from porter.mapping.inference.entries import Entry
+from porter.mapping.inference.state import Form, Match, State
+from porter.mapping.inference.tokens import layer_of, role_of
+from porter.mapping.ops.base import Operand, OperationError
+from porter.mapping.ops.batch_norm import BnStats
+from porter.mapping.ops.folding import FoldBn
+from porter.mapping.syntax import Argument, Call, Variable
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ULP = 4
+"""How far B may be from the fold of A, in units of the last place, to be taken for it."""
+
+_EPS = (1e-5, 1e-3, 1e-6, 1e-4, 2e-5, 1e-7, 1e-8, 1e-12, 1e-2, 0.0)
+"""Values of eps that frameworks use, the usual ones first; each is tried as float64 and as the float32 nearest to it."""
+
+_NEAR = 1e-3
+"""How far scales may be apart, as a share, when candidates are looked for; eps may be another than the one assumed."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchNorm:
+    """The tensors of a batch normalisation, by the label that `fold_bn` knows them by."""
+
+    parts: Mapping[str, Entry]
+
+    @property
+    def channels(self) -> int:
+        return self.parts["variance"].size
+
+    @property
+    def order(self) -> int:
+        """Its place in the file."""
+        return min(e.order for e in self.parts.values())
+
+
+def batch_norms(state: State) -> list[BatchNorm]:
+    """The batch normalisations of A of which nothing has been matched yet but what B may hold as it is, in the order of the file.
+
+    Caffe's scale and shift are in a layer of their own, the next in the file.
+    """
+    layers = defaultdict[str, dict[str, Entry]](dict)
+    for entry in state.a.values():
+        role = role_of(entry.spec)
+        if role is not None and max(entry.shape, default=1) == entry.size:
+            layers[layer_of(entry.name)].setdefault(role, entry)
+    names = list(layers)
+    found = []
+    for place, name in enumerate(names):
+        parts = layers[name]
+        if "mean" not in parts or "variance" not in parts:
+            continue
+        labelled = {"mean": parts["mean"], "variance": parts["variance"]}
+        if "scale_factor" in parts:
+            labelled["scale_factor"] = parts["scale_factor"]
+            following = layers[names[place + 1]] if place + 1 < len(names) else {}
+            parts = following if "mean" not in following else {}
+        for label, roles in (("gamma", ("gamma", "slope", "weight")), ("beta", ("beta", "bias"))):
+            entry = next((parts[r] for r in roles if r in parts and parts[r].size == labelled["variance"].size), None)
+            if entry is not None:
+                labelled[label] = entry
+        if all(e.name in state.left_a for e in labelled.values()):
+            found.append(BatchNorm(labelled))
+    return found
+
+
+# ---- Caffe's scale factor ----------------------------------------------------------------------------------------------
+
+
+def match_statistics(state: State) -> None:
+    """Match means and variances that are A's divided by Caffe's scale factor."""
+    for norm in batch_norms(state):
+        if "scale_factor" not in norm.parts:
+            continue
+        members = [norm.parts[label] for label in ("mean", "variance", "scale_factor")]
+        made = _computed(BnStats(), ("mean", "variance", "scale_factor"), members)
+        found = [_equal_vector(state, values, members[0]) for values in made]
+        if found[0] is not None and found[1] is not None and found[0] is not found[1]:
+            labels = ("mean", "variance", "scale_factor")
+            form = Form(calls=(Call("bn_stats"),), arrow="->", source_labels=labels, target_labels=("mean", "variance"))
+            names = tuple(e.name for e in members)
+            state.add(Match(names, (found[0].name, found[1].name), form, 1.0, "equal once divided by the scale factor"))
+
+
+def _equal_vector(state: State, values: NDArray[Any], like: Entry) -> Entry | None:
+    """The tensor of B that holds exactly these values."""
+    import numpy as np
+
+    for entry in state.left_b.values():
+        if entry.size == values.size and entry.dtype == like.dtype and np.array_equal(entry.array().reshape(-1), values.reshape(-1)):
+            return entry
+    return None
+
+
+# ---- folding -----------------------------------------------------------------------------------------------------------
+
+
+def match_folds(state: State) -> None:
+    """Match layers of B with what folding a batch normalisation of A into a layer of A gives."""
+    norms = batch_norms(state)
+    if not norms:
+        return
+    methods = _methods()
+    weights = [e for e in state.left_a.values() if len(e.shape) >= 2 and e.size]
+    for weight, target in _candidates(weights, [e for e in state.left_b.values() if len(e.shape) >= 2 and e.size]):
+        if target.name not in state.left_b or weight.name not in state.left_a:
+            continue
+        norm = _norm_of(weight, target, norms)
+        if norm is None:
+            continue
+        match = _fold(state, weight, target, norm, methods)
+        if match is not None:
+            state.add(match)
+            norms.remove(norm)
+
+
+def _candidates(ours: Sequence[Entry], theirs: Sequence[Entry]) -> Iterator[tuple[Entry, Entry]]:
+    """Pairs of weights of one shape whose channels differ by a factor each, nothing else. Near ones of B first."""
+    import numpy as np
+
+    by_shape: dict[tuple[tuple[int, ...], str], list[tuple[Entry, NDArray[Any]]]] = defaultdict(list)
+    for entry in theirs:
+        by_shape[entry.shape, entry.dtype.kind].append((entry, _profile(entry)))
+    for entry in ours:
+        alike = by_shape.get((entry.shape, entry.dtype.kind))
+        if not alike:
+            continue
+        profile = _profile(entry)
+        for other, seen in alike:
+            both = (profile > 0) & (seen > 0)
+            if both.any() and np.abs(profile[both] - seen[both]).max() < _NEAR:
+                yield entry, other
+
+
+def _profile(entry: Entry) -> NDArray[Any]:
+    """A number for each output channel that a factor does not change: the length of its projection on a fixed direction."""
+    import numpy as np
+
+    rows = np.asarray(entry.array().reshape(entry.shape[0], -1), np.float64)
+    direction = np.random.default_rng(1).standard_normal(rows.shape[1])
+    length = np.sqrt((rows * rows).sum(1))
+    with np.errstate(all="ignore"):
+        seen = np.abs(rows @ direction) / (length * np.sqrt(direction @ direction))
+    return np.where(np.isfinite(seen), seen, 0.0)
+
+
+def _norm_of(weight: Entry, target: Entry, norms: Sequence[BatchNorm]) -> BatchNorm | None:
+    """The batch normalisation that scales the channels of `weight` as those of `target` are scaled; the next in the file first."""
+    import numpy as np
+
+    rows, wanted = (np.asarray(e.array().reshape(e.shape[0], -1), np.float64) for e in (weight, target))
+    square = (rows * rows).sum(1)
+    with np.errstate(all="ignore"):
+        factor = (rows * wanted).sum(1) / square
+    for norm in sorted(norms, key=lambda n: (n.order < weight.order, abs(n.order - weight.order))):
+        if norm.channels != weight.shape[0]:
+            continue
+        scale = _scale(norm)
+        usable = (square > 0) & np.isfinite(scale) & (np.abs(scale) > 0)
+        if usable.any() and np.median(np.abs(factor[usable] / scale[usable] - 1)) < 0.05:
+            return norm
+    return None
+
+
+def _scale(norm: BatchNorm) -> NDArray[Any]:
+    import numpy as np
+
+    parts = {label: np.asarray(e.array().reshape(-1), np.float64) for label, e in norm.parts.items()}
+    by = parts["scale_factor"][0] if "scale_factor" in parts else 1.0
+    with np.errstate(all="ignore"):
+        scale: NDArray[Any] = parts.get("gamma", np.float64(1)) / np.sqrt(parts["variance"] / (by or 1.0) + 1e-5)
+    return scale
+
+
+def _methods() -> list[FoldBn]:
+    """All ways to fold that are tried; the one that fitted last is moved to the front."""
+    import numpy as np
+
+    methods = [FoldBn(eps, arithmetic="f32") for eps in _EPS]
+    for eps in _EPS:
+        methods += [FoldBn(e) for e in dict.fromkeys((eps, float(np.float32(eps))))]
+    return methods
+
+
+def _fold(state: State, weight: Entry, target: Entry, norm: BatchNorm, methods: list[FoldBn]) -> Match | None:
+    """The match of a layer with its fold, by the method that comes nearest, if that is near enough."""
+    import numpy as np
+
+    labels = ["weight", *(label for label in ("gamma", "beta", "mean", "variance", "scale_factor") if label in norm.parts)]
+    members = [weight, *(norm.parts[label] for label in labels[1:])]
+    bias = _bias_of(state, weight)
+    if bias is not None:
+        labels.insert(1, "bias")
+        members.insert(1, bias)
+    wanted = np.asarray(target.array())
+    best: tuple[float, int, FoldBn, Entry] | None = None
+    for place, method in enumerate(methods):
+        try:
+            made = _computed(method, labels, members, target.dtype)
+        except OperationError:
+            continue
+        apart = _ulp(made[0], wanted)
+        if apart > ULP or (best is not None and apart >= best[0] and best[0] == 0):
+            continue
+        found = _bias_in(state, made[1], target, norm)
+        if found is None:
+            continue
+        apart = max(apart, found[1])
+        if best is None or apart < best[0]:
+            best = (apart, place, method, found[0])
+        if apart == 0:
+            break
+    if best is None:
+        return None
+    methods.insert(0, methods.pop(best[1]))
+    reason = "equal once batch normalisation is folded" if best[0] == 0 else f"within {best[0]:.3g} ULP of folded batch normalisation"
+    arguments = tuple(Argument(k, Variable(v) if isinstance(v, str) else v) for k, v in best[2].arguments().items() if v != getattr(FoldBn(), k))
+    form = Form(calls=(Call("fold_bn", arguments),), arrow="->", source_labels=tuple(labels), target_labels=("weight", "bias"))
+    return Match(tuple(e.name for e in members), (target.name, best[3].name), form, 1.0 if best[0] == 0 else 0.95, reason)
+
+
+def _bias_of(state: State, weight: Entry) -> Entry | None:
+    """The bias of the layer that `weight` is in, where it has one: the tensor of A beside it that is called so."""
+    layer = layer_of(weight.name)
+    beside = [e for e in state.left_a.values() if layer and layer_of(e.name) == layer and role_of(e.spec) == "bias" and e.size == weight.shape[0]]
+    return beside[0] if beside else None
+
+
+def _bias_in(state: State, made: NDArray[Any], target: Entry, norm: BatchNorm) -> tuple[Entry, float] | None:
+    """The vector of B nearest to the folded bias, and how far it is, in ULP of the largest term of the sum."""
+    import numpy as np
+
+    terms = np.abs(_scale(norm) * np.asarray(norm.parts["mean"].array().reshape(-1), np.float64))
+    if "beta" in norm.parts:
+        terms = np.maximum(terms, np.abs(np.asarray(norm.parts["beta"].array().reshape(-1), np.float64)))
+    best: tuple[Entry, float] | None = None
+    for entry in state.left_b.values():
+        if entry.size != made.size or entry.name == target.name or entry.dtype.kind != "float":
+            continue
+        values = entry.array().reshape(-1)
+        if np.array_equal(values, made.reshape(-1)):
+            return entry, 0.0
+        apart = _ulp(made.reshape(-1), values, terms)
+        if apart <= ULP and (best is None or apart < best[1]):
+            best = (entry, apart)
+    return best
+
+
+def _computed(operation: Any, labels: Sequence[str], members: Sequence[Entry], dtype: Any = None) -> list[NDArray[Any]]:
+    """What an operation makes of these tensors, rounded to `dtype` or to that of its outputs."""
+    from porter.mapping.ops.rounding import rounded, widened
+
+    operands = [Operand(e.name, e.dtype, e.shape, label) for e, label in zip(members, labels, strict=True)]
+    made = operation.compute([widened(e.array(), e.dtype) for e in members], operands)
+    outputs = operation.outputs(operands)
+    return [rounded(values, dtype or out.dtype)[0] for values, out in zip(made, outputs, strict=True)]
+
+
+def _ulp(one: NDArray[Any], other: NDArray[Any], size: NDArray[Any] | None = None) -> float:
+    """How far two arrays are apart at most, in units of the last place of `other`, or of `size` where that is larger."""
+    import numpy as np
+
+    x, y = np.asarray(one, np.float64), np.asarray(other, np.float64)
+    if not (np.isfinite(x) == np.isfinite(y)).all():
+        return float("inf")
+    scale = np.abs(y) if size is None else np.maximum(np.abs(y), size)
+    unit = np.spacing(np.maximum(scale, np.finfo(np.float32).tiny).astype(other.dtype)).astype(np.float64)
+    with np.errstate(all="ignore"):
+        return float(np.nanmax(np.abs(x - y) / unit, initial=0.0))

@@ -1,0 +1,148 @@
+"""A map from two sides alone: tensors matched by their values, or by shapes and names, and written as few rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from porter.dataclass import dataclass
+from porter.errors import MapError, printable
+from porter.mapping.inference.batch_norm import match_folds, match_statistics
+from porter.mapping.inference.entries import entries
+from porter.mapping.inference.equal_values import match_cast, match_equal
+from porter.mapping.inference.state import Match, State
+from porter.mapping.inference.statements import InferredRule, drops_of, expectation, fills_of, rules_of, ties_of, with_tables
+from porter.mapping.inference.structure import match_constants, match_described, settle_layouts
+from porter.mapping.syntax import Drop, Keep, Map, Pattern, Remaining, Rule, Stage, Statement
+from porter.store import TensorStore
+from porter.tensor import TensorSpec
+
+ENOUGH = 0.5
+"""The share of B that has to be matched by values for values to be the only evidence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """A map that makes B of A, as far as it could be found out, and what speaks for it.
+
+    Attributes:
+        map: the map; `text` is the same with comments.
+        rules: its statements with confidence, reason and matches.
+        matches: every tensor of B that was found in A, with what made it.
+        unmatched_sources: tensors of A that the map drops. unmatched_targets: tensors of B that it does not make.
+        a, b: what the sides are called in the text.
+        sources, targets: how many tensors the sides have.
+    """
+
+    map: Map
+    rules: tuple[InferredRule, ...]
+    matches: tuple[Match, ...]
+    unmatched_sources: tuple[str, ...]
+    unmatched_targets: tuple[str, ...]
+    a: str
+    b: str
+    sources: int
+    targets: int
+
+    @property
+    def matched(self) -> int:
+        """How many tensors of B are made of tensors of A."""
+        return sum(len(m.targets) for m in self.matches)
+
+    @property
+    def ambiguous(self) -> tuple[Match, ...]:
+        """The matches that could as well be others."""
+        return tuple(m for m in self.matches if m.rivals)
+
+    def text(self) -> str:
+        """The map as a file to read and edit: counts at its top, behind each rule its confidence and reason, then what is open."""
+        from porter.mapping.render import statement_text
+
+        comments = {id(rule.statement): rule.comment for rule in self.rules}
+        lines = [f"# {_line(self.a)} -> {_line(self.b)}, inferred by porter: read it before you rely on it."]
+        lines += [f"# {self.matched} of {self.targets} tensors of B matched, by {self.sources - len(self.unmatched_sources)} of {self.sources} of A."]
+        for names, what in ((self.unmatched_sources, "A, which the map drops"), (self.unmatched_targets, "B, which the map does not make")):
+            if names:
+                lines += [f"# {len(names)} of {what}:", *(f"#   {_line(n)}" for n in names)]
+        lines.append("")
+        statements = [s for stage in self.map.stages for s in stage.statements]
+        texts = [statement_text(s) for s in statements]
+        width = min(max((len(t) for t in texts if "\n" not in t), default=0), 70)
+        for statement, text in zip(statements, texts, strict=True):
+            comment = comments.get(id(statement))
+            lines.append(f"{text:<{width}}   # {_line(comment)}" if comment else text)
+        if self.ambiguous:
+            lines += ["", "# What the same evidence fits as well:"]
+            lines += [f"#   {_line(m.sources[0])} -> {_line(m.targets[0])}, or {_line(', '.join(m.rivals))} ({m.reason})" for m in self.ambiguous]
+        return "\n".join(lines) + "\n"
+
+
+def infer(a: TensorStore | Sequence[TensorSpec], b: TensorStore | Sequence[TensorSpec]) -> Inference:
+    """A map that makes the tensors of `b` of those of `a`.
+
+    With values on both sides these are the evidence, best first: equal bytes; equal in another order, which is solved and
+    verified; equal after a cast, Caffe's scale factor or a folded batch normalisation; tensors of one value by layer, name and
+    order. With specs on a side, shapes, names and order are all there is, and confidences say so. Reads each tensor a few times,
+    and keeps no more than the largest of either side in memory.
+
+    Raises:
+        MapError: a side is empty, or nothing of B could be found in A.
+        PorterError: a tensor cannot be read.
+    """
+    state = State(entries(a), entries(b))
+    names = _called(a, "A"), _called(b, "B")
+    for side, name in ((state.a, names[0]), (state.b, names[1])):
+        if not side:
+            raise MapError("M600", f"{name} has no tensors, so there is nothing to infer a map from")
+    if state.values:
+        match_equal(state)
+        match_cast(state)
+        match_statistics(state)
+        match_folds(state)
+        match_constants(state)
+        if len(state.b) - len(state.left_b) < ENOUGH * len(state.b):
+            match_described(state, "values differ")
+    else:
+        match_described(state, "values unknown")
+    if not state.matches:
+        raise MapError(
+            "M601",
+            f"none of the {len(state.b):,} tensors of {names[1]} could be found among the {len(state.a):,} of {names[0]}",
+            hint="are these the same network? 'porter inspect' shows names and shapes",
+        )
+    settle_layouts(state)
+    return _inference(state, *names)
+
+
+def _inference(state: State, a: str, b: str) -> Inference:
+    rules = rules_of(state)
+    dropped = tuple(state.left_a)
+    rules += drops_of(state)
+    order = {name: e.order for name, e in state.a.items()}
+    last = len(order)
+    tables, ordered = with_tables(sorted(rules, key=lambda r: min((order[n] for m in r.matches for n in m.sources), default=last)))
+    ordered.sort(key=lambda r: isinstance(r.statement, Drop) + 2 * isinstance(r.statement, Remaining))
+    ordered += ties_of(state) + fills_of(state)
+    expect = expectation(state)
+    statements: list[Statement] = [*tables, *(r.statement for r in ordered)]
+    if expect is not None:
+        statements.append(expect)
+    return Inference(
+        Map((Stage(tuple(statements)),)),
+        tuple(ordered),
+        tuple(state.matches),
+        dropped,
+        tuple(state.left_b),
+        a,
+        b,
+        len(state.a),
+        len(state.b),
+    )
+
+
+def _called(side: TensorStore | Sequence[TensorSpec], otherwise: str) -> str:
+    return side.source.path if isinstance(side, TensorStore) and side.source is not None else otherwise
+
+
+def _line(text: str) -> str:
+    """Text that cannot end a comment."""
+    return printable(text).replace("\n", " ")
