@@ -1,0 +1,110 @@
+"""Maps by name: those that come with porter, `caffe:torch` in `maps/caffe.torch.pmap`, and those in files."""
+
+from __future__ import annotations
+
+import os
+
+from porter.errors import MapError, access_error, printable
+from porter.mapping.syntax import NOWHERE, Map, MapText, Span
+
+FOLDER = os.path.join(os.path.dirname(__file__), "maps")
+EXTENSION = ".pmap"
+
+LARGEST = 1 << 24
+"""Bytes of a map file; more is something else that was given for one."""
+
+_CAFFE_NETS = frozenset({("caffe", d) for d in ("v2", "v1", "v0", "mixed", "prototxt")} | {("hdf5", "caffe")})
+"""Formats and dialects that hold the layers of a Caffe net; a solver's history and mean images are not among them."""
+
+
+def names() -> list[str]:
+    """The names of the maps that come with porter, sorted."""
+    return sorted(f.removesuffix(EXTENSION).replace(".", ":") for f in os.listdir(FOLDER) if f.endswith(EXTENSION))
+
+
+def describe() -> dict[str, str]:
+    """What each of them does: the first line of its text, a comment. Reads them all."""
+    return {name: text(name).excerpt(1).lstrip("# ").strip() for name in names()}
+
+
+def default_map(source_format: str, target_format: str, dialect: str | None = None) -> str | None:
+    """The map that converting from one format to another uses unless the user says otherwise, or None.
+
+    There is one where the names as they are would be of no use: a state dict is loaded into modules, which Caffe's names
+    (`conv2/3x3`) and BatchNorms are none of. `dialect` is that of the source; without one, the format's usual.
+    """
+    found = (source_format, dialect or ("v2" if source_format == "caffe" else ""))
+    return "caffe:torch" if found in _CAFFE_NETS and target_format == "pytorch" else None
+
+
+def load(name_or_path: str) -> Map:
+    """The map called `caffe:torch`, or the one in a file, with its includes. Reads the files.
+
+    Raises:
+        MapError: there is no such map, or its text is wrong.
+        FileAccessError: the file cannot be read.
+    """
+    from porter.mapping.parser import parse
+
+    found = text(name_or_path)
+    return parse(found.text, found.path, name=name_or_path, include=_included)
+
+
+def text(name_or_path: str, span: Span = NOWHERE) -> MapText:
+    """The text of a map by name or path; `span` is where another map asks for it.
+
+    Raises:
+        MapError: there is no such map, or the file is no text.
+        FileAccessError: the file cannot be read.
+    """
+    built_in = _file(name_or_path)
+    if built_in is not None:
+        return MapText(name_or_path, _read(built_in, span))
+    if not _is_path(name_or_path):
+        raise span.error("M270", f"there is no map '{printable(name_or_path)}', nor a file of this name", hint=_nearest(name_or_path))
+    return MapText(name_or_path, _read(name_or_path, span))
+
+
+def _included(name: str, span: Span) -> MapText:
+    """What `include "name"` asks for: a map of porter's, or a file beside the one that includes it."""
+    if _file(name) is not None or span.text.path is None or _file(span.text.path) is not None:
+        return text(name, span)
+    return text(os.path.join(os.path.dirname(span.text.path), name), span)
+
+
+def _file(name: str) -> str | None:
+    """The file of the built-in map `name`, or None: `caffe:torch` is `caffe.torch.pmap`."""
+    if name.count(":") != 1 or not name.isascii() or not name.replace(":", "").replace("-", "").isalnum():
+        return None
+    path = os.path.join(FOLDER, name.replace(":", ".") + EXTENSION)
+    return path if os.path.isfile(path) else None
+
+
+def _is_path(name: str) -> bool:
+    """Whether `name` can only be a file: it exists, lies in a folder, or is called like a map."""
+    return os.path.exists(name) or os.sep in name or "/" in name or name.endswith(EXTENSION)
+
+
+def _read(path: str, span: Span) -> str:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(LARGEST + 1)
+    except OSError as error:
+        raise access_error(error, path, "reading the map") from error
+    try:
+        if len(data) > LARGEST or b"\0" in data:
+            raise ValueError("binary")
+        return data.decode("utf-8-sig")
+    except ValueError as error:
+        hint = "a map is text in UTF-8; weights are given as SRC and DST"
+        if span.line:
+            raise span.error("M271", f"'{printable(path)}' is no map", hint=hint) from error
+        raise MapError("M271", "this is no map", path=path, hint=hint) from error
+
+
+def _nearest(word: str) -> str:
+    import difflib
+
+    known = names()
+    close = difflib.get_close_matches(word, known, 1)
+    return f"did you mean '{close[0]}'?" if close else f"porter's own are {', '.join(known)}; a file is given as ./{printable(word)}"
