@@ -22,8 +22,14 @@ PathLike = str | os.PathLike[str]
 
 Action = Literal["widened", "cast", "rounded", "dropped", "refused"]
 
-USUAL_MAPS = {("caffe", "pytorch"): "caffe:torch"}
-"""The built-in map that a conversion from one format to another uses unless told otherwise."""
+USUAL_MAPS = {
+    **{("caffe", dialect, "pytorch"): "caffe:torch" for dialect in (None, "v2", "v1", "v0", "mixed", "prototxt")},
+    ("hdf5", "caffe", "pytorch"): "caffe:torch",
+}
+"""The built-in map that a conversion from one format and dialect to another format uses unless told otherwise.
+
+A solver's history and a mean image have no layers, so there is nothing to map.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,22 +209,22 @@ def settle(
         dst,
         write_entry,
         replace(write, dialect=write_dialect, net=net_path if to_target else None),
-        _map_use(map, params or {}, raw, read_entry, write_entry),
+        _map_use(map, params or {}, raw, (read_entry.name, read_dialect, write_entry.name)),
     )
 
 
-def _map_use(name: str | None, params: Mapping[str, ParamValue], raw: bool, source: FormatEntry, target: FormatEntry) -> MapUse | None:
+def _map_use(name: str | None, params: Mapping[str, ParamValue], raw: bool, formats: tuple[str, str | None, str]) -> MapUse | None:
     if raw and (name is not None or params):
         raise UsageError("U922", "--raw leaves everything as it is, so it goes with no map", hint="leave one of them out")
     # Formats that have no usual map between them must not wait for the map language to be imported.
-    if raw or (name is None and (source.name, target.name) not in USUAL_MAPS):
+    if raw or (name is None and formats not in USUAL_MAPS):
         if params:
             raise UsageError("U922", "a parameter is given, and no map that could have it", hint="say '--map MAP'")
         return None
     from porter.mapping import library
 
     chosen = name is None
-    name = name or USUAL_MAPS[source.name, target.name]
+    name = name or USUAL_MAPS[formats]
     return MapUse(name, library.load(name), params, chosen)
 
 

@@ -13,9 +13,6 @@ EXTENSION = ".pmap"
 LARGEST = 1 << 24
 """Bytes of a map file; more is something else that was given for one."""
 
-_CAFFE_NETS = frozenset({("caffe", d) for d in ("v2", "v1", "v0", "mixed", "prototxt")} | {("hdf5", "caffe")})
-"""Formats and dialects that hold the layers of a Caffe net; a solver's history and mean images are not among them."""
-
 
 def names() -> list[str]:
     """The names of the maps that come with porter, sorted."""
@@ -25,16 +22,6 @@ def names() -> list[str]:
 def describe() -> dict[str, str]:
     """What each of them does: the first line of its text, a comment. Reads them all."""
     return {name: text(name).excerpt(1).lstrip("# ").strip() for name in names()}
-
-
-def default_map(source_format: str, target_format: str, dialect: str | None = None) -> str | None:
-    """The map that converting from one format to another uses unless the user says otherwise, or None.
-
-    There is one where the names as they are would be of no use: a state dict is loaded into modules, which Caffe's names
-    (`conv2/3x3`) and BatchNorms are none of. `dialect` is that of the source; without one, the format's usual.
-    """
-    found = (source_format, dialect or ("v2" if source_format == "caffe" else ""))
-    return "caffe:torch" if found in _CAFFE_NETS and target_format == "pytorch" else None
 
 
 def load(name_or_path: str) -> Map:
