@@ -258,7 +258,7 @@ class Ledger:
             partner = NameMatcher(statement.for_each, types, self.scope.names)
             _refuse_unbound(statement.pattern, target.captures - partner.captures, "they have to be in the pattern after 'for'")
             uses = [(found, spec) for name, spec in self.result.items() if (found := partner.match(name)) is not None]
-            if not uses:
+            if not uses and not statement.if_absent:
                 near = nearest_name(statement.for_each, self.result)
                 hint = f"the nearest name is '{near}'" if near is not None else None
                 raise statement.for_each.span.error("M206", "no tensor of the result has a name like this", hint=hint)
