@@ -327,8 +327,8 @@ class Fill:
     """`fill(0, shape=[c], dtype=f32) -> pattern if absent for other`: a tensor that no source has.
 
     if_absent: only where no other statement makes it; otherwise that is an error.
-    for_each: once for every tensor of the result that matches (none may, with `if_absent`); binds the captures of `pattern`. `like` in place of a shape
-        takes that tensor's shape and dtype.
+    for_each: once for every tensor of the result that matches (with `if_absent` there may be none); binds the captures of
+        `pattern`. Without a shape or dtype it takes that tensor's.
     """
 
     call: Call
