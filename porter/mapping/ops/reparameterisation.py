@@ -40,8 +40,8 @@ class FoldBranches(FloatOperation):
          point_weight={p}.rbr_1x1.conv.weight, point_gamma={p}.rbr_1x1.bn.weight, point_beta={p}.rbr_1x1.bn.bias,
          point_mean={p}.rbr_1x1.bn.running_mean, point_variance={p}.rbr_1x1.bn.running_var,
          identity_gamma={p}.rbr_identity.weight?, identity_beta={p}.rbr_identity.bias?,
-         identity_mean={p}.rbr_identity.running_mean?, identity_variance={p}.rbr_identity.running_var?]
-          | fold_branches(eps=1e-5)  ->  [weight={p}.rbr_reparam.weight, bias={p}.rbr_reparam.bias]
+         identity_mean={p}.rbr_identity.running_mean?, identity_variance={p}.rbr_identity.running_var?] |
+          fold_branches(eps=1e-5)  ->  [weight={p}.rbr_reparam.weight, bias={p}.rbr_reparam.bias]
 
     ACNet has `square_` (k×k), `horizontal_` (1×k) and `vertical_` (k×1). The result is as large as the largest kernel in
     each direction; smaller ones go into its middle, so sizes have to differ by even numbers. It stands for the branches where
