@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from porter.dataclass import dataclass
 from porter.errors import MapError
@@ -71,23 +72,24 @@ class IndexSolver:
         return None
 
     def solve(self, numbers: Sequence[int], found: dict[str, int | str]) -> bool:
-        """Add to `found`, which has the known captures, those that give `numbers`; False where none do."""
-        indices = {name: value for name, value in found.items() if isinstance(value, int)}
+        """Add to `found`, which has the known captures, those that give `numbers`; False, and `found` of no use, where none do."""
+        indices: dict[str, Any] = found  # what is not an integer is in no equation
         for step in self._steps:
-            left = numbers[step.number] * step.divisor - step.constant - sum([c * indices[name] for name, c in step.known])
-            values, total = step.combinations.get(left % step.free[1] if step.free else left, (None, 0))
-            if values is None:
+            left = numbers[step.number] * step.divisor - step.constant
+            if step.known:
+                left -= sum([c * indices[name] for name, c in step.known])
+            combination = step.combinations.get(left % step.free[1] if step.free else left)
+            if combination is None:
                 return False
-            indices.update(zip(step.listed, values, strict=True))
+            indices.update(zip(step.listed, combination[0], strict=True))
             if step.free:
                 name, coefficient = step.free
-                indices[name] = (left - total) // coefficient
-                if not allowed(indices[name], self._domains.get(name)):
+                value = indices[name] = (left - combination[1]) // coefficient
+                if not allowed(value, self._domains.get(name)):
                     return False
-        found.update(indices)
-        return all(self._comes_to(expression, indices, numbers[i]) for i, expression in self._evaluated)
+        return not self._evaluated or all(self._comes_to(expression, indices, numbers[i]) for i, expression in self._evaluated)
 
-    def _comes_to(self, expression: Expression, indices: Mapping[str, int], number: int) -> bool:
+    def _comes_to(self, expression: Expression, indices: Values, number: int) -> bool:
         try:
             return evaluate(expression, {**self._constants, **indices}) == number
         except MapError:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
+from porter.dataclass import dataclass
 from porter.mapping.name_matcher import NameMatcher
 
 T = TypeVar("T")
@@ -19,30 +20,22 @@ _ZEROS = {ord(digit): "0" for digit in "123456789"}
 class NameIndex(Generic[T]):
     """Patterns, each with what it stands for.
 
-    Names that differ in their digits alone come to the same few patterns, so these are looked up once for all of them: by what a
-    name begins or ends with, whichever fewer patterns share. Digits count as 0 in all of that.
+    Names that differ in their digits alone come to the same few patterns, so those are looked up once for all of them, with every
+    digit a 0; then, for each name, once more among these with its digits as they are.
     """
 
     def __init__(self, items: Iterable[tuple[T, NameMatcher]]) -> None:
-        self._literals: dict[str, list[int]] = {}
         self._items = list(items)
-        self._between: dict[int, list[str]] = {}
-        self._starting, self._ending = _Table(False), _Table(True)
-        self._candidates: dict[str, list[int]] = {}
-        starts: dict[int, list[str]] = {}
-        ends: dict[int, list[str]] = {}
+        self._literals: dict[str, list[int]] = {}
+        self._exact: dict[int, _Literals] = {}
         for i, (_, matcher) in enumerate(self._items):
             if matcher.literal is not None:
                 self._literals.setdefault(matcher.literal, []).append(i)
             else:
-                starts[i], ends[i] = _shapes(matcher.starts()), _shapes(matcher.ends())
-                self._between[i] = [literal.translate(_ZEROS) for literal in matcher.between()]
-        shared_starts, shared_ends = (Counter([e for edges in side.values() for e in edges if e]) for side in (starts, ends))
-        for i in starts:
-            if _shared(starts[i], shared_starts) < _shared(ends[i], shared_ends):
-                self._starting.add(i, starts[i])
-            else:
-                self._ending.add(i, ends[i])
+                self._exact[i] = _Literals(i, matcher.starts(), matcher.ends(), matcher.between())
+        self._by_shape = _Lookup([_zeroed(literals) for literals in self._exact.values()])
+        self._of_shape: dict[str, _Lookup] = {}
+        self._of_candidates: dict[tuple[int, ...], _Lookup] = {}
 
     def matches(self, name: str) -> list[tuple[T, dict[str, int | str]]]:
         """The items whose pattern `name` matches, in the order they were given, each with the values of its captures.
@@ -51,12 +44,10 @@ class NameIndex(Generic[T]):
             MapError: it matches one of them in several ways.
         """
         shape = name.translate(_ZEROS)
-        candidates = self._candidates.get(shape)
-        if candidates is None:
-            candidates = self._possible(shape)
-            if len(self._candidates) >= SHAPES:
-                self._candidates.clear()
-            self._candidates[shape] = candidates
+        lookup = self._of_shape.get(shape)
+        if lookup is None:
+            lookup = self._remembered(shape)
+        candidates = lookup.possible(name)
         literal = self._literals.get(name)
         if literal is not None:
             candidates = sorted([*candidates, *literal])
@@ -68,44 +59,76 @@ class NameIndex(Generic[T]):
                 found.append((item, bound))
         return found
 
-    def _possible(self, shape: str) -> list[int]:
-        """The patterns that names of this shape may match."""
-        found = []
-        for i in {*self._starting.of(shape), *self._ending.of(shape)}:
-            at = 0
-            for literal in self._between[i]:
-                at = shape.find(literal, at)
-                if at < 0:
-                    break
-                at += len(literal)
+    def _remembered(self, shape: str) -> _Lookup:
+        candidates = tuple(self._by_shape.possible(shape))
+        lookup = self._of_candidates.get(candidates)
+        if lookup is None:
+            lookup = self._of_candidates[candidates] = _Lookup([self._exact[i] for i in candidates])
+        if len(self._of_shape) >= SHAPES:
+            self._of_shape.clear()
+        self._of_shape[shape] = lookup
+        return lookup
+
+
+@dataclass(frozen=True, slots=True)
+class _Literals:
+    """What the names of pattern `item` have: one of `starts`, one of `ends`, and all of `between` in order."""
+
+    item: int
+    starts: Sequence[str]
+    ends: Sequence[str]
+    between: Sequence[str]
+
+
+def _zeroed(literals: _Literals) -> _Literals:
+    starts, ends = ([*dict.fromkeys([text.translate(_ZEROS) for text in texts])] for texts in (literals.starts, literals.ends))
+    return _Literals(literals.item, starts, ends, [text.translate(_ZEROS) for text in literals.between])
+
+
+class _Lookup:
+    """Finds patterns by what names begin or end with: each by whichever fewer others share. Where there are few, all are possible."""
+
+    def __init__(self, patterns: Sequence[_Literals]) -> None:
+        self._few = [p.item for p in patterns] if len(patterns) <= 2 else None
+        if self._few is not None:
+            return
+        self._between = {p.item: p.between for p in patterns}
+        self._starting: dict[int, dict[str, list[int]]] = {}
+        self._ending: dict[int, dict[str, list[int]]] = {}
+        by_start, by_end = Counter([s for p in patterns for s in p.starts]), Counter([e for p in patterns for e in p.ends])
+        for p in patterns:
+            if _shared(p.starts, by_start) < _shared(p.ends, by_end):
+                _add(self._starting, p.item, p.starts)
             else:
-                found.append(i)
-        return sorted(found)
+                _add(self._ending, p.item, p.ends)
 
-
-class _Table:
-    """Patterns by what names have to begin with, or `from_end` end with."""
-
-    def __init__(self, from_end: bool) -> None:
-        self._from_end = from_end
-        self._by_length: dict[int, dict[str, list[int]]] = {}
-
-    def add(self, item: int, edges: Iterable[str]) -> None:
-        for edge in edges:
-            self._by_length.setdefault(len(edge), {}).setdefault(edge, []).append(item)
-
-    def of(self, shape: str) -> list[int]:
+    def possible(self, name: str) -> list[int]:
+        """The patterns that `name` may match."""
+        if self._few is not None:
+            return self._few
         found: list[int] = []
-        for length, by_edge in self._by_length.items():
-            edge = shape[len(shape) - length :] if self._from_end and length <= len(shape) else shape[:length]
-            found += by_edge.get(edge, ())
-        return found
+        for length, items in self._starting.items():
+            found += items.get(name[:length], ())
+        for length, items in self._ending.items():
+            found += items.get(name[max(0, len(name) - length) :], ())
+        return sorted([i for i in found if _in_order(self._between[i], name)])
 
 
-def _shapes(texts: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys([text.translate(_ZEROS) for text in texts]))
+def _add(table: dict[int, dict[str, list[int]]], item: int, edges: Iterable[str]) -> None:
+    for edge in edges:
+        table.setdefault(len(edge), {}).setdefault(edge, []).append(item)
 
 
 def _shared(edges: Iterable[str], counts: Counter[str]) -> float:
     """How many patterns a lookup by `edges` comes to at most."""
     return max([counts[edge] if edge else float("inf") for edge in edges], default=0)
+
+
+def _in_order(texts: Sequence[str], name: str) -> bool:
+    at = 0
+    for text in texts:
+        at = name.find(text, at)
+        if at < 0:
+            return False
+        at += len(text)
+    return True

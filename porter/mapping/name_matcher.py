@@ -8,7 +8,7 @@ from porter.errors import MapError
 from porter.mapping.captures import Domain, Field, Scope, domain_of, parts_of
 from porter.mapping.expressions import DIGITS, LIMIT, evaluate, variables
 from porter.mapping.index_solving import IndexSolver, allowed
-from porter.mapping.name_scan import scan_of
+from porter.mapping.name_scan import NameScan, scan_of
 from porter.mapping.name_search import NameSearch, TooManyWays
 from porter.mapping.syntax import Capture, CaptureType, Pattern, Ranges
 
@@ -37,7 +37,8 @@ class NameMatcher:
         self._literals, self._fields = parts_of(pattern, types, scope)
         self.literal = self._literals[0] if not self._fields else None
         self.prefix, self.suffix = self._literals[0], self._literals[-1]
-        self.captures = frozenset([name for field in self._fields for name in self._names(field)])
+        self._names = [self._captures_of(field) for field in self._fields]
+        self.captures = frozenset([name for names in self._names for name in names])
         self._domains: dict[str, Domain] = {}
         for name in self.captures:
             given = types[name]
@@ -49,10 +50,10 @@ class NameMatcher:
         if self._checked:
             self._prepare_reading()
 
-    def _names(self, field: Field) -> list[str]:
+    def _captures_of(self, field: Field) -> list[str]:
         if field.expression is None or field.variable is not None:
             return [field.variable] if field.variable is not None else []
-        return [v.name for v in variables(field.expression) if v.name not in self._values]
+        return [*dict.fromkeys([v.name for v in variables(field.expression) if v.name not in self._values])]
 
     # ---- reading -------------------------------------------------------------------------------------------------------
 
@@ -60,9 +61,13 @@ class NameMatcher:
         """Find out how names are taken apart."""
         _refuse_inseparable(self._literals, self._fields)
         self._scan = scan_of(self._literals, self._fields)
-        self._search = NameSearch(self._literals, self._fields) if self._scan is None else None
+        self._search = NameSearch(self._literals, self._fields) if self._scan is None else self._scan if len(self._scan.gaps) == 2 else None
         calculated = [field for field in self._fields if field.kind == "digits" and field.variable is None]
         self._solver = None
+        self._readers = [
+            (field.variable, field.width if field.kind == "digits" else 0, field.words, self._domains.get(field.variable or ""))
+            for field in self._fields
+        ]
         known = frozenset([field.variable for field in self._fields if field.variable is not None])
         if calculated:
             self._solver = IndexSolver(calculated, known, self._domains, self._values)
@@ -70,7 +75,7 @@ class NameMatcher:
         for name in sorted(self.captures - known):
             capture = pattern_capture(self.pattern, name)
             raise capture.span.error("M104", f"the number does not depend on '{name}', so it does not tell what '{name}' is")
-        self._certain = self._scan is not None and all(
+        self._certain = self._search is None and all(
             (before or i == 0) and (after or i == len(self._fields) - 1)
             for i, (before, after, field) in enumerate(zip(self._literals, self._literals[1:], self._fields, strict=False))
             if field.kind == "digits"
@@ -87,17 +92,17 @@ class NameMatcher:
             return {} if name == self.literal else None
         if not self._readable:
             self._prepare_reading()
-        if self._scan is not None:
-            texts = self._scan.texts(name)
-            return None if texts is None else self._bound(texts)
-        return self._only(name)
+        if self._search is not None:
+            return self._only(name, self._search)
+        assert self._scan is not None
+        texts = self._scan.only(name)
+        return None if texts is None else self._bound(texts)
 
-    def _only(self, name: str) -> Bindings | None:
+    def _only(self, name: str, search: NameSearch | NameScan) -> Bindings | None:
         """The one way in which `name` matches, of all that there are."""
-        assert self._search is not None
         first: Bindings | None = None
         try:
-            for texts in self._search.ways(name):
+            for texts in search.ways(name):
                 bound = self._bound(texts)
                 if bound is None or bound == first:
                     continue
@@ -120,24 +125,20 @@ class NameMatcher:
         """The captures' values where the fields are `texts`."""
         found: Bindings = {}
         numbers = []
-        for field, text in zip(self._fields, texts, strict=True):
+        for (variable, width, words, domain), text in zip(self._readers, texts, strict=True):
             value: int | str = text
-            if field.kind == "digits":
+            if width:
                 size = len(text)
-                if size != field.width and (size < field.width or text[0] == "0" or size > DIGITS):
+                if size != width and (size < width or text[0] == "0" or size > DIGITS):
                     return None
                 value = int(text)
-                if field.variable is None:
+                if variable is None:
                     numbers.append(value)
-                    continue
-                domain = self._domains.get(field.variable)
-                if domain is not None and not allowed(value, domain):
+                elif domain is not None and not allowed(value, domain):
                     return None
-            elif field.words is not None:
-                value = field.words[text]
-            if field.variable is None:
-                continue
-            if found.setdefault(field.variable, value) != value:
+            elif words is not None:
+                value = words[text]
+            if variable is not None and found.setdefault(variable, value) != value:
                 return None
         if self._solver is not None and not self._solver.solve(numbers, found):
             return None
@@ -157,17 +158,17 @@ class NameMatcher:
             return self.literal
         pieces = [self._literals[0]]
         for index, field in enumerate(self._fields):
-            pieces.append(self._number(field, bindings) if field.kind == "digits" else self._text(index, field, bindings))
+            pieces.append(self._number(index, field, bindings) if field.kind == "digits" else self._text(index, field, bindings))
             pieces.append(self._literals[index + 1])
         name = "".join(pieces)
         if self._checked and not self._certain:
             self._refuse_misread(name, bindings)
         return name
 
-    def _number(self, field: Field, bindings: Mapping[str, int | str]) -> str:
+    def _number(self, index: int, field: Field, bindings: Mapping[str, int | str]) -> str:
         assert field.expression is not None
         span = field.capture.span
-        for variable in self._names(field):
+        for variable in self._names[index]:
             value = self._given(field, variable, bindings)
             if not isinstance(value, int) or not allowed(value, self._domains.get(variable)):
                 shown = short(str(value)) if not isinstance(value, int) or abs(value) < LIMIT else "a number of absurd size"
@@ -178,15 +179,15 @@ class NameMatcher:
             number = bindings[field.variable]
             assert isinstance(number, int)
         else:
-            number = evaluate(field.expression, {**bindings, **self._values})
+            number = evaluate(field.expression, {**bindings, **self._values} if self._values else bindings)
         if number < 0:
-            raise span.error("M112", f"the index would be {number}{self._where(field, bindings)}", hint="an index in a name is 0 or more")
+            raise span.error("M112", f"the index would be {number}{self._where(index, bindings)}", hint="an index in a name is 0 or more")
         if number >= LIMIT:
             raise span.error("M111", f"an index of more than {DIGITS} digits")
         return str(number).zfill(field.width)
 
-    def _where(self, field: Field, bindings: Mapping[str, int | str]) -> str:
-        given = [f"{name}={bindings[name]}" for name in dict.fromkeys(self._names(field))]
+    def _where(self, index: int, bindings: Mapping[str, int | str]) -> str:
+        given = [f"{name}={bindings[name]}" for name in self._names[index]]
         return f" where {', '.join(given)}" if given else ""
 
     def _choices(self, name: str) -> str:

@@ -7,6 +7,7 @@ Then the ways are walked through from the start, without dead ends; whoever asks
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from porter.mapping.captures import Field
@@ -14,7 +15,7 @@ from porter.mapping.captures import Field
 STEPS = 10_000
 """Places that are tried for one name at most."""
 
-_DIGITS = frozenset("0123456789")
+_DIGITS = "0123456789"
 
 
 class TooManyWays(Exception):
@@ -90,12 +91,12 @@ class NameSearch:
                 return (1 << (ends.bit_length() - 1)) - 1
             case "segment":
                 starts = 0
-                for first, end in _runs(name, frozenset("./"), False):
+                for first, end in _runs(name, "[^./]"):
                     within = (ends >> (first + 1)) & ((1 << (end - first)) - 1)
                     starts |= ((1 << within.bit_length()) - 1) << first
                 return starts
             case "digits":
-                return _mask([first for first, end in _runs(name, _DIGITS, True) if ends >> end & 1], len(name))
+                return _mask([first for first, end in _runs(name, "[0-9]") if ends >> end & 1], len(name))
         starts = 0
         for word in self._words[index]:
             starts |= _occurrences(name, word) & (ends >> len(word)) if word else ends
@@ -159,13 +160,6 @@ def _mask(positions: Sequence[int], size: int) -> int:
     return int(bits, 2)
 
 
-def _runs(name: str, characters: frozenset[str], inside: bool) -> list[tuple[int, int]]:
-    """The longest stretches, start and end, of `characters` or, with `inside` False, of others."""
-    runs, first = [], None
-    for at, character in enumerate(name):
-        if (character in characters) == inside:
-            first = at if first is None else first
-        elif first is not None:
-            runs.append((first, at))
-            first = None
-    return [*runs, (first, len(name))] if first is not None else runs
+def _runs(name: str, characters: str) -> list[tuple[int, int]]:
+    """The longest stretches, start and end, of `characters`, a set as in regular expressions."""
+    return [found.span() for found in re.finditer(f"{characters}+", name)]

@@ -1,6 +1,6 @@
 """The nearest pattern for a name that matches none, and the nearest name for a pattern that matches none: `did you mean …?`.
 
-The distance is the number of characters to insert, delete or replace in the literals of the pattern; a capture is any text.
+What counts is how many characters are to be inserted, deleted or replaced in the literals of the pattern; a capture is any text.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from porter.mapping.syntax import Pattern
+
+TOLERANCE = 1 / 3
+"""How much of what a pattern writes out may be different."""
 
 COMPARED = 12
 """Patterns or names that are compared character by character, those with most words in common first."""
@@ -27,7 +30,7 @@ def nearest_pattern(name: str, patterns: Iterable[Pattern]) -> str | None:
     ranked = [(_common(words, _pattern_words(pattern)), -i, pattern) for i, pattern in enumerate(patterns)]
     ranked.sort(key=lambda entry: entry[:2], reverse=True)
     best = min([(_distance(name, p), -i, p) for _, i, p in ranked[:COMPARED]], key=lambda entry: entry[:2], default=None)
-    if best is None or best[0] > _tolerance(best[2]):
+    if best is None or best[0] > TOLERANCE:
         return None
     from porter.mapping.render import pattern_text
 
@@ -40,12 +43,7 @@ def nearest_name(pattern: Pattern, names: Iterable[str]) -> str | None:
     ranked = [(_common(words, _words(name)), -i, name) for i, name in enumerate(names)]
     ranked.sort(reverse=True)
     best = min([(_distance(name, pattern), -i, name) for _, i, name in ranked[:COMPARED]], default=None)
-    return best[2] if best is not None and best[0] <= _tolerance(pattern) else None
-
-
-def _tolerance(pattern: Pattern) -> int:
-    """How far a name may be off: a third of what the pattern writes out."""
-    return sum([len(part) for part in pattern.parts if isinstance(part, str)]) // 3
+    return best[2] if best is not None and best[0] <= TOLERANCE else None
 
 
 def _words(text: str) -> frozenset[str]:
@@ -63,12 +61,13 @@ def _common(one: frozenset[str], other: frozenset[str]) -> float:
     return len(one & other) / (len(one | other) or 1)
 
 
-def _distance(name: str, pattern: Pattern) -> int:
-    """The least number of characters to change in the literals of `pattern` so that `name` matches."""
+def _distance(name: str, pattern: Pattern) -> float:
+    """How much of the literals of `pattern` has to change so that `name` matches; without end where it has none."""
     characters: list[str | None] = []
     for part in pattern.parts:
         characters += part if isinstance(part, str) else [_Any]
-    return _edits(name[:LONGEST], characters[:LONGEST])
+    written = sum([character is not _Any for character in characters[:LONGEST]])
+    return _edits(name[:LONGEST], characters[:LONGEST]) / written if written else float("inf")
 
 
 def _edits(name: str, characters: Sequence[str | None]) -> int:
