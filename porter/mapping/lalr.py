@@ -125,6 +125,11 @@ class Tables:
         _, kind, pattern = self._content["terminals"][terminal]
         return (terminal, pattern, None, words) if kind == "str" else (terminal, None, re.compile(pattern).match, words)
 
+    def pattern(self, terminal: str) -> str:
+        """The regular expression of a terminal."""
+        pattern: str = self._content["terminals"][self.names.index(terminal)][2]
+        return pattern
+
     def expected(self, stack: list[int]) -> frozenset[str]:
         """The terminals that may come next. A state's actions name more: those that it allows in other surroundings."""
         return frozenset(self.names[terminal] for terminal in self.state(stack[-1]).actions if self._takes(stack, terminal))

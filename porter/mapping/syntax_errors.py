@@ -93,7 +93,7 @@ def explained(problem: Unexpected, text: MapText, span: Callable[[int, int], Spa
         return span(problem.opened[-1], problem.opened[-1] + 1).error(
             "M013", f"'{bracket}' is opened here and never closed", hint=f"write '{_CLOSED_BY[bracket]}' where it ends"
         )
-    if ended or source[offset] in "\r\n" and not problem.token or problem.token and problem.token[0] == "_NEWLINE":
+    if ended or (source[offset] in "\r\n" and not problem.token) or (problem.token and problem.token[0] == "_NEWLINE"):
         found, place = ("the end of the map" if ended else "the end of the line"), span(problem.last_end, problem.last_end + 1)
     else:
         match = _FOUND.match(source, offset)
@@ -146,7 +146,7 @@ def _hint_by_place(problem: Unexpected, source: str, last: Token) -> str | None:
         return "name the axes on both sides: 'a : o i <-> b : i o' transposes"
     if in_name and ":" in word and "ARROW" in expected and here[:1] not in "=-<":
         return f"put a blank after ':' where it begins the axes: '{word.replace(':', ' : ', 1)}'"
-    if in_name and here.startswith("(") or kind == "STEM" and here.startswith("+"):
+    if (in_name and here.startswith("(")) or (kind == "STEM" and here.startswith("+")):
         return _REGEX
     if "_NEXT_BRACE" in expected | {"_NEXT_BRACE"} and kind in ("NAME", "MORE", "RBRACE", "NEXT_STAR", "STAR") and "ARROW" in expected:
         if re.match(r"[\w{*./]", here):

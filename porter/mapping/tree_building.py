@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from typing import Any, Literal, NoReturn, cast
+from math import inf
+from typing import Any, NoReturn, cast
 
 from porter.dataclass import dataclass
 from porter.mapping.lalr import Action, Token
@@ -293,7 +294,11 @@ class TreeBuilder:
     # ---- values
 
     def float(self, children: list[Any], start: int, end: int) -> float:
-        return float("".join(token[1] for token in children))
+        text = "".join(token[1] for token in children)
+        value = float(text)
+        if abs(value) == inf and children[-1][0] == "FLOAT":
+            raise self.span(start, end).error("M008", f"'{text}' is larger than any float64", hint="write inf if that is what is meant")
+        return value
 
     def boolean(self, children: list[Any], start: int, end: int) -> bool:
         return bool(children[0][0] == "TRUE")
@@ -321,8 +326,8 @@ class TreeBuilder:
     # ---- names
 
     def bare(self, children: list[Any], start: int, end: int) -> Pattern:
-        if len(children) == 1 and children[0][0] == "NAME" and children[0][1] in RESERVED:
-            word = children[0][1]
+        word = self._text.text[start:end]
+        if word in RESERVED:
             raise self.span(start, end).error(
                 "M010", f"'{word}' is a word of the language", hint=f'a tensor of that name is written "{word}"'
             )
