@@ -7,11 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from porter.dataclass import dataclass
-from porter.mapping.inference.entries import Entry
+from porter.dtypes import DType
+from porter.mapping.inference.entries import Entry, cast
+from porter.mapping.inference.layouts import SAME
 from porter.mapping.inference.state import Form, Match, State
 from porter.mapping.inference.tokens import layer_of, role_of
-from porter.mapping.ops.base import Operand, OperationError
+from porter.mapping.ops.base import Operand, Operation, OperationError
 from porter.mapping.ops.batch_norm import BnStats
+from porter.mapping.ops.elementwise import Add
 from porter.mapping.ops.folding import FoldBn
 from porter.mapping.syntax import Argument, Call, Variable
 
@@ -24,8 +27,8 @@ ULP = 4
 _EPS = (1e-5, 1e-3, 1e-6, 1e-4, 2e-5, 1e-7, 1e-8, 1e-12, 1e-2, 0.0)
 """Values of eps that frameworks use, the usual ones first; each is tried as float64 and as the float32 nearest to it."""
 
-_NEAR = 1e-3
-"""How far scales may be apart, as a share, when candidates are looked for; eps may be another than the one assumed."""
+_NEAR, _NEAR_NARROW = 1e-3, 1e-2
+"""How far profiles may be apart for weights to be compared at all, in float32 and in narrower types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,28 +81,30 @@ def batch_norms(state: State) -> list[BatchNorm]:
 
 
 def match_statistics(state: State) -> None:
-    """Match means and variances that are A's divided by Caffe's scale factor."""
+    """Match means and variances that are A's divided by Caffe's scale factor, and variances to which B has eps added already."""
+    at = {(e.dtype, e.array().tobytes()): e for e in state.left_b.values() if max(e.shape, default=1) == e.size}
     for norm in batch_norms(state):
-        if "scale_factor" not in norm.parts:
-            continue
-        members = [norm.parts[label] for label in ("mean", "variance", "scale_factor")]
-        made = _computed(BnStats(), ("mean", "variance", "scale_factor"), members)
-        found = [_equal_vector(state, values, members[0]) for values in made]
-        if found[0] is not None and found[1] is not None and found[0] is not found[1]:
+        if "scale_factor" in norm.parts:
             labels = ("mean", "variance", "scale_factor")
-            form = Form(calls=(Call("bn_stats"),), arrow="->", source_labels=labels, target_labels=("mean", "variance"))
-            names = tuple(e.name for e in members)
-            state.add(Match(names, (found[0].name, found[1].name), form, 1.0, "equal once divided by the scale factor"))
+            members = [norm.parts[label] for label in labels]
+            found = [at.get((e.dtype, values.tobytes())) for e, values in zip(members, _made(BnStats(), labels, members), strict=False)]
+            if found[0] is not None and found[1] is not None and found[0] is not found[1]:
+                form = Form(calls=(Call("bn_stats"),), arrow="->", source_labels=labels, target_labels=("mean", "variance"))
+                names = tuple(e.name for e in members), (found[0].name, found[1].name)
+                state.add(Match(*names, form, 1.0, "equal once divided by the scale factor"))
+    for entry in list(state.left_a.values()):
+        if role_of(entry.spec) == "variance":
+            _match_with_eps(state, entry, at)
 
 
-def _equal_vector(state: State, values: NDArray[Any], like: Entry) -> Entry | None:
-    """The tensor of B that holds exactly these values."""
-    import numpy as np
-
-    for entry in state.left_b.values():
-        if entry.size == values.size and entry.dtype == like.dtype and np.array_equal(entry.array().reshape(-1), values.reshape(-1)):
-            return entry
-    return None
+def _match_with_eps(state: State, entry: Entry, at: Mapping[tuple[DType, bytes], Entry]) -> None:
+    for eps in _EPS:
+        made = _made(Add(eps), (None,), [entry])[0]
+        other = at.get((entry.dtype, made.tobytes()))
+        if other is not None and other.name in state.left_b and eps:
+            form = Form(calls=(Call("add", (Argument(None, eps),)),), arrow="->")
+            state.add(Match((entry.name,), (other.name,), form, 1.0, f"equal once {eps:g} is added"))
+            return
 
 
 # ---- folding -----------------------------------------------------------------------------------------------------------
@@ -138,7 +143,8 @@ def _candidates(ours: Sequence[Entry], theirs: Sequence[Entry]) -> Iterator[tupl
         profile = _profile(entry)
         for other, seen in alike:
             both = (profile > 0) & (seen > 0)
-            if both.any() and np.abs(profile[both] - seen[both]).max() < _NEAR:
+            near = _NEAR if other.dtype.bits >= 32 else _NEAR_NARROW
+            if both.any() and np.abs(profile[both] - seen[both]).max() < near:
                 yield entry, other
 
 
@@ -194,39 +200,35 @@ def _methods() -> list[FoldBn]:
 
 def _fold(state: State, weight: Entry, target: Entry, norm: BatchNorm, methods: list[FoldBn]) -> Match | None:
     """The match of a layer with its fold, by the method that comes nearest, if that is near enough."""
-    import numpy as np
-
     labels = ["weight", *(label for label in ("gamma", "beta", "mean", "variance", "scale_factor") if label in norm.parts)]
     members = [weight, *(norm.parts[label] for label in labels[1:])]
     bias = _bias_of(state, weight)
     if bias is not None:
         labels.insert(1, "bias")
         members.insert(1, bias)
-    wanted = np.asarray(target.array())
-    best: tuple[float, int, FoldBn, Entry] | None = None
+    best: tuple[float, int, Entry] | None = None
     for place, method in enumerate(methods):
         try:
-            made = _computed(method, labels, members, target.dtype)
+            made = _made(method, labels, members)
         except OperationError:
             continue
-        apart = _ulp(made[0], wanted)
-        if apart > ULP or (best is not None and apart >= best[0] and best[0] == 0):
+        apart = _ulp(cast(made[0], weight.dtype, target.dtype), target.array())
+        if apart > ULP:
             continue
-        found = _bias_in(state, made[1], target, norm)
-        if found is None:
-            continue
-        apart = max(apart, found[1])
-        if best is None or apart < best[0]:
-            best = (apart, place, method, found[0])
-        if apart == 0:
-            break
+        found = _bias_in(state, made[1], target, norm, (bias or weight).dtype)
+        if found is not None and (best is None or apart + found[1] < best[0]):
+            best = (apart + found[1], place, found[0])
+            if best[0] == 0:
+                break
     if best is None:
         return None
-    methods.insert(0, methods.pop(best[1]))
-    reason = "equal once batch normalisation is folded" if best[0] == 0 else f"within {best[0]:.3g} ULP of folded batch normalisation"
-    arguments = tuple(Argument(k, Variable(v) if isinstance(v, str) else v) for k, v in best[2].arguments().items() if v != getattr(FoldBn(), k))
-    form = Form(calls=(Call("fold_bn", arguments),), arrow="->", source_labels=tuple(labels), target_labels=("weight", "bias"))
-    return Match(tuple(e.name for e in members), (target.name, best[3].name), form, 1.0 if best[0] == 0 else 0.95, reason)
+    method = methods.pop(best[1])
+    methods.insert(0, method)
+    reason = "equal once batch normalisation is folded" if best[0] == 0 else "batch normalisation folded, but for the last bits"
+    arguments = tuple(Argument(k, Variable(v) if isinstance(v, str) else v) for k, v in method.arguments().items() if v != getattr(FoldBn(), k))
+    after = target.dtype.short if target.dtype != weight.dtype else None
+    form = Form(SAME, (Call("fold_bn", arguments),), "->", tuple(labels), ("weight", "bias"), after)
+    return Match(tuple(e.name for e in members), (target.name, best[2].name), form, 1.0 if best[0] == 0 else 0.9, reason)
 
 
 def _bias_of(state: State, weight: Entry) -> Entry | None:
@@ -236,7 +238,7 @@ def _bias_of(state: State, weight: Entry) -> Entry | None:
     return beside[0] if beside else None
 
 
-def _bias_in(state: State, made: NDArray[Any], target: Entry, norm: BatchNorm) -> tuple[Entry, float] | None:
+def _bias_in(state: State, made: NDArray[Any], target: Entry, norm: BatchNorm, dtype: DType) -> tuple[Entry, float] | None:
     """The vector of B nearest to the folded bias, and how far it is, in ULP of the largest term of the sum."""
     import numpy as np
 
@@ -245,25 +247,22 @@ def _bias_in(state: State, made: NDArray[Any], target: Entry, norm: BatchNorm) -
         terms = np.maximum(terms, np.abs(np.asarray(norm.parts["beta"].array().reshape(-1), np.float64)))
     best: tuple[Entry, float] | None = None
     for entry in state.left_b.values():
-        if entry.size != made.size or entry.name == target.name or entry.dtype.kind != "float":
+        if entry.size != made.size or entry.name == target.name or entry.dtype != dtype:
             continue
-        values = entry.array().reshape(-1)
-        if np.array_equal(values, made.reshape(-1)):
-            return entry, 0.0
-        apart = _ulp(made.reshape(-1), values, terms)
+        apart = _ulp(made.reshape(-1), entry.array().reshape(-1), terms)
         if apart <= ULP and (best is None or apart < best[1]):
             best = (entry, apart)
     return best
 
 
-def _computed(operation: Any, labels: Sequence[str], members: Sequence[Entry], dtype: Any = None) -> list[NDArray[Any]]:
-    """What an operation makes of these tensors, rounded to `dtype` or to that of its outputs."""
+def _made(operation: Operation, labels: Sequence[str | None], members: Sequence[Entry]) -> list[NDArray[Any]]:
+    """What an operation makes of these tensors, rounded to the dtypes of its outputs."""
     from porter.mapping.ops.rounding import rounded, widened
 
     operands = [Operand(e.name, e.dtype, e.shape, label) for e, label in zip(members, labels, strict=True)]
     made = operation.compute([widened(e.array(), e.dtype) for e in members], operands)
     outputs = operation.outputs(operands)
-    return [rounded(values, dtype or out.dtype)[0] for values, out in zip(made, outputs, strict=True)]
+    return [rounded(values, out.dtype)[0] for values, out in zip(made, outputs, strict=True)]
 
 
 def _ulp(one: NDArray[Any], other: NDArray[Any], size: NDArray[Any] | None = None) -> float:

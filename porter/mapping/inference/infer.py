@@ -10,9 +10,9 @@ from porter.mapping.inference.batch_norm import match_folds, match_statistics
 from porter.mapping.inference.entries import entries
 from porter.mapping.inference.equal_values import match_cast, match_equal
 from porter.mapping.inference.state import Match, State
-from porter.mapping.inference.statements import InferredRule, drops_of, expectation, fills_of, rules_of, ties_of, with_tables
+from porter.mapping.inference.statements import InferredRule, casts_of, drops_of, expectation, fills_of, rules_of, ties_of, with_tables
 from porter.mapping.inference.structure import match_constants, match_described, settle_layouts
-from porter.mapping.syntax import Drop, Keep, Map, Pattern, Remaining, Rule, Stage, Statement
+from porter.mapping.syntax import Drop, Map, Remaining, Stage, Statement
 from porter.store import TensorStore
 from porter.tensor import TensorSpec
 
@@ -64,12 +64,11 @@ class Inference:
             if names:
                 lines += [f"# {len(names)} of {what}:", *(f"#   {_line(n)}" for n in names)]
         lines.append("")
-        statements = [s for stage in self.map.stages for s in stage.statements]
-        texts = [statement_text(s) for s in statements]
-        width = min(max((len(t) for t in texts if "\n" not in t), default=0), 70)
-        for statement, text in zip(statements, texts, strict=True):
-            comment = comments.get(id(statement))
-            lines.append(f"{text:<{width}}   # {_line(comment)}" if comment else text)
+        stages = [[(statement_text(s), comments.get(id(s))) for s in stage.statements] for stage in self.map.stages]
+        width = min(max((len(t) for stage in stages for t, _ in stage if "\n" not in t), default=0), 70)
+        for number, stage in enumerate(stages):
+            lines += ["", "then", ""] if number else []
+            lines += [f"{text:<{width}}   # {_line(comment)}" if comment else text for text, comment in stage]
         if self.ambiguous:
             lines += ["", "# What the same evidence fits as well:"]
             lines += [f"#   {_line(m.sources[0])} -> {_line(m.targets[0])}, or {_line(', '.join(m.rivals))} ({m.reason})" for m in self.ambiguous]
@@ -121,13 +120,16 @@ def _inference(state: State, a: str, b: str) -> Inference:
     last = len(order)
     tables, ordered = with_tables(sorted(rules, key=lambda r: min((order[n] for m in r.matches for n in m.sources), default=last)))
     ordered.sort(key=lambda r: isinstance(r.statement, Drop) + 2 * isinstance(r.statement, Remaining))
-    ordered += ties_of(state) + fills_of(state)
+    casts = casts_of(state)
+    extra = ties_of(state) + fills_of(state)
     expect = expectation(state)
-    statements: list[Statement] = [*tables, *(r.statement for r in ordered)]
-    if expect is not None:
-        statements.append(expect)
+    stages: list[list[Statement]] = [[*tables, *(r.statement for r in ordered)]]
+    if casts:
+        stages.append([r.statement for r in casts])
+    stages[-1] += [*(r.statement for r in extra), *([expect] if expect is not None else [])]
+    ordered += casts + extra
     return Inference(
-        Map((Stage(tuple(statements)),)),
+        Map(tuple(Stage(tuple(s)) for s in stages)),
         tuple(ordered),
         tuple(state.matches),
         dropped,

@@ -15,13 +15,17 @@ from porter.mapping.syntax import Arrow, Call
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What a rule says beside the names: labels of both sides' members (None: a single tensor without), layout, operations."""
+    """What a rule says beside the names: labels of both sides' members (None: a single tensor without), layout, operations.
+
+    cast_after: the dtype, by its short name, to which the first target alone is cast in a stage of its own; None for no such cast.
+    """
 
     layout: Layout = SAME
     calls: tuple[Call, ...] = ()
     arrow: Arrow = "<->"
     source_labels: tuple[str | None, ...] = (None,)
     target_labels: tuple[str | None, ...] = (None,)
+    cast_after: str | None = None
 
 
 PLAIN = Form()

@@ -109,6 +109,27 @@ def _statement(names: Names, form: Form) -> Rule:
     return Rule(source, Side(targets, len(targets) > 1), form.arrow, form.layout.sizes_given())
 
 
+def casts_of(state: State) -> list[InferredRule]:
+    """The second stage: casts of what the first one makes in another dtype than B has it, and everything else as it is."""
+    by_dtype = defaultdict[str, list[Match]](list)
+    for match in state.matches:
+        if match.form.cast_after is not None:
+            by_dtype[match.form.cast_after].append(match)
+    made = [n for m in state.matches for n in m.targets]
+    found = []
+    for dtype, matches in by_dtype.items():
+        call = Call("cast", (Argument(None, Variable(dtype)),))
+        by_name = {m.targets[0]: m for m in matches}
+        uses = [Use((name,), (name,)) for name in by_name]
+        for names in Generaliser(made, made).rules(uses, both_ways=False):
+            rule = Rule(Side((Term(names.sources[0]),), False, (call,)), Side((Term(names.targets[0]),)), "->")
+            confidence = min(by_name[u.targets[0]].confidence for u in names.uses)
+            found.append(InferredRule(rule, confidence, f"B has {dtype} here", len(names.uses)))
+    if len(made) > sum(map(len, by_dtype.values())) and found:
+        found.append(InferredRule(Remaining("keep"), 1.0, "as the rules above make them", len(made) - sum(map(len, by_dtype.values()))))
+    return found
+
+
 # ---- tables ------------------------------------------------------------------------------------------------------------
 
 
@@ -163,14 +184,13 @@ def drops_of(state: State) -> list[InferredRule]:
     by_end = defaultdict[str, list[str]](list)
     for name in plain:
         by_end[name[len(layer_of(name)) :]].append(name)
+    uses = []
     for end, names in by_end.items():
-        every = [n for n in state.a if n.endswith(end)]
-        if len(names) > 1 and end[:1] in "./" and len(every) == len(names) and all(len(n) > len(end) for n in names):
+        if len(names) > 1 and end[:1] in ("/", ".") and sum(n.endswith(end) and n != end for n in state.a) == len(names):
             found.append(_drop(Pattern((Capture(None), end)), names))
-            continue
-        uses = [Use((name,), ()) for name in names]
-        found += [_drop(rule.sources[0], [u.sources[0] for u in rule.uses]) for rule in generaliser.rules(uses, both_ways=False)]
-    return found
+        else:
+            uses += [Use((name,), ()) for name in names]
+    return found + [_drop(rule.sources[0], [u.sources[0] for u in rule.uses]) for rule in generaliser.rules(uses, both_ways=False)]
 
 
 def _drop(pattern: Pattern, names: Sequence[str]) -> InferredRule:
