@@ -11,7 +11,7 @@ from porter.dtypes import DType
 from porter.io.float_layouts import FLOAT_LAYOUTS, holds
 from porter.mapping.ops.base import BitOperation, FloatOperation, Irreversible, Operand, OperationError
 from porter.mapping.ops.checks import by_order, dimension, element_type, flag, floating, integer, number, only, same_shape, same_type
-from porter.mapping.ops.rounding import rounded, widened
+from porter.mapping.ops.rounding import rounded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,8 +78,10 @@ class Cast(FloatOperation):
 
         result, counts = rounded(values, self._target)
         changed = counts.inexact
-        if self.exact:  # bits rather than values: integers have no -0
-            changed = int(np.count_nonzero(widened(result, self._target).view(np.uint64) != values.view(np.uint64)))
+        if self.exact and self._target.kind != "float":
+            # The cast back would make 0 of -0, and refuse what has more than 53 bits.
+            lost = (result.astype(np.float64).view(np.uint64) != values.view(np.uint64)) | (np.abs(values) > 2.0**53)
+            changed = int(np.count_nonzero(lost))
         if changed:
             which = "value" if changed == 1 else "values"
             hint = "cast to a wider type" if integral else "leave 'exact' out to round them"

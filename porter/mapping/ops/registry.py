@@ -45,7 +45,7 @@ GROUP = "porter.map_operations"
 
 @dataclass(frozen=True, slots=True)
 class OperationRow:
-    """An operation in the list of all: how it is called, what goes in and comes out, how it is undone, what it does in a line."""
+    """An operation in the list of all: how it is called, what goes in and comes out, how it is undone, what it does in a sentence."""
 
     name: str
     arguments: str
@@ -108,7 +108,7 @@ def describe() -> list[OperationRow]:
     rows = []
     for name in names():
         binder = _binder(Call(name))
-        summary = (binder.__doc__ or "").strip().split("\n")[0]
+        summary = " ".join((binder.__doc__ or "").strip().split("\n\n")[0].split())
         rows.append(OperationRow(name, _listed(binder), getattr(binder, "takes", ""), getattr(binder, "undone", ""), summary))
     return rows
 
@@ -182,7 +182,8 @@ def _misfit(call: Call, binder: Binder, error: TypeError) -> MapError:
     unnamed = [a for a in call.arguments if a.name is None]
     if len(unnamed) > len(parameters):
         count = f"{len(parameters)} argument{'s' if len(parameters) != 1 else ''}" if parameters else "no arguments"
-        return unnamed[len(parameters)].span.error("M402", f"'{call.name}' takes {count}, {len(call.arguments)} are given", hint=usage)
+        given = f"{len(call.arguments)} {'are' if len(call.arguments) > 1 else 'is'} given"
+        return unnamed[len(parameters)].span.error("M402", f"'{call.name}' takes {count}, {given}", hint=usage)
     taken = list(parameters)[: len(unnamed)]
     for argument in call.arguments:
         if argument.name is not None and argument.name not in parameters:

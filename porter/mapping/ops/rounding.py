@@ -198,10 +198,11 @@ def _integers(values: NDArray[np.float64], dtype: DType) -> tuple[NDArray[Any], 
 
     bits = 1 if dtype.kind == "bool" else dtype.bits
     low, end = (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1)) if dtype.kind == "int" else (0.0, 2.0**bits)
-    nearest = np.rint(values)
-    inside = (nearest >= low) & (nearest < end)
     largest = np.nextafter(end, 0) if bits > 53 else end - 1
-    cut = np.nan_to_num(np.clip(nearest, low, largest))
+    with np.errstate(invalid="ignore"):  # signalling NaNs
+        nearest = np.rint(values)
+        inside = (nearest >= low) & (nearest < end)
+        cut = np.nan_to_num(np.clip(nearest, low, largest))
     whole = cut.astype(f"<{'i' if dtype.kind == 'int' else 'u'}{dtype.itemsize}")
     underflowed = (whole == 0) & (values != 0) & inside
     return whole, Rounding(int(np.count_nonzero(~inside)), int(np.count_nonzero(underflowed)), int(np.count_nonzero(cut != values)))

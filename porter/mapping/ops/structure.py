@@ -140,13 +140,13 @@ class Slice(BitOperation):
             raise OperationError("M407", f"axis {self.axis} of {list(given.shape)} has no positions {asked}", input=0)
         return start, stop
 
-    def inverse(self, inputs: Sequence[Operand] | None) -> Pad | Irreversible:
+    def inverse(self, inputs: Sequence[Operand] | None) -> Slice | Pad | Irreversible:
         before, after = self.start, -(self.stop or 0)
         if inputs is not None:
             start, stop = self._bounds(inputs[0])
             before, after = start, inputs[0].shape[dimension(self.axis, inputs[0])] - stop
         if before == after == 0 and self.stop != 0:
-            return Pad(self.axis, 0, 0, 0 if self.rest is None else self.rest)
+            return Slice(self.axis)
         if self.rest is None:
             return Irreversible("what is cut off is lost; with 'rest=0' tensors that hold anything else there are refused")
         if before < 0 or after < 0 or self.stop == 0:
@@ -159,16 +159,15 @@ class Slice(BitOperation):
         start, stop = self._bounds(given)
         before, kept, after = (x[_part(axis, a, b)] for a, b in ((0, start), (start, stop), (stop, x.shape[axis])))
         if self.rest is not None:
-            self._check_rest(before, given.dtype)
-            self._check_rest(after, given.dtype)
+            self._check_rest((before, after), given.dtype)
         return (kept,)
 
-    def _check_rest(self, cut: NDArray[Any], dtype: DType) -> None:
+    def _check_rest(self, parts: Sequence[NDArray[Any]], dtype: DType) -> None:
         import numpy as np
 
         expected = element(self.rest, dtype, "rest")
-        codes, one = (np.ascontiguousarray(a).reshape(-1).view(np.uint8).reshape(-1, dtype.itemsize) for a in (cut, expected))
-        found = int(np.count_nonzero((codes != one).any(axis=1)))
+        one, *codes = (np.ascontiguousarray(a).reshape(-1).view(np.uint8).reshape(-1, dtype.itemsize) for a in (expected, *parts))
+        found = sum([int(np.count_nonzero((c != one).any(axis=1))) for c in codes])
         if found:
             count = f"{found:,} value{'s' if found > 1 else ''}"
             message = f"{count} of what would be cut off {'are' if found > 1 else 'is'} not {self.rest}"
