@@ -13,7 +13,7 @@ from conftest import shared_folder
 import porter
 from porter.errors import LossError
 
-_ENDINGS = (".caffemodel", ".h5", ".hdf5", ".pth", ".pt", ".th", ".onnx", ".wts", ".npy")
+_ENDINGS = (".caffemodel", ".h5", ".hdf5", ".pth", ".pt", ".th", ".onnx", ".wts", ".npy", ".param", ".weights")
 
 
 def _files() -> Iterator[str]:

@@ -42,15 +42,17 @@ class Header:
         return self.version[0] > _OLD or self.version[1] > _OLD
 
 
-def read_header(source: FileSource, alexeyab: bool) -> Header:
-    """The header as either family of programs reads it.
+def read_header(source: FileSource) -> Header:
+    """The header. Reads it.
+
+    AlexeyAB's fork takes the number of images for 64 bits in files of before 2015 too, which no program ever wrote so.
 
     Raises:
         FormatError: the file is shorter than that.
     """
     major, minor, revision = struct.unpack("<iii", source.read(0, 12, "the version"))
     old = major > _OLD or minor > _OLD
-    wide = major * 10 + minor >= 2 and (alexeyab or not old)
+    wide = major * 10 + minor >= 2 and not old
     (seen,) = struct.unpack("<Q" if wide else "<I", source.read(12, 8 if wide else 4, "the number of images seen"))
     return Header((major, minor, revision), seen, 20 if wide else 16)
 
@@ -60,16 +62,16 @@ Layers = list[tuple[Section, list[Blob]]]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One way to read the file: how its program wrote it, the header in its way, and the tensors of each layer."""
+    """One way to read the file: how its program wrote it, where the values begin, and the tensors of each layer."""
 
     variant: Variant
-    header: Header
+    start: int
     layers: Layers
 
     @property
     def nbytes(self) -> int:
         """Bytes that the file has if it was written in this way."""
-        return self.header.nbytes + sum(_nbytes(blob) for _, blobs in self.layers for blob in blobs)
+        return self.start + sum(_nbytes(blob) for _, blobs in self.layers for blob in blobs)
 
     @property
     def dialect(self) -> str:
@@ -85,21 +87,22 @@ def place(sections: Sequence[Section], source: FileSource, dialect: str | None, 
     Raises:
         FormatError: the file has fewer or more bytes than the layers ask for, or one of them makes no sense.
     """
-    plans = _plans(sections, source, dialect)
+    header = read_header(source)
+    plans = _plans(sections, header, dialect)
     fitting = [plan for plan in plans if plan.nbytes == source.size]
-    chosen = fitting[0] if fitting else plans[0]
+    chosen = fitting[0] if fitting else min(plans, key=lambda plan: abs(plan.nbytes - source.size))
     told_by = os.path.basename(sections[0].path)
     if not fitting:
         _refuse_first_layers(chosen, source, told_by)
-    values = Values(source, told_by, chosen.header.nbytes)
+    values = Values(source, told_by, header.nbytes)
     for number, (section, blobs) in enumerate(chosen.layers):
         for blob in blobs:
             name = f"layers.{number}.{blob.name}"
             payload = values.run(_nbytes(blob), name)
             store.add(Tensor(TensorSpec(name, FLOAT32, blob.shape, blob.axes, blob.role, {TYPE: section.name}), payload))
     values.finish()
-    store.metadata["darknet.version"] = ".".join(map(str, chosen.header.version))
-    store.metadata["darknet.seen"] = chosen.header.seen
+    store.metadata["darknet.version"] = ".".join(map(str, header.version))
+    store.metadata["darknet.seen"] = header.seen
     if len(fitting) > 1:
         others = ", ".join(f"-f darknet:{plan.dialect}" for plan in fitting[1:] if plan.dialect != chosen.dialect)
         store.note(
@@ -108,7 +111,7 @@ def place(sections: Sequence[Section], source: FileSource, dialect: str | None, 
     return chosen.dialect if dialect or len(plans) > 1 else None
 
 
-def _plans(sections: Sequence[Section], source: FileSource, dialect: str | None) -> list[Plan]:
+def _plans(sections: Sequence[Section], header: Header, dialect: str | None) -> list[Plan]:
     """The ways to read the file that differ, the likeliest first.
 
     Raises:
@@ -119,14 +122,13 @@ def _plans(sections: Sequence[Section], source: FileSource, dialect: str | None)
     shortened = any(key in section.settings for section in sections for key in ("dontload", "dontloadscales"))
     for partial in (False, True)[: 1 + shortened]:
         for alexeyab in [dialect == "alexeyab"] if dialect else [False, True]:
-            header = read_header(source, alexeyab)
             variant = Variant(alexeyab, header.transposed, partial)
             try:
-                plan = Plan(variant, header, _layers(sections, variant))
+                plan = Plan(variant, header.nbytes, _layers(sections, variant))
             except FormatError as error:
                 errors.append(error)
                 continue
-            if all((plan.layers, plan.header) != (other.layers, other.header) for other in plans):
+            if all(plan.layers != other.layers for other in plans):
                 plans.append(plan)
     if not plans:
         raise errors[0]
@@ -156,7 +158,7 @@ def _input(net: Section) -> Size:
 
 def _refuse_first_layers(plan: Plan, source: FileSource, told_by: str) -> None:
     """Say so where the file has the first layers of the net and no more, as files to begin training with have."""
-    at = plan.header.nbytes
+    at = plan.start
     for number, (_, blobs) in enumerate(plan.layers):
         if at == source.size and blobs and number:
             raise FormatError(
