@@ -850,7 +850,7 @@ def test_a_large_transpose_takes_little_memory_and_time(tmp_path: Path, shape: t
 
     ours = min(timed(lambda: [None for _ in payload.chunks(1 << 20)]) for _ in range(4))
     numpys = min(timed(lambda: np.ascontiguousarray(x.transpose(order))) for _ in range(4))
-    assert ours < 3 * numpys + 0.01
+    assert ours < 3 * numpys + 0.05
 
 
 def test_solving_again_is_a_look_up() -> None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from porter.dataclass import dataclass
 from porter.errors import MapError
 from porter.mapping.layout_groups import Group, Member, check_complete, groups_of
-from porter.mapping.layout_moves import Move, whole_source
+from porter.mapping.layout_moves import Move, Steps, in_steps, whole_source
 from porter.mapping.layout_patterns import LIST, REST, Form, Operand, expanded, form_of
 from porter.mapping.layout_payloads import payload_of, shared
 from porter.mapping.layout_sizes import Sizes, rest_length
@@ -151,15 +151,8 @@ def _solved(sources: Sequence[Operand], targets: Sequence[Operand], given: Mappi
         check_complete(group, sizes.found, span)
         single, parts = (target_shapes, source_shapes) if group.joined else (source_shapes, target_shapes)
         single[group.position] = sizes.shape(group.form)
-        memo = dict[int, tuple[tuple[int, ...], dict[str, int]]]()
-        whole = dict[int, tuple[int, dict[str, int]]]()
-        for member in group.members:
-            shape, steps = memo.get(id(member.form)) or memo.setdefault(
-                id(member.form), (sizes.shape(member.form), _steps(member.form, 0, sizes)[1])
-            )
+        for member, shape, move in _moves(group, sizes):
             parts[member.position] = shape
-            around = whole.get(member.block) or whole.setdefault(member.block, _steps(group.form, member.block, sizes))
-            move = _move(group, member, steps, around, sizes)
             moves.setdefault(group.position if group.joined else member.position, []).append(move)
     order = range(len(targets))
     return Layout(
@@ -192,7 +185,8 @@ def _sizes(groups: Sequence[Group], given: Mapping[str, int]) -> Sizes:
     sizes.work_out()
     for group in groups:
         for operand, form in group.described():
-            sizes.need(dict.fromkeys(name for name in form.spans if name != LIST), operand, form)
+            if not form.spans.keys() <= sizes.found.keys():
+                sizes.need([name for name in form.spans if name != LIST], operand, form)
     return sizes
 
 
@@ -217,11 +211,21 @@ def _steps(form: Form, block: int, sizes: Sizes) -> tuple[int, dict[str, int]]:
     return start, steps
 
 
-def _move(group: Group, member: Member, steps: Mapping[str, int], around: tuple[int, Mapping[str, int]], sizes: Sizes) -> Move:
-    """What goes from or to `member`."""
-    start, strides = around
-    start += sum([index * strides[name] for name, index in member.operand.at.items()])
-    axes = [(sizes.found[name], strides[name], step) for name, step in steps.items()]
-    if group.joined:
-        return Move.of(member.position, 0, start, [(n, outer, inner) for n, outer, inner in axes])
-    return Move.of(group.position, start, 0, [(n, inner, outer) for n, outer, inner in axes])
+def _moves(group: Group, sizes: Sizes) -> Iterator[tuple[Member, tuple[int, ...], Move]]:
+    """Every member with its shape, and what goes from or to it."""
+    found = dict[tuple[int, int], tuple[tuple[int, ...], int, dict[str, int], tuple[Steps, ...]]]()
+    for member in group.members:
+        key = id(member.form), member.block
+        known = found.get(key)
+        if known is None:
+            begin, outer = _steps(group.form, member.block, sizes)
+            axes = [(sizes.found[name], outer[name], inner) for name, inner in _steps(member.form, 0, sizes)[1].items()]
+            ordered = in_steps(axes if group.joined else [(n, inner, outer) for n, outer, inner in axes])
+            known = found[key] = sizes.shape(member.form), begin, outer, ordered
+        shape, start, strides, axes_of = known
+        for name, index in member.operand.at.items():
+            start += index * strides[name]
+        if group.joined:
+            yield member, shape, Move(member.position, 0, start, axes_of)
+        else:
+            yield member, shape, Move(group.position, start, 0, axes_of)

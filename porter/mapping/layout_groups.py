@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from porter.dataclass import dataclass
 from porter.errors import MapError
 from porter.mapping.layout_patterns import LIST, REST, Form, Operand, expanded, fault, form_of, rest_only, with_first, without
 from porter.mapping.layout_sizes import rest_length
 from porter.mapping.syntax import Span
-
-FormOf = Callable[[Operand], Form]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +51,6 @@ def groups_of(sources: Sequence[Operand], targets: Sequence[Operand], span: Span
         MapError: it cannot be told which tensor goes where, or axes stand on one side only.
     """
     left, right = _by_block(sources), _by_block(targets)
-    forms = _Forms()
     if len(left) == 1 or len(right) == 1:
         pairs = [(list(enumerate(sources)), list(enumerate(targets)))]
     elif len(left) == len(right):
@@ -66,7 +63,7 @@ def groups_of(sources: Sequence[Operand], targets: Sequence[Operand], span: Span
         if not joined and (len(ours) != 1 or ours[0][1].at):
             raise _unpaired(len(ours), len(theirs), span)
         single, members = (theirs[0], ours) if joined else (ours[0], theirs)
-        found.append(_group(single, members, joined, number, forms, span))
+        found.append(_group(single, members, joined, number, span))
     return found
 
 
@@ -132,36 +129,19 @@ def _unpaired(sources: int, targets: int, span: Span) -> MapError:
     )
 
 
-class _Forms:
-    """The forms of axis patterns, each made once."""
-
-    def __init__(self) -> None:
-        self._made: dict[int, Form] = {}
-
-    def of(self, operand: Operand) -> Form:
-        axes = operand.axes
-        assert axes is not None
-        form = self._made.get(id(axes))
-        if form is None:
-            form = self._made[id(axes)] = form_of(axes, operand)
-        return form
-
-
-def _group(
-    single: tuple[int, Operand], members: Sequence[tuple[int, Operand]], joined: bool, number: int, forms: _Forms, span: Span
-) -> Group:
+def _group(single: tuple[int, Operand], members: Sequence[tuple[int, Operand]], joined: bool, number: int, span: Span) -> Group:
     position, whole = single
     at = tuple(members[0][1].at)
     order = list(dict.fromkeys(_block(index, operand) for index, operand in members))
     place = {block: index for index, block in enumerate(order)}
-    form = _single_form(whole, members[0][1], at, len(order), forms, span)
+    form = _single_form(whole, members[0][1], at, len(order), span)
     derived = [without(form, at, block) for block in range(len(order))] if any(m.axes is None for _, m in members) else []
     parts = []
     for index, operand in members:
         if set(operand.at) != set(at):
             raise span.error("M308", f"'{operand.name}' and '{members[0][1].name}' are slices along different axes", tensor=operand.name)
         block = place[_block(index, operand)]
-        own = forms.of(operand) if operand.axes is not None else derived[block]
+        own = form_of(operand.axes, operand) if operand.axes is not None else derived[block]
         if own.count or own.terms:
             raise _no_list(operand, own, 1)
         parts.append(Member(index, operand, block, own))
@@ -173,10 +153,10 @@ def _block(position: int, operand: Operand) -> object:
     return operand.block if operand.block is not None else "slices" if operand.at else (position,)
 
 
-def _single_form(single: Operand, member: Operand, at: tuple[str, ...], blocks: int, forms: _Forms, span: Span) -> Form:
+def _single_form(single: Operand, member: Operand, at: tuple[str, ...], blocks: int, span: Span) -> Form:
     """The pattern of the tensor that the members are part of: slices are counted by a new first axis where it names none."""
     if single.axes is not None:
-        form = forms.of(single)
+        form = form_of(single.axes, single)
         places = max(form.count, form.terms)
         if places and places != blocks:
             raise _no_list(single, form, blocks)
@@ -195,14 +175,13 @@ def _single_form(single: Operand, member: Operand, at: tuple[str, ...], blocks: 
             "M306", f"nothing says where the {blocks} tensors of the list go in '{single.name}'", span, single, None, {}, hint=_WHERE
         )
     else:
-        form = forms.of(member) if member.axes is not None else rest_only(span)
+        form = form_of(member.axes, member) if member.axes is not None else rest_only(span)
         if form.count or form.terms:
             raise _no_list(member, form, 1)
-    if member.axes is not None:
-        for name in at:
-            if name in forms.of(member).spans:
-                message = f"axis '{name}' counts the tensors, so that none of them can have it"
-                raise fault("M300", message, forms.of(member).spans[name], member, forms.of(member), {})
+    part = form_of(member.axes, member) if member.axes is not None else None
+    for name in at:
+        if part is not None and name in part.spans:
+            raise fault("M300", f"axis '{name}' counts the tensors, so that none of them can have it", part.spans[name], member, part, {})
     return with_first(form, [name for name in at if name not in form.spans])
 
 

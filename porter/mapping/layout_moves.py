@@ -24,14 +24,6 @@ class Move:
     target_start: int
     axes: tuple[Steps, ...]
 
-    @classmethod
-    def of(cls, source: int, source_start: int, target_start: int, axes: Sequence[Steps]) -> Self:
-        """The move with these axes, in any order."""
-        if any(n == 0 for n, _, _ in axes):
-            return cls(source, source_start, target_start, ((0, 1, 1),))
-        ordered = sorted([axis for axis in axes if axis[0] != 1], key=lambda axis: -axis[1])
-        return cls(source, source_start, target_start, tuple(ordered))
-
     @property
     def size(self) -> int:
         """Number of elements."""
@@ -71,7 +63,14 @@ class Move:
         if any(x % unit for _, target, source in outer for x in (target, source)) or self.source_start % unit or self.target_start % unit:
             return None
         scaled = [(n, target // unit, source // unit) for n, target, source in outer]
-        return type(self).of(self.source, self.source_start // unit, self.target_start // unit, [*scaled, (inner, 1, 1)])
+        return type(self)(self.source, self.source_start // unit, self.target_start // unit, in_steps([*scaled, (inner, 1, 1)]))
+
+
+def in_steps(axes: Sequence[Steps]) -> tuple[Steps, ...]:
+    """The axes of a move, given in any order."""
+    if any(n == 0 for n, _, _ in axes):
+        return ((0, 1, 1),)
+    return tuple(sorted([axis for axis in axes if axis[0] != 1], key=lambda axis: -axis[1]))
 
 
 def is_run(move: Move) -> bool:

@@ -83,11 +83,25 @@ def fault(
 
 
 def form_of(axes: Axes, operand: Operand) -> Form:
-    """The pattern made flat.
+    """The pattern made flat; remembered.
 
     Raises:
         MapError: an axis stands twice, there are two lists or two `...`, or a count or a sum stands where it means nothing.
     """
+    known = _FORMS.get(id(axes))
+    if known is None:
+        if len(_FORMS) >= _MOST:
+            _FORMS.clear()
+        # The pattern is kept so that no other takes its id.
+        known = _FORMS[id(axes)] = _flat(axes, operand), axes
+    return known[0]
+
+
+_FORMS: dict[int, tuple[Form, Axes]] = {}
+_MOST = 4096
+
+
+def _flat(axes: Axes, operand: Operand) -> Form:
     found = _Flattening(axes, operand)
     dims = tuple([tuple(found.items((element,))) for element in axes.elements])
     run = next((i for i, e in enumerate(axes.elements) if isinstance(e, Rest)), None)
@@ -122,9 +136,10 @@ class _Flattening:
         return found
 
     def _check_depth(self, axes: Axes) -> None:
-        level: list[AxisElement] = list(axes.elements)
-        for _ in range(DEPTH):
+        level, depth = list(axes.elements), 0
+        while level and depth <= DEPTH:
             level = [e for group in level if isinstance(group, Group) for term in group.terms for e in term]
+            depth += 1
         if level:
             raise axes.span.error("M311", f"parentheses stand in parentheses more than {DEPTH} deep", tensor=self.operand.name)
 
@@ -190,6 +205,8 @@ def without(form: Form, gone: Iterable[str], block: int) -> Form:
 
 def with_first(form: Form, names: Sequence[str]) -> Form:
     """The pattern with `names` as new first dimensions."""
+    if not names:
+        return form
     dims = (*[(name,) for name in names], *form.dims)
     spans = dict.fromkeys(names, form.span) | dict(form.spans)
     run = None if form.run is None else form.run + len(names)

@@ -117,30 +117,64 @@ def _joined(moves: Sequence[Move], size: int, sources: Mapping[int, Payload], wi
 
 
 def _rearranged(moves: Sequence[Move], size: int, sources: Mapping[int, Payload], width: int) -> Payload:
-    needed = {move.source: sources[move.source] for move in moves}
+    return RearrangedPayload({move.source: sources[move.source] for move in moves}, tuple(moves), size, width)
 
-    def produce() -> Iterator[memoryview]:
-        data = {index: payload.buffer() for index, payload in needed.items()}
-        for filled in _filled(moves, size, data, width):
-            yield filled.data.toreadonly()
 
-    return ComputedPayload(size * width, produce)
+@dataclass(frozen=True, slots=True)
+class RearrangedPayload:
+    """`size` elements of `width` bytes that `moves` bring together from `sources`."""
+
+    sources: Mapping[int, Payload]
+    moves: tuple[Move, ...]
+    size: int
+    width: int
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.width
+
+    @property
+    def location(self) -> None:
+        return None
+
+    def chunks(self, limit: int) -> Iterator[memoryview]:
+        import numpy as np
+
+        room = min(_room(self.moves, self.width), self.size)
+        for filled in _filled(self.moves, self.size, self._data(), self.width, room, np.empty(room * self.width, np.uint8)):
+            yield from BytesPayload(filled.data.toreadonly()).chunks(limit)
+
+    def buffer(self) -> memoryview:
+        import numpy as np
+
+        whole = np.empty(self.nbytes, np.uint8)
+        for _ in _filled(self.moves, self.size, self._data(), self.width, _room(self.moves, self.width), whole):
+            pass
+        return whole.data.toreadonly()
+
+    def _data(self) -> dict[int, memoryview]:
+        return {index: payload.buffer() for index, payload in self.sources.items()}
 
 
 def _filled(
-    moves: Sequence[Move], size: int, data: Mapping[int, memoryview | NDArray[np.uint8]], width: int
+    moves: Sequence[Move],
+    size: int,
+    data: Mapping[int, memoryview | NDArray[np.uint8]],
+    width: int,
+    room: int,
+    held: NDArray[np.uint8],
 ) -> Iterator[NDArray[np.uint8]]:
-    """The target's bytes, in order, each time in the same memory."""
-    import numpy as np
-
+    """The target's bytes, in order, at most `room` elements at a time: one after the other in `held`, or, where it is smaller
+    than all of them, each time at its beginning.
+    """
     if len(moves) == 1:
         moves = [moves[0].merged()]
-    room = _room(moves, width)
-    held = np.empty(min(room, size) * width, np.uint8)
+    whole = len(held) == size * width
     for start, count, group in pieces(moves, 0, size, room):
+        into = held[start * width : (start + count) * width] if whole else held[: count * width]
         for move in group:
-            _copy(held, data[move.source], move.moved(start).merged(), width)
-        yield held[: count * width]
+            _copy(into, data[move.source], move.moved(start).merged(), width)
+        yield into
 
 
 def _room(moves: Sequence[Move], width: int) -> int:
@@ -171,7 +205,8 @@ def _repacked(moves: Sequence[Move], size: int, sources: Mapping[int, Payload], 
 
     data = {move.source: _codes(sources[move.source], dtype) for move in moves}
     rest = np.empty(0, np.uint8)
-    for filled in _filled(moves, size, data, 1):
+    room = min(CHUNK, size)
+    for filled in _filled(moves, size, data, 1, room, np.empty(room, np.uint8)):
         codes = np.concatenate([rest, filled])
         whole = len(codes) - len(codes) % 8
         yield canonical_bytes(codes[:whole], dtype)
