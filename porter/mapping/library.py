@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from porter.errors import MapError, access_error, printable
+from porter.errors import MapError, printable
+from porter.io.source import FileSource
 from porter.mapping.syntax import NOWHERE, Map, MapText, Span
 
 FOLDER = os.path.join(os.path.dirname(__file__), "maps")
@@ -47,16 +48,18 @@ def text(name_or_path: str, span: Span = NOWHERE) -> MapText:
     built_in = _file(name_or_path)
     if built_in is not None:
         return MapText(name_or_path, _read(built_in, span))
-    if not _is_path(name_or_path):
+    if not _is_path(name_or_path) or span.line:
         raise span.error("M270", f"there is no map '{printable(name_or_path)}', nor a file of this name", hint=_nearest(name_or_path))
     return MapText(name_or_path, _read(name_or_path, span))
 
 
 def _included(name: str, span: Span) -> MapText:
     """What `include "name"` asks for: a map of porter's, or a file beside the one that includes it."""
-    if _file(name) is not None or span.text.path is None or _file(span.text.path) is not None:
+    beside = span.text.path is not None and _file(span.text.path) is None
+    path = os.path.join(os.path.dirname(span.text.path or ""), name) if beside else name
+    if _file(name) is not None or not os.path.lexists(path):
         return text(name, span)
-    return text(os.path.join(os.path.dirname(span.text.path), name), span)
+    return MapText(path, _read(path, span))
 
 
 def _file(name: str) -> str | None:
@@ -73,11 +76,11 @@ def _is_path(name: str) -> bool:
 
 
 def _read(path: str, span: Span) -> str:
+    source = FileSource(path)
     try:
-        with open(path, "rb") as file:
-            data = file.read(LARGEST + 1)
-    except OSError as error:
-        raise access_error(error, path, "reading the map") from error
+        data = source.read_up_to(0, LARGEST + 1)
+    finally:
+        source.close()
     try:
         if len(data) > LARGEST or b"\0" in data:
             raise ValueError("binary")

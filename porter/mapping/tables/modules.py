@@ -48,7 +48,9 @@ def module_names(names: Iterable[str], kept: Iterable[str] = ()) -> dict[str, st
 
 
 def _identifier(name: str) -> str:
-    word = re.sub(r"^__+", "_", re.sub(r"[^0-9A-Za-z_]", "_", name)) or "_"
+    word = re.sub(r"^__+", "_", re.sub(r"[^0-9A-Za-z_]", "_", name))
+    if not word.strip("_"):
+        return "layer"
     if word[0].isdigit():
         word = f"_{word}"
     return word if _is_identifier(word) else f"{word}_"
