@@ -11,7 +11,7 @@ from porter.dtypes import DType
 from porter.io.float_layouts import FLOAT_LAYOUTS, holds
 from porter.mapping.ops.base import BitOperation, FloatOperation, Irreversible, Operand, OperationError
 from porter.mapping.ops.checks import by_order, dimension, element_type, flag, floating, integer, number, only, same_shape, same_type
-from porter.mapping.ops.rounding import rounded
+from porter.mapping.ops.rounding import rounded, widened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,16 +76,17 @@ class Cast(FloatOperation):
     def _refuse_changes(self, values: NDArray[np.float64], integral: bool) -> None:
         import numpy as np
 
-        result, counts = rounded(values, self._target)
-        changed = counts.inexact
-        if self.exact and self._target.kind != "float":
+        result, _ = rounded(values, self._target)
+        if self._target.kind == "float":
+            lost = widened(result, self._target).view(np.uint64) != values.view(np.uint64)
+        elif self.exact:
             # The cast back would make 0 of -0, and refuse what has more than 53 bits.
             lost = (result.astype(np.float64).view(np.uint64) != values.view(np.uint64)) | (np.abs(values) > 2.0**53)
-            changed = int(np.count_nonzero(lost))
-        if changed:
-            which = "value" if changed == 1 else "values"
-            hint = "cast to a wider type" if integral else "leave 'exact' out to round them"
-            raise OperationError("M411", f"{changed:,} {which} cannot be {self._target} exactly", input=0, hint=hint)
+        else:
+            lost = result.astype(np.float64) != values
+        if lost.any():
+            hint = "cast to a type that holds it" if integral else "leave 'exact' out to have such values rounded"
+            raise OperationError("M411", f"the value {values[lost].flat[0]!s} cannot be {self._target} exactly", input=0, hint=hint)
 
     def _refuse_nan(self, values: NDArray[np.float64]) -> None:
         import numpy as np
@@ -285,11 +286,10 @@ class Rsqrt(FloatOperation):
         import numpy as np
 
         (x,) = inputs
-        bad = int(np.count_nonzero(x <= 0))
-        if bad:
+        bad = x <= 0
+        if bad.any():
             hint = "add a small number before it, as batch normalisation does: 'add(1e-5) | rsqrt'"
-            message = f"'rsqrt' of {bad:,} value{'s that are' if bad > 1 else ' that is'} not above zero"
-            raise OperationError("M413", message, input=0, hint=hint)
+            raise OperationError("M413", f"'rsqrt' of {x[bad].flat[0]!s}, which is not above zero", input=0, hint=hint)
         with np.errstate(invalid="ignore"):  # signalling NaNs
             return (1 / np.sqrt(x),)
 
@@ -338,12 +338,8 @@ def _opposite(values: NDArray[Any], dtype: DType) -> NDArray[Any]:
 
     numbers = values.view(f"<i{dtype.itemsize}")
     smallest = -(1 << dtype.bits - 1)
-    found = int(np.count_nonzero(numbers == smallest))
-    if found:
-        count = f"{found:,} value{'s are' if found > 1 else ' is'}"
-        raise OperationError(
-            "M414", f"{count} {smallest}, whose opposite {dtype} lacks", input=0, hint="put 'cast' to a wider type before it"
-        )
+    if (numbers == smallest).any():
+        raise OperationError("M414", f"{smallest} has no opposite in {dtype}", input=0, hint="put 'cast' to a wider type before it")
     opposite: NDArray[Any] = np.negative(numbers).view(values.dtype)
     return opposite
 

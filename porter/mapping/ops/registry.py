@@ -85,16 +85,16 @@ def call_of(operation: Operation, params: Container[str] = ()) -> Call:
     """
     from inspect import Parameter
 
-    arguments = operation.arguments()
     parameters = _signature(_binder(Call(operation.name))).parameters
-    written, positional = [], True
-    for name, value in arguments.items():
+    written, leading = [], True
+    for place, (name, value) in enumerate(operation.arguments().items()):
         default = parameters[name].default if name in parameters else Parameter.empty
         if repr(default) == repr(value):  # not `==`: 0 is not False, nor 0.0 the same as -0.0
-            positional = False
+            leading = False
             continue
-        positional = positional and default is Parameter.empty and name in parameters
-        written.append(Argument(None if positional else name, _written(value, params)))
+        # The first argument and those that have to be there need no name.
+        leading = leading and name in parameters and (place == 0 or default is Parameter.empty)
+        written.append(Argument(None if leading else name, _written(value, params)))
     return Call(operation.name, tuple(written))
 
 
