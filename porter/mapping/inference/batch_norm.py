@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from porter.dataclass import dataclass
+from porter.dataclass import dataclass, replace
 from porter.dtypes import DType
 from porter.mapping.inference.entries import Entry, cast
 from porter.mapping.inference.layouts import SAME
@@ -116,17 +116,47 @@ def match_folds(state: State) -> None:
     if not norms:
         return
     methods = _methods()
+    found = list[_Folded]()
     weights = [e for e in state.left_a.values() if len(e.shape) >= 2 and e.size]
     for weight, target in _candidates(weights, [e for e in state.left_b.values() if len(e.shape) >= 2 and e.size]):
         if target.name not in state.left_b or weight.name not in state.left_a:
             continue
         norm = _norm_of(weight, target, norms)
-        if norm is None:
-            continue
-        match = _fold(state, weight, target, norm, methods)
-        if match is not None:
-            state.add(match)
-            norms.remove(norm)
+        folded = _fold(state, weight, target, norm, methods) if norm is not None else None
+        if folded is not None:
+            found.append(folded)
+            state.add(folded.match)
+            norms.remove(folded.norm)
+    _agree(state, found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Folded:
+    """A fold that was found: its match, and for every method that does how far it is from B."""
+
+    match: Match
+    norm: BatchNorm
+    methods: Mapping[FoldBn, float]
+
+
+def _agree(state: State, found: Sequence[_Folded]) -> None:
+    """Where B is exactly no fold, let layers have the method that most of them can have: one program has folded them all."""
+    rough = [f for f in found if min(f.methods.values()) > 0]
+    totals = defaultdict[FoldBn, tuple[int, float]](lambda: (0, 0.0))
+    for folded in rough:
+        for method, apart in folded.methods.items():
+            count, total = totals[method]
+            totals[method] = (count - 1, total + apart)
+    for folded in rough:
+        method = min(folded.methods, key=lambda m: totals[m])
+        place = state.matches.index(folded.match)
+        state.matches[place] = replace(folded.match, form=replace(folded.match.form, calls=(_call(method),)))
+
+
+def _call(method: FoldBn) -> Call:
+    usual = FoldBn().arguments()
+    arguments = method.arguments().items()
+    return Call("fold_bn", tuple(Argument(k, Variable(v) if isinstance(v, str) else v) for k, v in arguments if v != usual[k]))
 
 
 def _candidates(ours: Sequence[Entry], theirs: Sequence[Entry]) -> Iterator[tuple[Entry, Entry]]:
@@ -198,7 +228,7 @@ def _methods() -> list[FoldBn]:
     return methods
 
 
-def _fold(state: State, weight: Entry, target: Entry, norm: BatchNorm, methods: list[FoldBn]) -> Match | None:
+def _fold(state: State, weight: Entry, target: Entry, norm: BatchNorm, methods: list[FoldBn]) -> _Folded | None:
     """The match of a layer with its fold, by the method that comes nearest, if that is near enough."""
     labels = ["weight", *(label for label in ("gamma", "beta", "mean", "variance", "scale_factor") if label in norm.parts)]
     members = [weight, *(norm.parts[label] for label in labels[1:])]
@@ -206,29 +236,28 @@ def _fold(state: State, weight: Entry, target: Entry, norm: BatchNorm, methods: 
     if bias is not None:
         labels.insert(1, "bias")
         members.insert(1, bias)
-    best: tuple[float, int, Entry] | None = None
-    for place, method in enumerate(methods):
+    near = dict[FoldBn, tuple[float, Entry]]()
+    for method in methods:
         try:
             made = _made(method, labels, members)
         except OperationError:
             continue
         apart = _ulp(cast(made[0], weight.dtype, target.dtype), target.array())
-        if apart > ULP:
-            continue
-        found = _bias_in(state, made[1], target, norm, (bias or weight).dtype)
-        if found is not None and (best is None or apart + found[1] < best[0]):
-            best = (apart + found[1], place, found[0])
-            if best[0] == 0:
+        found = _bias_in(state, made[1], target, norm, (bias or weight).dtype) if apart <= ULP else None
+        if found is not None:
+            near[method] = (apart + found[1], found[0])
+            if near[method][0] == 0:
                 break
-    if best is None:
+    if not near:
         return None
-    method = methods.pop(best[1])
-    methods.insert(0, method)
-    reason = "equal once batch normalisation is folded" if best[0] == 0 else "batch normalisation folded, but for the last bits"
-    arguments = tuple(Argument(k, Variable(v) if isinstance(v, str) else v) for k, v in method.arguments().items() if v != getattr(FoldBn(), k))
+    method = min(near, key=lambda m: near[m][0])
+    apart, other = near[method]
+    methods.insert(0, methods.pop(methods.index(method)))
+    reason = "equal once batch normalisation is folded" if apart == 0 else "batch normalisation folded, but for the last bits"
     after = target.dtype.short if target.dtype != weight.dtype else None
-    form = Form(SAME, (Call("fold_bn", arguments),), "->", tuple(labels), ("weight", "bias"), after)
-    return Match(tuple(e.name for e in members), (target.name, best[2].name), form, 1.0 if best[0] == 0 else 0.9, reason)
+    form = Form(SAME, (_call(method),), "->", tuple(labels), ("weight", "bias"), after)
+    match = Match(tuple(e.name for e in members), (target.name, other.name), form, 1.0 if apart == 0 else 0.9, reason)
+    return _Folded(match, norm, {m: far for m, (far, entry) in near.items() if entry is other})
 
 
 def _bias_of(state: State, weight: Entry) -> Entry | None:

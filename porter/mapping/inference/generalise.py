@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 
+from porter.dataclass import replace
 from porter.errors import MapError
 from porter.mapping.inference.slots import Names, Use, cuts, fit, parts_by, skeleton
+from porter.mapping.inference.tables import joined, tabled
 from porter.mapping.names import NameMatcher, Scope, capture_types
-from porter.mapping.syntax import Capture, CaptureType, Name, Pattern, Variable
+from porter.mapping.syntax import Capture, CaptureType, Name, Pattern, Table, Variable
 
 _SEGMENTS = re.compile(r"[./|]|[^./|]+")
 _DEEP = 4
@@ -24,27 +27,35 @@ class Generaliser:
     """
 
     def __init__(self, taken: Collection[str], made: Collection[str]) -> None:
-        self.taken = list(taken)
-        self.made = list(made)
+        self.taken = sorted(taken)
+        self.made = sorted(made)
 
     def rules(self, uses: Sequence[Use], *, both_ways: bool) -> list[Names]:
         """Patterns for all uses, as few as can be found. Where paths and numbers do as well, numbers: they say more."""
         by_number = self._by_numbers(uses, both_ways)
-        if len(by_number) == 1:
-            return by_number
-        by_path, rest = self._by_paths(uses, both_ways)
-        by_path += self._by_numbers(rest, both_ways)
-        return by_path if len(by_path) < len(by_number) else by_number
+        best = by_number
+        if len(by_number) > 1:
+            by_path, rest = self._by_paths(uses, both_ways)
+            by_path += self._by_numbers(rest, both_ways)
+            best = by_path if cost(by_path) < cost(by_number) else by_number
+        return self._with_tables(uses, best, both_ways) if uses and uses[0].targets else best
 
     # ---- numbers and words -----------------------------------------------------------------------------------------------
 
     def _by_numbers(self, uses: Sequence[Use], both_ways: bool) -> list[Names]:
-        return [rule for part in parts_by(uses, skeleton) for rule in self._cover(part, both_ways, _DEEP)]
+        known: dict[frozenset[int], list[Names]] = {}
+        return [rule for part in parts_by(uses, skeleton) for rule in self._cover(part, both_ways, _DEEP, known)]
 
-    def _cover(self, uses: Sequence[Use], both_ways: bool, depth: int) -> list[Names]:
-        """One rule if one does, else the fewest that cutting the uses apart gives."""
+    def _cover(self, uses: Sequence[Use], both_ways: bool, depth: int, known: dict[frozenset[int], list[Names]]) -> list[Names]:
+        """One rule if one does, else the fewest that cutting the uses apart gives. `known`: answers so far."""
         if len(uses) == 1:
             return [literal(uses[0])]
+        key = frozenset(map(id, uses))
+        if key not in known:
+            known[key] = self._covered(uses, both_ways, depth, known)
+        return known[key]
+
+    def _covered(self, uses: Sequence[Use], both_ways: bool, depth: int, known: dict[frozenset[int], list[Names]]) -> list[Names]:
         for ranged in (False, True):
             names = fit(uses, ranged=ranged)
             if names is not None and self.exact(names, both_ways):
@@ -53,9 +64,31 @@ class Generaliser:
         if depth == 0:
             return best
         for parts in cuts(uses)[: 4 if len(uses) <= 500 else 1]:
-            covered = [rule for part in parts for rule in self._cover(part, both_ways, depth - 1)]
-            if len(covered) < len(best):
-                best = covered
+            if len(parts) < cost(best):
+                covered = [rule for part in parts for rule in self._cover(part, both_ways, depth - 1, known)]
+                best = covered if cost(covered) < cost(best) else best
+        return best
+
+    # ---- tables ----------------------------------------------------------------------------------------------------------
+
+    def _with_tables(self, uses: Sequence[Use], rules: Sequence[Names], both_ways: bool) -> list[Names]:
+        """`rules`, with a table of layers in place of many of them, where names say nothing of each other."""
+        best = list(rules)
+        tables = list[Table]()
+        for names in sorted(tabled(uses), key=lambda names: -len(names.uses)):
+            stood_for = {id(use) for use in names.uses}
+            inside = [r for r in best if all(id(u) in stood_for for u in r.uses)]
+            if sum(len(r.uses) for r in inside) != len(stood_for):
+                continue
+            wider = joined(tables, names.tables[0])
+            known = next((len(t.rows) for t in tables if wider is not None and t.name == wider.name), 0)
+            rows = len((wider or names.tables[0]).rows) - known
+            if 1 + rows / 3 < cost(inside) and self.exact(names, both_ways):
+                best = [r for r in best if r not in inside] + [names]
+                if wider is not None:
+                    tables = [wider if t.name == wider.name else t for t in tables]
+                else:
+                    tables.append(replace(names.tables[0], name=f"t{len(tables)}"))
         return best
 
     # ---- paths -----------------------------------------------------------------------------------------------------------
@@ -95,11 +128,13 @@ class Generaliser:
                     return False
                 if tuple(m.render(bound[0]) for m in targets) != use.targets:
                     return False
-            if not all(_only(m, self.taken, {u.sources[k] for u in names.uses}) for k, m in enumerate(sources)):
+            if not all(_no_other(m, self.taken, {u.sources[k] for u in names.uses}) for k, m in enumerate(sources)):
                 return False
             if not both_ways:
                 return True
-            return all(_only(m, self.made, {u.targets[k] for u in names.uses}) for k, m in enumerate(targets))
+            if any(m.match(u.targets[k]) is None for k, m in enumerate(targets) for u in names.uses):
+                return False
+            return all(_no_other(m, self.made, {u.targets[k] for u in names.uses}) for k, m in enumerate(targets))
         except MapError:
             return False
 
@@ -114,12 +149,22 @@ def as_pattern(name: str) -> Pattern:
     return Pattern((name,) if name else ())
 
 
-def _only(matcher: NameMatcher, names: Sequence[str], wanted: set[str]) -> bool:
-    """Whether of `names` exactly `wanted` match."""
+def cost(rules: Sequence[Names]) -> float:
+    """How much there is to read: a row of a table counts for a third of a rule."""
+    return sum(1 + sum(len(t.rows) for t in rule.tables) / 3 for rule in rules)
+
+
+def _no_other(matcher: NameMatcher, names: Sequence[str], wanted: set[str]) -> bool:
+    """Whether none of `names`, which are sorted, matches but `wanted`."""
     if matcher.literal is not None:
         return wanted == {matcher.literal}
-    near = [n for n in names if n.startswith(matcher.prefix) and n.endswith(matcher.suffix)]
-    return all((matcher.match(n) is not None) == (n in wanted) for n in near)
+    for place in range(bisect_left(names, matcher.prefix), len(names)):
+        name = names[place]
+        if not name.startswith(matcher.prefix):
+            return True
+        if name not in wanted and name.endswith(matcher.suffix) and matcher.match(name) is not None:
+            return False
+    return True
 
 
 def _framed(frame: Sequence[tuple[str, str]], members: Sequence[Use], kind: CaptureType | None) -> Names:

@@ -10,7 +10,7 @@ from porter.mapping.inference.batch_norm import match_folds, match_statistics
 from porter.mapping.inference.entries import entries
 from porter.mapping.inference.equal_values import match_cast, match_equal
 from porter.mapping.inference.state import Match, State
-from porter.mapping.inference.statements import InferredRule, casts_of, drops_of, expectation, fills_of, rules_of, ties_of, with_tables
+from porter.mapping.inference.statements import InferredRule, casts_of, drops_of, expectation, fills_of, rules_of, ties_of
 from porter.mapping.inference.structure import match_constants, match_described, settle_layouts
 from porter.mapping.syntax import Drop, Map, Remaining, Stage, Statement
 from porter.store import TensorStore
@@ -113,12 +113,12 @@ def infer(a: TensorStore | Sequence[TensorSpec], b: TensorStore | Sequence[Tenso
 
 
 def _inference(state: State, a: str, b: str) -> Inference:
-    rules = rules_of(state)
+    tables, rules = rules_of(state)
     dropped = tuple(state.left_a)
     rules += drops_of(state)
     order = {name: e.order for name, e in state.a.items()}
     last = len(order)
-    tables, ordered = with_tables(sorted(rules, key=lambda r: min((order[n] for m in r.matches for n in m.sources), default=last)))
+    ordered = sorted(rules, key=lambda r: min((order[n] for m in r.matches for n in m.sources), default=last))
     ordered.sort(key=lambda r: isinstance(r.statement, Drop) + 2 * isinstance(r.statement, Remaining))
     casts = casts_of(state)
     extra = ties_of(state) + fills_of(state)

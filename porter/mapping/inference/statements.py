@@ -12,6 +12,7 @@ from porter.mapping.inference.equal_values import duplicates
 from porter.mapping.inference.generalise import Generaliser, as_pattern
 from porter.mapping.inference.slots import Names, Use
 from porter.mapping.inference.state import PLAIN, Form, Match, State
+from porter.mapping.inference.tables import joined
 from porter.mapping.inference.tokens import layer_of, role_of
 from porter.mapping.syntax import (
     Argument,
@@ -57,8 +58,8 @@ class InferredRule:
         return f"{self.confidence:.2f}: {self.reason}, {self.tensors} tensor{'s' if self.tensors != 1 else ''}"
 
 
-def rules_of(state: State) -> list[InferredRule]:
-    """The statements for all matches, in the order of A's file."""
+def rules_of(state: State) -> tuple[list[Table], list[InferredRule]]:
+    """The statements for all matches, and the tables that they need."""
     generaliser = Generaliser(state.a, [n for m in state.matches for n in m.targets])
     by_form = defaultdict[Form, list[Match]](list)
     for match in state.matches:
@@ -68,17 +69,19 @@ def rules_of(state: State) -> list[InferredRule]:
     if 2 * len(kept) >= len(state.matches) and len(kept) > 2:
         found.append(_rule(Remaining("keep"), kept))
         by_form[PLAIN] = [m for m in by_form[PLAIN] if m.sources != m.targets]
+    named: list[tuple[Names, Form]] = []
     for form, matches in by_form.items():
-        by_use = {Use(m.sources, m.targets): m for m in matches}
-        for names in generaliser.rules(list(by_use), both_ways=form.arrow == "<->"):
-            statement: Statement = _statement(names, form)
-            if form == PLAIN and names.sources == names.targets:
-                statement = Keep(names.sources[0])
-            found.append(_rule(statement, [by_use[u] for u in names.uses], names.tables))
-    return found
+        uses = [Use(m.sources, m.targets) for m in matches]
+        named += [(names, form) for names in generaliser.rules(uses, both_ways=form.arrow == "<->")]
+    tables, named = _with_tables(generaliser, named)
+    by_use = {Use(m.sources, m.targets): m for m in state.matches}
+    for names, form in named:
+        keep = form == PLAIN and names.sources == names.targets
+        found.append(_rule(Keep(names.sources[0]) if keep else _statement(names, form), [by_use[u] for u in names.uses]))
+    return tables, found
 
 
-def _rule(statement: Statement, matches: Sequence[Match], tables: tuple[Table, ...] = ()) -> InferredRule:
+def _rule(statement: Statement, matches: Sequence[Match]) -> InferredRule:
     counts = defaultdict[str, int](int)
     for match in matches:
         counts[match.reason] += len(match.targets)
@@ -90,15 +93,7 @@ def _rule(statement: Statement, matches: Sequence[Match], tables: tuple[Table, .
     if rivals:
         text += f"; {rivals} ambiguous"
     confidence = min(m.confidence for m in matches)
-    return InferredRule(_Tabled(statement, tables) if tables else statement, confidence, text, sum(counts.values()), tuple(matches))  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True, slots=True)
-class _Tabled:
-    """A statement with the tables it needs, until these have names that no other has."""
-
-    statement: Statement
-    tables: tuple[Table, ...]
+    return InferredRule(statement, confidence, text, sum(counts.values()), tuple(matches))
 
 
 def _statement(names: Names, form: Form) -> Rule:
@@ -133,36 +128,51 @@ def casts_of(state: State) -> list[InferredRule]:
 # ---- tables ------------------------------------------------------------------------------------------------------------
 
 
-def with_tables(rules: Sequence[InferredRule]) -> tuple[list[Table], list[InferredRule]]:
-    """The tables of all rules, equal ones once, and the rules with the names these have got."""
-    tables: dict[tuple[tuple[str, str], ...], Table] = {}
-    found = []
-    for rule in rules:
-        if not isinstance(rule.statement, _Tabled):
-            found.append(rule)
-            continue
-        new = {}
-        for table in rule.statement.tables:
-            key = tuple(sorted(table.rows))
-            named = tables.setdefault(key, replace(table, name=f"t{len(tables) + 1}", rows=key))
-            new[table.name] = named.name
-        found.append(replace(rule, statement=_retabled(rule.statement.statement, new)))
-    return list(tables.values()), found
+def _with_tables(generaliser: Generaliser, named: Sequence[tuple[Names, Form]]) -> tuple[list[Table], list[tuple[Names, Form]]]:
+    """The tables of all rules, those with rows in common as one, and the rules with the names these have got."""
+    tables: list[Table] = []
+    found: list[tuple[Names, Form]] = []
+    for names, form in sorted(named, key=lambda n: -sum(len(t.rows) for t in n[0].tables)):
+        new = dict[str, Table]()
+        for table in names.tables:
+            new[table.name] = _shared(generaliser, tables, found, names, table) or replace(table, name=f"t{len(tables) + 1}")
+            tables = [new[table.name] if t.name == new[table.name].name else t for t in tables]
+            if all(t.name != new[table.name].name for t in tables):
+                tables.append(new[table.name])
+        found.append((_retabled(names, new), form))
+    order = {id(n.uses): k for k, (n, _) in enumerate(named)}
+    return tables, sorted(found, key=lambda n: order[id(n[0].uses)])
 
 
-def _retabled(statement: Statement, names: dict[str, str]) -> Statement:
-    assert isinstance(statement, Rule)
-    sides = [
-        replace(side, terms=tuple(replace(t, pattern=_with_names(t.pattern, names)) for t in side.terms))
-        for side in (statement.source, statement.target)
-    ]
-    return replace(statement, source=sides[0], target=sides[1])
+def _shared(
+    generaliser: Generaliser, tables: Sequence[Table], found: Sequence[tuple[Names, Form]], names: Names, table: Table
+) -> Table | None:
+    """A table of other rules that can be this one's too, if all of them still match what they did and nothing else."""
+    wider = joined(tables, table)
+    if wider is None or len(names.tables) > 1:
+        return None
+    mine = [(_retabled(names, {table.name: wider}), "<->")]
+    theirs = [(_retabled(n, {wider.name: wider}), form.arrow) for n, form in found if any(t.name == wider.name for t in n.tables)]
+    return wider if all(generaliser.exact(n, arrow == "<->") for n, arrow in mine + theirs) else None
+
+
+def _retabled(names: Names, tables: dict[str, Table]) -> Names:
+    """`names` with other tables in place of those of these names."""
+    new = {old: t.name for old, t in tables.items()}
+    return Names(
+        tuple(_with_names(p, new) for p in names.sources),
+        tuple(_with_names(p, new) for p in names.targets),
+        names.uses,
+        tuple(tables.get(t.name, t) for t in names.tables),
+    )
 
 
 def _with_names(pattern: Pattern, names: dict[str, str]) -> Pattern:
     return Pattern(
         tuple(
-            replace(part, type=InTable(names[part.type.table])) if isinstance(part, Capture) and isinstance(part.type, InTable) else part
+            replace(part, type=InTable(names.get(part.type.table, part.type.table)))
+            if isinstance(part, Capture) and isinstance(part.type, InTable)
+            else part
             for part in pattern.parts
         )
     )
@@ -215,22 +225,28 @@ def fills_of(state: State) -> list[InferredRule]:
     for entry in list(state.left_b.values()):
         value = _value_of(entry)
         if value is not None:
-            alike[value, entry.dtype.short, entry.shape].append(entry)
+            alike[value, entry.name[len(layer_of(entry.name)) :]].append(entry)
             del state.left_b[entry.name]
-    found = []
-    made = [n for m in state.matches for n in m.targets]
-    for group in alike.values():
-        value = _value_of(group[0])
-        assert value is not None
-        shape = tuple(Number(n) for n in group[0].shape)
-        call = Call("fill", (Argument(None, value), Argument("shape", shape), Argument("dtype", Variable(group[0].dtype.short))))
-        reason = f"A has nothing for it, and B has {value} in every element"
-        pattern = _for_each([e.name for e in group], made) if len(group) > 1 else None
-        if pattern is not None:
-            found.append(InferredRule(Fill(call, pattern[0], True, pattern[1]), 0.6, reason, len(group)))
-        else:
-            found += [InferredRule(Fill(call, as_pattern(e.name)), 0.6, reason, 1) for e in group]
-    return found
+    made = [state.b[n] for m in state.matches for n in m.targets]
+    return [rule for (value, _), group in alike.items() for rule in _fills(value, group, made)]  # type: ignore[arg-type]
+
+
+def _fills(value: int | float, group: Sequence[Entry], made: Sequence[Entry]) -> list[InferredRule]:
+    """One fill for tensors of several layers, where each of them has another tensor like it beside it; else one for each tensor."""
+    reason = f"A has nothing for it, and B has {value} in every element"
+    beside = _beside(group, made) if len(group) > 1 else None
+    if beside is not None:
+        end, like = beside
+        call = Call("fill", (Argument(None, value),)) if like else _filling(value, group[0])
+        capture = Capture(Variable("p"))
+        patterns = (Pattern((capture, e)) for e in (group[0].name[len(layer_of(group[0].name)) :], end))
+        return [InferredRule(Fill(call, next(patterns), True, next(patterns)), 0.6, reason, len(group))]
+    return [InferredRule(Fill(_filling(value, e), as_pattern(e.name)), 0.6, reason, 1) for e in group]
+
+
+def _filling(value: int | float, entry: Entry) -> Call:
+    shape = tuple(Number(n) for n in entry.shape)
+    return Call("fill", (Argument(None, value), Argument("shape", shape), Argument("dtype", Variable(entry.dtype.short))))
 
 
 def _value_of(entry: Entry) -> int | float | None:
@@ -245,20 +261,20 @@ def _value_of(entry: Entry) -> int | float | None:
     return int(value) if written and value == int(value) else value if written else None
 
 
-def _for_each(names: Sequence[str], made: Sequence[str]) -> tuple[Pattern, Pattern] | None:
-    """`{p}.num_batches_tracked` and the `{p}.running_mean` beside it, where there is one beside each of `names` and nowhere else."""
-    end = names[0][len(layer_of(names[0])) :]
-    layers = {layer_of(n) for n in names}
-    if not end or any(n[len(layer_of(n)) :] != end for n in names):
-        return None
-    by_end = defaultdict[str, set[str]](set)
-    for name in made:
-        by_end[name[len(layer_of(name)) :]].add(layer_of(name))
-    other = next((e for e, found in by_end.items() if found == layers), None)
-    if other is None:
-        return None
-    capture = Capture(Variable("p"))
-    return Pattern((capture, end)), Pattern((capture, other))
+def _beside(group: Sequence[Entry], made: Sequence[Entry]) -> tuple[str, bool] | None:
+    """The end of the names of tensors (`.running_mean`) of which the layer of each of `group` has one and no other layer has,
+    and whether these have the shapes and dtypes of the group; None where there is none, or no one shape for all.
+    """
+    wanted = {layer_of(e.name): e for e in group}
+    by_end = defaultdict[str, dict[str, Entry]](dict)
+    for entry in made:
+        layer = layer_of(entry.name)
+        by_end[entry.name[len(layer) :]][layer] = entry
+    ends = [end for end, found in by_end.items() if end and set(found) == set(wanted) and "" not in wanted]
+    alike = [e for e in ends if all((by_end[e][k].shape, by_end[e][k].dtype) == (w.shape, w.dtype) for k, w in wanted.items())]
+    if alike:
+        return alike[0], True
+    return (ends[0], False) if ends and len({(e.shape, e.dtype) for e in group}) == 1 else None
 
 
 def expectation(state: State) -> Expect | None:
