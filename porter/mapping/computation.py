@@ -240,7 +240,7 @@ def _run_chain(arrays: Sequence[NDArray[Any]], stages: Sequence[Sequence[Applied
         inputs = [o for applied in stage for o in applied.inputs]
         arithmetic = stage[0].operation.domain == "float64"
         if arithmetic and not wide:
-            values = _widened(values, inputs)
+            values = _widened(values, inputs, stage[0].call)
         elif wide and not arithmetic:
             values = _rounded(values, inputs, tally)
         wide = arithmetic
@@ -265,10 +265,16 @@ def _computed(applied: Applied, given: Sequence[NDArray[Any]]) -> Sequence[NDArr
         raise applied.call.span.error(error.code, error.message, hint=error.hint, tensor=name) from error
 
 
-def _widened(arrays: Sequence[NDArray[Any]], operands: Sequence[Operand]) -> list[NDArray[Any]]:
+def _widened(arrays: Sequence[NDArray[Any]], operands: Sequence[Operand], call: Call) -> list[NDArray[Any]]:
     from porter.mapping.ops.rounding import widened
 
-    return [widened(a, o.dtype) for a, o in zip(arrays, operands, strict=True)]
+    wide = []
+    for array, operand in zip(arrays, operands, strict=True):
+        try:
+            wide.append(widened(array, operand.dtype))
+        except OperationError as error:
+            raise call.span.error(error.code, error.message, hint=error.hint, tensor=operand.name) from error
+    return wide
 
 
 def _rounded(arrays: Sequence[NDArray[Any]], operands: Sequence[Operand], tally: _Tally) -> list[NDArray[Any]]:
