@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -339,3 +340,227 @@ class TestAgainstCaffe:
         (given,) = (torch.from_numpy(v) for k, v in values.items() if k.startswith("input/"))
         (expected,) = (v for k, v in values.items() if k.startswith("output/"))
         agrees(net.eval()(given), expected, 1e-4)
+
+
+# ---- BatchNorm and Scale -----------------------------------------------------------------------------------------------
+
+
+def net_store(text: str, tmp_path: Path) -> TensorStore:
+    (tmp_path / "net.prototxt").write_text(text)
+    return porter.open(tmp_path / "net.prototxt")
+
+
+def layer(kind: str, name: str, bottom: str | list[str], top: str, more: str = "") -> str:
+    bottoms = " ".join(f'bottom: "{b}"' for b in ([bottom] if isinstance(bottom, str) else bottom))
+    return f'layer {{ name: "{name}" type: "{kind}" {bottoms} top: "{top}" {more} }}\n'
+
+
+def scales(store: TensorStore) -> dict[str, str]:
+    found = caffe_tables.tables(store)
+    assert found is not None
+    return dict(found.rows["scale_layers"])
+
+
+CONV = layer("Convolution", "conv", "data", "conv", "convolution_param { num_output: 4 kernel_size: 1 }")
+BN = layer("BatchNorm", "bn", "conv", "bn")
+
+GRAPHS = {
+    "one after the other": (CONV + BN + layer("Scale", "sc", "bn", "sc"), True),
+    "in place": (CONV + layer("BatchNorm", "bn", "conv", "conv") + layer("Scale", "sc", "conv", "conv"), True),
+    "both in place, read later": (
+        CONV + layer("BatchNorm", "bn", "conv", "conv") + layer("Scale", "sc", "conv", "conv") + layer("ReLU", "r", "conv", "conv"),
+        True,
+    ),
+    "a ReLU between": (CONV + BN + layer("ReLU", "r", "bn", "r") + layer("Scale", "sc", "r", "sc"), False),
+    "a ReLU in place between": (CONV + BN + layer("ReLU", "r", "bn", "bn") + layer("Scale", "sc", "bn", "sc"), False),
+    "two readers": (CONV + BN + layer("Scale", "sc", "bn", "sc") + layer("ReLU", "r", "bn", "r"), False),
+    "a reader before the Scale in place": (CONV + BN + layer("ReLU", "r", "bn", "r") + layer("Scale", "sc", "bn", "bn"), False),
+    "a Split between": (
+        CONV
+        + BN
+        + 'layer { name: "s" type: "Split" bottom: "bn" top: "a" top: "b" }\n'
+        + layer("Scale", "sc", "a", "sc")
+        + layer("ReLU", "r", "b", "r"),
+        False,
+    ),
+    "along another axis": (CONV + BN + layer("Scale", "sc", "bn", "sc", "scale_param { axis: 2 }"), False),
+    "along two axes": (CONV + BN + layer("Scale", "sc", "bn", "sc", "scale_param { num_axes: 2 }"), False),
+    "axis said": (CONV + BN + layer("Scale", "sc", "bn", "sc", "scale_param { axis: 1 num_axes: 1 bias_term: true }"), True),
+    "the factor is a blob": (CONV + BN + layer("Scale", "sc", ["bn", "data"], "sc", "scale_param { bias_term: true }"), False),
+    "not behind a BatchNorm": (CONV + layer("Scale", "sc", "conv", "sc") + BN.replace('"conv"', '"sc"'), False),
+    "of another name's value": (CONV + BN + layer("Scale", "sc", "conv", "sc"), False),
+    "one of two in TEST": (
+        CONV
+        + layer("BatchNorm", "bn", "conv", "bn", "include { phase: TRAIN }")
+        + layer("BatchNorm", "bn", "conv", "bn", "include { phase: TEST }")
+        + layer("Scale", "sc", "bn", "sc"),
+        True,
+    ),
+    "only in TRAIN": (
+        CONV
+        + layer("BatchNorm", "bn", "conv", "bn", "include { phase: TRAIN }")
+        + layer("Scale", "sc", "bn", "sc", "include { phase: TRAIN }"),
+        True,
+    ),
+    "a reader in TRAIN": (CONV + BN + layer("Scale", "sc", "bn", "sc") + layer("ReLU", "r", "bn", "r", "include { phase: TRAIN }"), True),
+    "a reader of a stage": (CONV + BN + layer("Scale", "sc", "bn", "sc") + layer("ReLU", "r", "bn", "r", 'include { stage: "x" }'), True),
+    "a reader at a level": (CONV + BN + layer("Scale", "sc", "bn", "sc") + layer("ReLU", "r", "bn", "r", "exclude { min_level: 1 }"), False),
+    "V1": (
+        'layers { name: "conv" type: CONVOLUTION bottom: "data" top: "conv" }\n'
+        'layers { name: "bn" type: BATCHNORM bottom: "conv" top: "conv" }\n',
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "joined"), GRAPHS.values(), ids=GRAPHS)
+def test_which_scales_belong_to_a_batch_norm(text: str, joined: bool, tmp_path: Path) -> None:
+    assert scales(net_store('input: "data"\n' + text, tmp_path)) == ({"sc": "bn"} if joined else {})
+
+
+class TestCaffeTables:
+    def test_two_pairs_share_parameters(self, shared: Path) -> None:
+        result = mapped(shared / "oracle/zoo/BatchNorm_shared_scale_params/model.caffemodel", "caffe:torch")
+        assert result.ties == {"bn2.weight": "bn1.weight", "bn2.bias": "bn1.bias"}
+
+    def test_a_prototxt_is_enough(self, shared: Path) -> None:
+        """The tables of a net without weights are those of the net with them."""
+        for name in ("mtcnn_det1", "rand_ResNet-50", "zoo/LSTM_basic", "zoo/InnerProduct_transpose", "zoo/PReLU_shared", "zoo/RNN_basic"):
+            folder = shared / "oracle" / name
+            weights, text = (caffe_tables.tables(porter.open(folder / f)) for f in ("model.caffemodel", "deploy.prototxt"))
+            assert weights is not None
+            assert text is not None
+            for table, rows in weights.rows.items():
+                assert set(rows) <= set(text.rows[table]), (name, table)
+                assert table == "layers" or set(rows) == set(text.rows[table]), (name, table)
+
+    def test_notices(self, shared: Path) -> None:
+        store = porter.open(shared / "oracle/rand_soeaver_inception-v3/model.caffemodel")
+        apply(library.load("caffe:torch"), store)
+        apply(library.load("caffe:torch"), store)
+        assert [n.message for n in store.notices] == [
+            "BatchNorm with eps=0.001, which PyTorch's layer has to be told: 'conv1_3x3_s2_bn', 'conv2_3x3_s1_bn', 'conv3_3x3_s1_bn', …"
+        ]
+        alone = porter.open(shared / "oracle/zoo/BatchNorm_two_consumers/model.caffemodel")
+        result = apply(library.load("caffe:torch"), alone)
+        assert "made with affine=False: 'bn'" in alone.notices[0].message
+        assert {"bn.running_mean", "scale.weight"} <= set(result)
+
+    def test_without_a_graph_nothing_is_joined(self, shared: Path, tmp_path: Path) -> None:
+        """HDF5 keeps no graph: BatchNorm and Scale stay apart, which is said."""
+        folder = shared / "oracle/zoo/BatchNorm_scale_bias"
+        with h5py.File(tmp_path / "m.caffemodel.h5", "w") as file:
+            for tensor in porter.open(folder / "model.caffemodel").values():
+                file[f"data/{tensor.attributes['caffe.layer']}/{tensor.attributes['caffe.blob']}"] = tensor.numpy()
+        store = porter.open(tmp_path / "m.caffemodel.h5", net=folder / "deploy.prototxt")
+        result = apply(library.load("caffe:torch"), store)
+        assert set(result) == {"bn.running_mean", "bn.running_var", "bn.num_batches_tracked", "scale.weight", "scale.bias"}
+        assert any("does not say how its layers are connected" in n.message for n in store.notices)
+        convert(tmp_path / "m.caffemodel.h5", tmp_path / "m.caffemodel", net=folder / "deploy.prototxt")
+        assert set(mapped(tmp_path / "m.caffemodel", "caffe:torch")) >= {"bn.running_mean", "bn.weight", "bn.bias"}
+
+    def test_after_another_container(self, shared: Path, tmp_path: Path) -> None:
+        """What carries attributes and attachments along is as good as the file itself."""
+        folder = shared / "oracle/rand_ResNet-50"
+        convert(folder / "model.caffemodel", tmp_path / "m.safetensors")
+        direct, through = mapped(folder / "model.caffemodel", "caffe:torch"), mapped(tmp_path / "m.safetensors", "caffe:torch")
+        assert direct.digest() == through.digest()
+
+    def test_checkpoints_through_caffe_keep_their_names(self, tmp_path: Path) -> None:
+        """What porter wrote into a Caffe file under a checkpoint's names comes back under them."""
+        store = store_of({"0.weight": np.ones((2, 3), "<f4"), "layer1.0.bias": np.ones(3, "<f4"), "alone": np.ones(2, "<f4")})
+        porter.save(store, tmp_path / "m.caffemodel")
+        result, _ = convert(tmp_path / "m.caffemodel", tmp_path / "m.pth")
+        assert set(result) == set(store)
+
+    def test_nothing_of_caffe(self) -> None:
+        with pytest.raises(MapError) as caught:
+            apply(library.load("caffe:torch"), store_of({"conv.weight": np.ones((2, 3), "<f4")}))
+        assert caught.value.code == "M273"
+        assert "layers of a Caffe net" in caught.value.message
+        assert "--net" in (caught.value.hint or "")
+
+    @pytest.mark.parametrize(
+        "attributes",
+        [
+            {"caffe.layer": 7, "caffe.blob": 0},
+            {"caffe.layer": "conv", "caffe.blob": "0"},
+            {"caffe.layer": "conv", "caffe.blob": True},
+            {"caffe.layer": "conv", "caffe.blob": 0, "caffe.occurrence": []},
+            {"caffe.layer": "other", "caffe.blob": 0},
+            {"caffe.layer": ["conv"], "caffe.blob": 0},
+        ],
+    )
+    def test_odd_attributes(self, attributes: dict[str, Any]) -> None:
+        with pytest.raises(MapError, match="the file has none"):
+            apply(library.load("caffe:torch"), store_of({"conv.weight": np.ones((2, 3), "<f4")}, lambda name: attributes))
+
+    def test_odd_types(self) -> None:
+        attributes: dict[str, Any] = {"caffe.layer": "conv", "caffe.blob": 0, "caffe.type": ["BatchNorm"]}
+        result = apply(library.load("caffe:torch"), store_of({"conv.mean": np.ones(3, "<f4")}, lambda name: attributes))
+        assert set(result) == {"conv.mean"}
+
+    @pytest.mark.parametrize("net", [b"\xff", b"\xa2\x06\xff", b"\xa2\x06\x01\x0a", b"\x12\x02\x0a\x05"])
+    def test_broken_nets(self, net: bytes) -> None:
+        store = store_of({"bn.mean": np.ones(3, "<f4")}, lambda name: {"caffe.layer": "bn", "caffe.blob": 0, "caffe.type": "BatchNorm"})
+        store.attachments["caffe.net"] = net
+        with pytest.raises(FormatError):
+            apply(library.load("caffe:torch"), store)
+
+    def test_unlike_shapes_are_not_joined(self, tmp_path: Path) -> None:
+        """A Scale of other size than the BatchNorm, or a BatchNorm that has a scale of its own, makes no pair."""
+        text = net_store('input: "data"\n' + CONV + BN + layer("Scale", "sc", "bn", "sc"), tmp_path)
+
+        def pairs(scale: tuple[int, ...], *more: str) -> dict[str, str]:
+            shapes = {f"bn.{role}": (4,) for role in ("mean", "variance", *more)} | {"bn.scale_factor": (1,), "sc.weight": scale}
+            kinds = {"bn": "BatchNorm", "sc": "Scale"}
+            store = store_of(
+                {name: np.ones(shape, "<f4") for name, shape in shapes.items()},
+                lambda name: {"caffe.layer": name[:2], "caffe.blob": 0, "caffe.type": kinds[name[:2]]},
+            )
+            store.attachments = dict(text.attachments)
+            return scales(store)
+
+        assert pairs((4,)) == {"sc": "bn"}
+        assert pairs((5,)) == {}
+        assert pairs((4, 1)) == {}
+        assert pairs((4,), "weight") == {}
+        assert pairs((4,), "weight", "bias") == {}
+
+
+# ---- and back ----------------------------------------------------------------------------------------------------------
+
+
+def oracle_nets() -> Iterator[Path]:
+    for folder in sorted({p.parent for p in (SHARED / "oracle").rglob("model.caffemodel")}):
+        if (folder / "deploy.prototxt").is_file():
+            yield folder
+
+
+@pytest.mark.parametrize("folder", list(oracle_nets()), ids=lambda p: p.name)
+def test_to_pytorch_and_back(folder: Path, shared: Path, tmp_path: Path) -> None:
+    """caffe:torch, a .pth file, torch:caffe with the prototxt: every blob is back, statistics divided by their factor."""
+    source = porter.open(folder / "model.caffemodel")
+    convert(folder / "model.caffemodel", tmp_path / "m.pth")
+    try:
+        convert(tmp_path / "m.pth", tmp_path / "m.caffemodel", net=folder / "deploy.prototxt", map="torch:caffe")
+    except MapError as error:
+        # The prototxt lacks layers that the trained net has.
+        assert error.code == "M204", error
+        found = caffe_tables.tables(porter.open(folder / "deploy.prototxt"))
+        known = {key for rows in found.rows.values() for key, _ in rows} if found is not None else set()
+        assert {t.attributes["caffe.layer"] for t in source.values()} - known
+        return
+    back = porter.open(tmp_path / "m.caffemodel", net=folder / "deploy.prototxt")
+    for tensor in source.values():
+        layer_name, role = tensor.name.rpartition(".")[::2]
+        if role == "scale_factor":
+            assert back[tensor.name].numpy().tolist() == [1.0]
+        elif role in ("mean", "variance") and f"{layer_name}.scale_factor" in source:
+            factor = np.float64(source[f"{layer_name}.scale_factor"].numpy()[0])
+            expected = (tensor.numpy().astype(np.float64) * (1 / factor if factor else 0)).astype(tensor.numpy().dtype)
+            np.testing.assert_array_max_ulp(back[tensor.name].numpy(), expected, 1)
+        else:
+            np.testing.assert_array_equal(back[tensor.name].numpy(), tensor.numpy(), strict=True)
+    extra = set(back) - set(source)
+    assert all(name.endswith(".bias") and not back[name].numpy().any() for name in extra), "only zeros were made up"

@@ -27,7 +27,7 @@ from porter.formats.caffe.layers import BLOB, LAYER, NET, OCCURRENCE, TYPE
 from porter.formats.caffe.placing import split_name
 from porter.io.protobuf_wire import DELIMITED
 from porter.mapping.tables.base import Tables, some
-from porter.mapping.tables.caffe_graph import batch_norm_of_scale
+from porter.mapping.tables.caffe_graph import batch_norm_of_scale, runs_in
 from porter.mapping.tables.modules import is_module_path, module_names
 from porter.store import TensorStore
 from porter.tensor import Tensor
@@ -111,18 +111,28 @@ def _net(store: TensorStore) -> Net:
     for record in records:
         name = record.name
         occurrences[name] += 1
-        found[name, occurrences[name]] = Layer(name if occurrences[name] == 1 else "", record.type, record)
+        found[name, occurrences[name]] = Layer("", record.type, record)
     for tensor in store.values():
         place = _place(tensor)
         if place is not None:
             stated = tensor.attributes.get(TYPE)
-            layer = found.setdefault(place, Layer("", stated if isinstance(stated, str) else None))
+            layer = found.setdefault(place, Layer("", None))
             layer.key, role = split_name(tensor.name)
             layer.tensors[role] = tensor
             layer.type = layer.type or (stated if isinstance(stated, str) else None)
-    without_blobs = _WITHOUT_BLOBS.split()
     placed = [layer for layer in found.values() if layer.tensors]
-    return Net(records, placed or [layer for layer in found.values() if layer.key and layer.type not in without_blobs])
+    return Net(records, placed or _without_tensors(records))
+
+
+def _without_tensors(records: Sequence[LayerRecord]) -> list[Layer]:
+    """The layers of a net that may have blobs; of several with one name the one that runs in TEST, else the first."""
+    without_blobs = _WITHOUT_BLOBS.split()
+    found: dict[str, LayerRecord] = {}
+    for record in records:
+        name = record.name
+        if name and (name not in found or (runs_in(record, "TEST") and not runs_in(found[name], "TEST"))):
+            found[name] = record
+    return [Layer(name, record.type, record) for name, record in found.items() if record.type not in without_blobs]
 
 
 def _records(net: bytes) -> list[LayerRecord]:
