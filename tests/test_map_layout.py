@@ -22,7 +22,8 @@ from porter.errors import MapError, PorterError
 from porter.io.payloads import ComputedPayload
 from porter.io.source import FileSource
 from porter.mapping.layout import Layout, Operand, axis_sizes, solve
-from porter.mapping.syntax import Axes, Axis, AxisElement, Count, Group, MapText, Rest, Span
+from porter.mapping.parser import parse
+from porter.mapping.syntax import Axes, Axis, AxisElement, Count, Group, MapText, Number, Rest, Rule, Span
 from porter.tensor import BytesPayload, Location, Tensor, TensorSpec, canonical_bytes
 
 RULE = Span(MapText("rule.pmap", "the rule"), 1, 1, 8)
@@ -286,6 +287,45 @@ def test_axis_sizes() -> None:
     with pytest.raises(MapError) as caught:
         axis_sizes(operand("w", (8, 25), "e (o i)"), {"o": 4})
     assert caught.value.code == "M303"
+
+
+def test_lists_of_stacks_are_pairs_too() -> None:
+    parts = [(numbered(2, 3, first=100 * e), numbered(4, first=50 + 100 * e)) for e in range(3)]
+    members = [(Operand(f"{t}{e}", x.shape, None, {"e": e}, t), x) for e, pair in enumerate(parts) for t, x in enumerate(pair)]
+    goals = [operand("w", None, block=0), operand("b", None, block=1)]
+    weight, bias = moved(members, goals)
+    assert np.array_equal(weight, np.stack([w for w, _ in parts]))
+    assert np.array_equal(bias, np.stack([b for _, b in parts]))
+
+
+def test_the_place_in_the_list_counts_and_not_the_order_given() -> None:
+    members = [(operand(f"p{j}", (2,), "o", block=j), numbered(2, first=10 * j)) for j in (5, 1, 3)]
+    (got,) = moved(members, [operand("w", None, "(3 o)")])
+    assert got.tolist() == [10, 11, 30, 31, 50, 51]
+
+
+RULES = """
+fc.weight : o (c h w) <-> head.kernel : (h w c) o where h=7 w=7
+[q, k, v] : o i <-> qkv : (3 o) i
+[q : (g r d) i, k : (g d) i, v : (g d) i] <-> qkv : (g (r d + d + d)) i where d=4
+x : o ... <-> x : ... o
+"""
+
+
+def test_patterns_as_the_parser_makes_them() -> None:
+    shapes = [[(6, 147)], [(4, 5)] * 3, [(24, 5), (8, 5), (8, 5)], [(4, 3, 2)]]
+    want = [((147, 6),), ((12, 5),), ((40, 5),), ((3, 2, 4),)]
+    (stage,) = parse(RULES).stages
+    for rule, given_shapes, expected in zip(stage.statements, shapes, want, strict=True):
+        assert isinstance(rule, Rule)
+        sizes = {name: value.value for name, value in rule.where if isinstance(value, Number)}
+        left, right = (
+            [(str(t.pattern.literal), t.axes, j if side.listed else None) for j, t in enumerate(side.terms)]
+            for side in (rule.source, rule.target)
+        )
+        sources = [Operand(name, s, a, {}, j) for (name, a, j), s in zip(left, given_shapes, strict=True)]
+        layout = solve(sources, [Operand(name, None, a, {}, j) for name, a, j in right], sizes, rule.span)
+        assert layout.target_shapes == expected
 
 
 # ---- any pattern -------------------------------------------------------------------------------------------------------
@@ -656,11 +696,12 @@ WRONG: list[tuple[str, list[Operand], list[Operand], dict[str, int], str, int | 
         [operand(f"p{j}", (6,), block=j) for j in range(2)],
         [operand(f"q{j}", None, block=j) for j in range(3)],
         {},
-        "2 tensors become 3",
+        "2 tensors would become 3",
         1,
         None,
     ),
-    ("M309", [operand("a", (6,), None, {"e": 0})], [operand("b", None, None, {"f": 0})], {}, "1 tensors become 1", 1, None),
+    ("M309", [operand("a", (6,), None, {"e": 0})], [operand("b", None, None, {"f": 0})], {}, "1 tensor would become 1", 1, None),
+    ("M309", [operand("a", (6,))], [], {}, "1 tensor would become 0", 1, None),
     ("M310", [operand("a", (6,), "(o ...)")], [operand("b", None, "o ...")], {"o": 2}, "how many dimensions '...' stands for", 3, None),
     (
         "M310",

@@ -47,7 +47,7 @@ class Layout:
         """The targets' bytes, lazily, from the sources' in the order given to `solve`.
 
         The source's own payload where nothing moves, a part of it where that lies in one run. What has to be rearranged is
-        put together about 1 MiB at a time when it is read, from the sources' `buffer`: mapped for files.
+        put together about 1 MiB at a time (8 MiB where rows are very long) when it is read, from the sources' `buffer`: mapped for files.
 
         Raises:
             MapError: sources of different dtypes are to be one tensor.

@@ -50,7 +50,9 @@ def groups_of(sources: Sequence[Operand], targets: Sequence[Operand], span: Span
     Raises:
         MapError: it cannot be told which tensor goes where, or axes stand on one side only.
     """
-    left, right = _by_block(sources), _by_block(targets)
+    left, right = _by_block(list(enumerate(sources))), _by_block(list(enumerate(targets)))
+    if not left or not right:
+        raise _unpaired(len(sources), len(targets), span)
     if len(left) == 1 or len(right) == 1:
         pairs = [(list(enumerate(sources)), list(enumerate(targets)))]
     elif len(left) == len(right):
@@ -86,15 +88,8 @@ def check_complete(group: Group, sizes: Mapping[str, int], span: Span) -> None:
         shown = [_place_text(group, place) for place in itertools.islice(missing, 4)]
         text = ", ".join(shown[:3]) + (" and more" if len(shown) > 3 else "")
         message = f"'{group.single.name}' is not complete: there is no tensor for {text}"
-        raise fault(
-            "M308",
-            message,
-            span,
-            group.single,
-            group.form,
-            sizes,
-            hint=f"{len(there)} are there, such as '{group.members[0].operand.name}'",
-        )
+        hint = f"{len(there)} are there, such as '{group.members[0].operand.name}'"
+        raise fault("M308", message, span, group.single, group.form, sizes, hint=hint)
 
 
 def _places(sizes: Sequence[int]) -> Iterator[tuple[int, ...]]:
@@ -112,19 +107,19 @@ def _place_text(group: Group, place: tuple[int, ...]) -> str:
     return " ".join(([f"member {place[0] + 1}"] if group.blocks > 1 else []) + words)
 
 
-def _by_block(operands: Sequence[Operand]) -> list[list[tuple[int, Operand]]]:
-    """The tensors of a side by their place in the list; one that is neither in a list nor a slice stands for itself."""
-    found = dict[object, list[tuple[int, Operand]]]()
-    for position, operand in enumerate(operands):
-        key = operand.block if operand.block is not None else "slices" if operand.at else (position,)
-        found.setdefault(key, []).append((position, operand))
-    return list(found.values())
+def _by_block(operands: Sequence[tuple[int, Operand]]) -> list[list[tuple[int, Operand]]]:
+    """Tensors of a side, with their positions, by their place in the list; one that is neither in a list nor a slice has its own."""
+    found = dict[int, list[tuple[int, Operand]]]()
+    for position, operand in operands:
+        place = operand.block if operand.block is not None else 0 if operand.at else position
+        found.setdefault(place, []).append((position, operand))
+    return [found[place] for place in sorted(found)]
 
 
 def _unpaired(sources: int, targets: int, span: Span) -> MapError:
     return span.error(
         "M309",
-        f"{sources} tensors become {targets}, and nothing says which becomes which",
+        f"{sources} tensor{'s' * (sources != 1)} would become {targets}, and nothing says which becomes which",
         hint="write a rule for each tensor of one side; lists of the same length on both sides are taken in order",
     )
 
@@ -132,48 +127,35 @@ def _unpaired(sources: int, targets: int, span: Span) -> MapError:
 def _group(single: tuple[int, Operand], members: Sequence[tuple[int, Operand]], joined: bool, number: int, span: Span) -> Group:
     position, whole = single
     at = tuple(members[0][1].at)
-    order = list(dict.fromkeys(_block(index, operand) for index, operand in members))
-    place = {block: index for index, block in enumerate(order)}
-    form = _single_form(whole, members[0][1], at, len(order), span)
-    derived = [without(form, at, block) for block in range(len(order))] if any(m.axes is None for _, m in members) else []
+    blocks = _by_block(members)
+    form = _single_form(whole, members[0][1], at, len(blocks), span)
     parts = []
-    for index, operand in members:
-        if set(operand.at) != set(at):
-            raise span.error("M308", f"'{operand.name}' and '{members[0][1].name}' are slices along different axes", tensor=operand.name)
-        block = place[_block(index, operand)]
-        own = form_of(operand.axes, operand) if operand.axes is not None else derived[block]
-        if own.count or own.terms:
-            raise _no_list(operand, own, 1)
-        parts.append(Member(index, operand, block, own))
-    return _written_out(Group(position, whole, form, tuple(parts), len(order), at, joined), number)
-
-
-def _block(position: int, operand: Operand) -> object:
-    """What tells the members of a list apart."""
-    return operand.block if operand.block is not None else "slices" if operand.at else (position,)
+    for block, slices in enumerate(blocks):
+        derived = without(form, at, block) if any(m.axes is None for _, m in slices) else None
+        for index, operand in slices:
+            if set(operand.at) != set(at):
+                message = f"'{operand.name}' and '{members[0][1].name}' are slices along different axes"
+                raise span.error("M308", message, tensor=operand.name)
+            own = derived if operand.axes is None else form_of(operand.axes, operand)
+            assert own is not None
+            if own.count or own.terms:
+                raise _no_list(operand, own, 1)
+            parts.append(Member(index, operand, block, own))
+    return _written_out(Group(position, whole, form, tuple(parts), len(blocks), at, joined), number)
 
 
 def _single_form(single: Operand, member: Operand, at: tuple[str, ...], blocks: int, span: Span) -> Form:
     """The pattern of the tensor that the members are part of: slices are counted by a new first axis where it names none."""
+    lost = f"nothing says where the {blocks} tensors of the list go in '{single.name}'"
     if single.axes is not None:
         form = form_of(single.axes, single)
         places = max(form.count, form.terms)
         if places and places != blocks:
             raise _no_list(single, form, blocks)
         if blocks > 1 and not places:
-            raise fault(
-                "M306",
-                f"nothing says where the {blocks} tensors of the list go in '{single.name}'",
-                form.span,
-                single,
-                form,
-                {},
-                hint=_WHERE,
-            )
+            raise fault("M306", lost, form.span, single, form, {}, hint=_WHERE)
     elif blocks > 1:
-        raise fault(
-            "M306", f"nothing says where the {blocks} tensors of the list go in '{single.name}'", span, single, None, {}, hint=_WHERE
-        )
+        raise fault("M306", lost, span, single, None, {}, hint=_WHERE)
     else:
         form = form_of(member.axes, member) if member.axes is not None else rest_only(span)
         if form.count or form.terms:

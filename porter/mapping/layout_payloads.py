@@ -205,7 +205,7 @@ def _repacked(moves: Sequence[Move], size: int, sources: Mapping[int, Payload], 
 
     data = {move.source: _codes(sources[move.source], dtype) for move in moves}
     rest = np.empty(0, np.uint8)
-    room = min(CHUNK, size)
+    room = min(CHUNK // 8, size)
     for filled in _filled(moves, size, data, 1, room, np.empty(room, np.uint8)):
         codes = np.concatenate([rest, filled])
         whole = len(codes) - len(codes) % 8
