@@ -741,6 +741,12 @@ def test_wrong_rules_say_what_is_wrong(
     assert hint is None or hint in (error.hint or "")
 
 
+def test_an_error_shows_the_run_of_dimensions_once() -> None:
+    with pytest.raises(MapError) as caught:
+        solve([operand(f"p{e}", (4, 3, 2), None, {"e": e}) for e in (0, 2)], [operand("w", None)], {}, RULE)
+    assert "no tensor for e=1 (the axes of 'w' are 'e ...'; so far e=3)" in caught.value.message
+
+
 def test_an_error_says_what_is_known() -> None:
     with pytest.raises(MapError) as caught:
         solve([operand("fc.weight", (10, 25088), "o (c h w)")], [operand("b", None, "h w c o")], {"w": 7}, RULE)

@@ -58,7 +58,10 @@ class Form:
     @property
     def text(self) -> str:
         """The pattern as a map would say it."""
-        return " ".join([dim_text(dim) for dim in self.dims]).replace(LIST, str(self.count))
+        text = " ".join([dim_text(dim) for dim in self.dims]).replace(LIST, str(self.count))
+        while f"{REST} {REST}" in text:
+            text = text.replace(f"{REST} {REST}", REST)
+        return text
 
     def path(self, block: int) -> list[str]:
         """The axes that the `block`-th member of a list has, the list axis included."""
