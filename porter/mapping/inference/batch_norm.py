@@ -10,6 +10,7 @@ from porter.dataclass import dataclass, replace
 from porter.dtypes import DType
 from porter.mapping.inference.entries import Entry, cast
 from porter.mapping.inference.layouts import SAME
+from porter.mapping.inference.near_values import NEAR, NOT_EQUAL
 from porter.mapping.inference.state import Form, Match, State
 from porter.mapping.inference.tokens import layer_of, role_of
 from porter.mapping.ops.base import Operand, Operation, OperationError
@@ -69,9 +70,9 @@ def batch_norms(state: State) -> list[BatchNorm]:
             following = layers[names[place + 1]] if place + 1 < len(names) else {}
             parts = following if "mean" not in following else {}
         for label, roles in (("gamma", ("gamma", "slope", "weight")), ("beta", ("beta", "bias"))):
-            entry = next((parts[r] for r in roles if r in parts and parts[r].size == labelled["variance"].size), None)
-            if entry is not None:
-                labelled[label] = entry
+            part = next((parts[r] for r in roles if r in parts and parts[r].size == labelled["variance"].size), None)
+            if part is not None:
+                labelled[label] = part
         if all(e.name in state.left_a for e in labelled.values()):
             found.append(BatchNorm(labelled))
     return found
@@ -110,19 +111,22 @@ def _match_with_eps(state: State, entry: Entry, at: Mapping[tuple[DType, bytes],
 # ---- folding -----------------------------------------------------------------------------------------------------------
 
 
-def match_folds(state: State) -> None:
-    """Match layers of B with what folding a batch normalisation of A into a layer of A gives."""
+def match_folds(state: State, *, near: bool = False) -> None:
+    """Match layers of B with what folding a batch normalisation of A into a layer of A gives.
+
+    near: with what is no further from it than another state of the same training.
+    """
     norms = batch_norms(state)
     if not norms:
         return
-    methods = _methods()
+    methods = [FoldBn()] if near else _methods()
     found = list[_Folded]()
     weights = [e for e in state.left_a.values() if len(e.shape) >= 2 and e.size]
-    for weight, target in _candidates(weights, [e for e in state.left_b.values() if len(e.shape) >= 2 and e.size]):
+    for weight, target in _candidates(weights, [e for e in state.left_b.values() if len(e.shape) >= 2 and e.size], near):
         if target.name not in state.left_b or weight.name not in state.left_a:
             continue
         norm = _norm_of(weight, target, norms)
-        folded = _fold(state, weight, target, norm, methods) if norm is not None else None
+        folded = _fold(state, weight, target, norm, methods, near) if norm is not None else None
         if folded is not None:
             found.append(folded)
             state.add(folded.match)
@@ -159,7 +163,7 @@ def _call(method: FoldBn) -> Call:
     return Call("fold_bn", tuple(Argument(k, Variable(v) if isinstance(v, str) else v) for k, v in arguments if v != usual[k]))
 
 
-def _candidates(ours: Sequence[Entry], theirs: Sequence[Entry]) -> Iterator[tuple[Entry, Entry]]:
+def _candidates(ours: Sequence[Entry], theirs: Sequence[Entry], near: bool) -> Iterator[tuple[Entry, Entry]]:
     """Pairs of weights of one shape whose channels differ by a factor each, nothing else. Near ones of B first."""
     import numpy as np
 
@@ -173,8 +177,8 @@ def _candidates(ours: Sequence[Entry], theirs: Sequence[Entry]) -> Iterator[tupl
         profile = _profile(entry)
         for other, seen in alike:
             both = (profile > 0) & (seen > 0)
-            near = _NEAR if other.dtype.bits >= 32 else _NEAR_NARROW
-            if both.any() and np.abs(profile[both] - seen[both]).max() < near:
+            limit = NEAR if near else _NEAR if other.dtype.bits >= 32 else _NEAR_NARROW
+            if both.any() and np.abs(profile[both] - seen[both]).max() < limit:
                 yield entry, other
 
 
@@ -182,7 +186,7 @@ def _profile(entry: Entry) -> NDArray[Any]:
     """A number for each output channel that a factor does not change: the length of its projection on a fixed direction."""
     import numpy as np
 
-    rows = np.asarray(entry.array().reshape(entry.shape[0], -1), np.float64)
+    rows: NDArray[Any] = np.asarray(entry.array().reshape(entry.shape[0], -1), np.float64)
     direction = np.random.default_rng(1).standard_normal(rows.shape[1])
     length = np.sqrt((rows * rows).sum(1))
     with np.errstate(all="ignore"):
@@ -228,7 +232,7 @@ def _methods() -> list[FoldBn]:
     return methods
 
 
-def _fold(state: State, weight: Entry, target: Entry, norm: BatchNorm, methods: list[FoldBn]) -> _Folded | None:
+def _fold(state: State, weight: Entry, target: Entry, norm: BatchNorm, methods: list[FoldBn], near: bool) -> _Folded | None:
     """The match of a layer with its fold, by the method that comes nearest, if that is near enough."""
     labels = ["weight", *(label for label in ("gamma", "beta", "mean", "variance", "scale_factor") if label in norm.parts)]
     members = [weight, *(norm.parts[label] for label in labels[1:])]
@@ -236,39 +240,41 @@ def _fold(state: State, weight: Entry, target: Entry, norm: BatchNorm, methods: 
     if bias is not None:
         labels.insert(1, "bias")
         members.insert(1, bias)
-    near = dict[FoldBn, tuple[float, Entry]]()
+    fits = dict[FoldBn, tuple[float, Entry]]()
+    far, limit = (_share, NEAR) if near else (_ulp, ULP)
     for method in methods:
         try:
             made = _made(method, labels, members)
         except OperationError:
             continue
-        apart = _ulp(cast(made[0], weight.dtype, target.dtype), target.array())
-        found = _bias_in(state, made[1], target, norm, (bias or weight).dtype) if apart <= ULP else None
+        apart = far(cast(made[0], weight.dtype, target.dtype), target.array())
+        found = _bias_in(state, made[1], target, norm, (bias or weight).dtype, near) if apart <= limit else None
         if found is not None:
-            near[method] = (apart + found[1], found[0])
-            if near[method][0] == 0:
+            fits[method] = (apart + found[1], found[0])
+            if fits[method][0] == 0:
                 break
-    if not near:
+    if not fits:
         return None
-    method = min(near, key=lambda m: near[m][0])
-    apart, other = near[method]
+    method = min(fits, key=lambda m: fits[m][0])
+    apart, other = fits[method]
     methods.insert(0, methods.pop(methods.index(method)))
-    reason = "equal once batch normalisation is folded" if apart == 0 else "batch normalisation folded, but for the last bits"
+    exact, last, other_state = "equal once batch normalisation is folded", ", but for the last bits", f"; {NOT_EQUAL}"
+    reason = exact if apart == 0 else f"batch normalisation folded{other_state if near else last}"
     after = target.dtype.short if target.dtype != weight.dtype else None
     form = Form(SAME, (_call(method),), "->", tuple(labels), ("weight", "bias"), after)
-    match = Match(tuple(e.name for e in members), (target.name, other.name), form, 1.0 if apart == 0 else 0.9, reason)
-    return _Folded(match, norm, {m: far for m, (far, entry) in near.items() if entry is other})
+    match = Match(tuple(e.name for e in members), (target.name, other.name), form, 1.0 if apart == 0 else 0.8 if near else 0.9, reason)
+    return _Folded(match, norm, {m: score for m, (score, entry) in fits.items() if entry is other})
 
 
 def _bias_of(state: State, weight: Entry) -> Entry | None:
     """The bias of the layer that `weight` is in, where it has one: the tensor of A beside it that is called so."""
     layer = layer_of(weight.name)
-    beside = [e for e in state.left_a.values() if layer and layer_of(e.name) == layer and role_of(e.spec) == "bias" and e.size == weight.shape[0]]
-    return beside[0] if beside else None
+    vectors = (e for e in state.left_a.values() if e.size == weight.shape[0] and role_of(e.spec) == "bias")
+    return next((e for e in vectors if layer and layer_of(e.name) == layer), None)
 
 
-def _bias_in(state: State, made: NDArray[Any], target: Entry, norm: BatchNorm, dtype: DType) -> tuple[Entry, float] | None:
-    """The vector of B nearest to the folded bias, and how far it is, in ULP of the largest term of the sum."""
+def _bias_in(state: State, made: NDArray[Any], target: Entry, norm: BatchNorm, dtype: DType, near: bool) -> tuple[Entry, float] | None:
+    """The vector of B nearest to the folded bias, and how far it is, in ULP of the largest term of the sum or as a share."""
     import numpy as np
 
     terms = np.abs(_scale(norm) * np.asarray(norm.parts["mean"].array().reshape(-1), np.float64))
@@ -278,8 +284,9 @@ def _bias_in(state: State, made: NDArray[Any], target: Entry, norm: BatchNorm, d
     for entry in state.left_b.values():
         if entry.size != made.size or entry.name == target.name or entry.dtype != dtype:
             continue
-        apart = _ulp(made.reshape(-1), entry.array().reshape(-1), terms)
-        if apart <= ULP and (best is None or apart < best[1]):
+        values = entry.array().reshape(-1)
+        apart = _share(made.reshape(-1), values) if near else _ulp(made.reshape(-1), values, terms)
+        if apart <= (2 * NEAR if near else ULP) and (best is None or apart < best[1]):
             best = (entry, apart)
     return best
 
@@ -292,6 +299,15 @@ def _made(operation: Operation, labels: Sequence[str | None], members: Sequence[
     made = operation.compute([widened(e.array(), e.dtype) for e in members], operands)
     outputs = operation.outputs(operands)
     return [rounded(values, out.dtype)[0] for values, out in zip(made, outputs, strict=True)]
+
+
+def _share(one: NDArray[Any], other: NDArray[Any]) -> float:
+    """How far two arrays are apart on average, as a share of `other`."""
+    import numpy as np
+
+    x, y = np.asarray(one, np.float64), np.asarray(other, np.float64)
+    size = np.sqrt((y * y).mean())
+    return float(np.sqrt(((x - y) ** 2).mean()) / size) if size else float("inf")
 
 
 def _ulp(one: NDArray[Any], other: NDArray[Any], size: NDArray[Any] | None = None) -> float:

@@ -12,7 +12,6 @@ from porter.store import TensorStore
 from porter.tensor import Tensor, TensorSpec
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 _BLOCK = 1 << 15

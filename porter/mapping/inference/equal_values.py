@@ -22,31 +22,33 @@ FEW = 4
 """A tensor with fewer elements may have another's values by chance."""
 
 
-def match_equal(state: State) -> dict[str, Fingerprint]:
-    """Match what holds the same elements. Returns the fingerprints of tensors of B that were taken, by name.
+def match_equal(state: State) -> None:
+    """Match what holds the same elements.
 
     Tensors whose elements are all alike are left: their values say nothing. Reads each tensor of A that has a counterpart of
     its size and dtype in B, and the other way round, twice at most.
     """
-    sizes = {(e.dtype.name, e.size) for e in state.left_a.values()} & {(e.dtype.name, e.size) for e in state.left_b.values()}
-    sides = [
-        {e.name: fingerprint(e) for e in side.values() if (e.dtype.name, e.size) in sizes and e.size} for side in (state.left_a, state.left_b)
-    ]
-    _match_groups(state, sides[0], sides[1], None)
-    return sides[1]
+    both = {(e.dtype, e.size) for e in state.left_a.values()} & {(e.dtype, e.size) for e in state.left_b.values()}
+    a, b = (
+        {e.name: fingerprint(e) for e in side.values() if (e.dtype, e.size) in both and e.size} for side in (state.left_a, state.left_b)
+    )
+    _match_groups(state, a, b, None)
 
 
 def match_cast(state: State) -> None:
-    """Match what holds the same elements once floats are cast to B's dtype."""
-    wanted = defaultdict[int, set[DType]](set)
-    for e in state.left_b.values():
-        wanted[e.size].add(e.dtype)
-    for dtype in {e.dtype for e in state.left_b.values()}:
-        a = {e.name: fingerprint(e, dtype) for e in state.left_a.values() if dtype in wanted[e.size] and castable(e.dtype, dtype) and e.size}
-        if a:
-            sizes = {f.size for f in a.values()}
-            b = {e.name: fingerprint(e) for e in state.left_b.values() if e.dtype == dtype and e.size in sizes}
-            _match_groups(state, a, b, dtype)
+    """Match what holds the same elements once floats are cast to B's dtype, or B's to A's, where A is the narrower."""
+    for side, other in ((state.left_a, state.left_b), (state.left_b, state.left_a)):
+        wanted = {(e.dtype, e.size) for e in other.values()}
+        for dtype in {e.dtype for e in other.values()}:
+            if side is state.left_b and not all(e.dtype.bits > dtype.bits for e in side.values() if castable(e.dtype, dtype)):
+                continue
+            ones = {
+                e.name: fingerprint(e, dtype) for e in side.values() if castable(e.dtype, dtype) and (dtype, e.size) in wanted and e.size
+            }
+            if ones:
+                sizes = {f.size for f in ones.values()}
+                others = {e.name: fingerprint(e) for e in other.values() if e.dtype == dtype and e.size in sizes}
+                _match_groups(state, *((ones, others) if side is state.left_a else (others, ones)), dtype)
 
 
 def _match_groups(state: State, a: dict[str, Fingerprint], b: dict[str, Fingerprint], dtype: DType | None) -> None:
@@ -70,18 +72,19 @@ def _match_groups(state: State, a: dict[str, Fingerprint], b: dict[str, Fingerpr
 
 
 def _verified(state: State, pairing: Pairing, dtype: DType | None) -> None:
-    """Match a pair if its elements are really the same, and an axis pattern says how they move."""
+    """Match a pair if its elements are really the same as `dtype`, and an axis pattern says how they move."""
     a, b = pairing.a, pairing.b
-    source = codes(cast(a.array(), a.dtype, dtype) if dtype else a.array())
-    layout = _layout(source, codes(b.array()), a, b, state.channels())
+    source, target = (codes(cast(e.array(), e.dtype, dtype or e.dtype)) for e in (a, b))
+    layout = _layout(source, target, a, b, state.channels())
     if layout is None:
         return
-    what = "equal bytes" if layout is SAME else f"equal values, {'moved' if layout.moves_elements(a.shape, b.shape) else 'reshaped'}"
-    if dtype is not None:
-        what = f"equal values as {dtype.short}" + ("" if layout is SAME else ", moved")
-    confidence = (0.9 if a.size < FEW else 1.0) * pairing.confidence
+    if dtype is None:
+        what = "equal bytes" if layout is SAME else f"equal values, {'moved' if layout.moves_elements(a.shape, b.shape) else 'reshaped'}"
+    else:
+        what = f"equal values {'as' if dtype == b.dtype else 'only as'} {dtype.short}" + ("" if layout is SAME else ", moved")
+    confidence = (0.9 if a.size < FEW else 1.0) * pairing.confidence * (1.0 if dtype in (None, b.dtype) else 0.8)
     reason = what + (f", one of several alike: {pairing.reason}" if pairing.reason else "")
-    form = form_of(layout, a.dtype, dtype)
+    form = form_of(layout, a.dtype, b.dtype if dtype else None)
     state.add(Match((a.name,), (b.name,), form, confidence, reason, pairing.rivals))
 
 
@@ -130,7 +133,8 @@ def duplicates(state: State, names: Sequence[Entry], others: Sequence[str], side
             if name not in seen:
                 seen[name] = fingerprint(entries[name])
         mine = seen[entry.name]
-        twin = next((n for n in alike if seen[n] == mine and not mine.constant and entries[n].array().tobytes() == entry.array().tobytes()), None)
+        twins = (n for n in alike if seen[n] == mine and not mine.constant)
+        twin = next((n for n in twins if entries[n].array().tobytes() == entry.array().tobytes()), None)
         if twin is not None:
             found.append((entry.name, twin))
     return found

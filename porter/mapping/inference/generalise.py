@@ -193,7 +193,7 @@ def _frames(use: Use) -> list[tuple[tuple[str, str], ...]]:
             part = run[first:last]
             if part:
                 found.append(tuple(_around(segments, part) for segments in names))
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _common_run(one: Sequence[str], other: Sequence[str]) -> list[str]:

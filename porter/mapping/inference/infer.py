@@ -9,6 +9,7 @@ from porter.errors import MapError, printable
 from porter.mapping.inference.batch_norm import match_folds, match_statistics
 from porter.mapping.inference.entries import entries
 from porter.mapping.inference.equal_values import match_cast, match_equal
+from porter.mapping.inference.near_values import NOT_EQUAL, match_near
 from porter.mapping.inference.state import Match, State
 from porter.mapping.inference.statements import InferredRule, casts_of, drops_of, expectation, fills_of, rules_of, ties_of
 from porter.mapping.inference.structure import match_constants, match_described, settle_layouts
@@ -59,10 +60,15 @@ class Inference:
 
         comments = {id(rule.statement): rule.comment for rule in self.rules}
         lines = [f"# {_line(self.a)} -> {_line(self.b)}, inferred by porter: read it before you rely on it."]
-        lines += [f"# {self.matched} of {self.targets} tensors of B matched, by {self.sources - len(self.unmatched_sources)} of {self.sources} of A."]
-        for names, what in ((self.unmatched_sources, "A, which the map drops"), (self.unmatched_targets, "B, which the map does not make")):
-            if names:
-                lines += [f"# {len(names)} of {what}:", *(f"#   {_line(n)}" for n in names)]
+        dropped = len(self.unmatched_sources)
+        lines.append(
+            f"# {self.matched} of the {self.targets} tensors of B are made of {self.sources - dropped} of the {self.sources} of A."
+        )
+        if dropped:
+            lines.append(f"# {dropped} of A {'are' if dropped > 1 else 'is'} dropped.")
+        if self.unmatched_targets:
+            lines.append(f"# {len(self.unmatched_targets)} of B that the map does not make:")
+            lines += [f"#   {_line(n)}" for n in self.unmatched_targets]
         lines.append("")
         stages = [[(statement_text(s), comments.get(id(s))) for s in stage.statements] for stage in self.map.stages]
         width = min(max((len(t) for stage in stages for t, _ in stage if "\n" not in t), default=0), 70)
@@ -71,7 +77,10 @@ class Inference:
             lines += [f"{text:<{width}}   # {_line(comment)}" if comment else text for text, comment in stage]
         if self.ambiguous:
             lines += ["", "# What the same evidence fits as well:"]
-            lines += [f"#   {_line(m.sources[0])} -> {_line(m.targets[0])}, or {_line(', '.join(m.rivals))} ({m.reason})" for m in self.ambiguous]
+            for match in self.ambiguous:
+                lines.append(
+                    f"#   {_line(match.sources[0])} -> {_line(match.targets[0])}, or {_line(', '.join(match.rivals))}: {match.reason}"
+                )
         return "\n".join(lines) + "\n"
 
 
@@ -97,9 +106,10 @@ def infer(a: TensorStore | Sequence[TensorSpec], b: TensorStore | Sequence[Tenso
         match_cast(state)
         match_statistics(state)
         match_folds(state)
+        match_folds(state, near=True)
+        match_near(state)
         match_constants(state)
-        if len(state.b) - len(state.left_b) < ENOUGH * len(state.b):
-            match_described(state, "values differ")
+        _match_what_differs(state)
     else:
         match_described(state, "values unknown")
     if not state.matches:
@@ -110,6 +120,16 @@ def infer(a: TensorStore | Sequence[TensorSpec], b: TensorStore | Sequence[Tenso
         )
     settle_layouts(state)
     return _inference(state, *names)
+
+
+def _match_what_differs(state: State) -> None:
+    """Where values show that B is another state of the same network, match what they do not by shapes and names: by order too
+    where they show next to nothing.
+    """
+    if len(state.b) - len(state.left_b) < ENOUGH * len(state.b):
+        match_described(state, "values differ")
+    elif any(m.reason.endswith(NOT_EQUAL) for m in state.matches):
+        match_described(state, "values differ", least=0.9)
 
 
 def _inference(state: State, a: str, b: str) -> Inference:

@@ -7,7 +7,20 @@ import re
 from collections.abc import Callable, Sequence
 
 from porter.dataclass import dataclass, field
-from porter.mapping.syntax import Arithmetic, Capture, CaptureType, Choice, Expression, Int, InTable, Number, Pattern, Ranges, Table, Variable
+from porter.mapping.syntax import (
+    Arithmetic,
+    Capture,
+    CaptureType,
+    Choice,
+    Expression,
+    Int,
+    InTable,
+    Number,
+    Pattern,
+    Ranges,
+    Table,
+    Variable,
+)
 
 _TOKENS = re.compile(r"\d+|[A-Za-z]+|.", re.DOTALL)
 
@@ -245,7 +258,7 @@ def parts_by(uses: Sequence[Use], key: Callable[[Use], object]) -> list[list[Use
 
 
 def cuts(uses: Sequence[Use]) -> list[list[list[Use]]]:
-    """Ways to take uses with one skeleton apart: by what a place holds, words and few values first, or by a rule that most numbers follow."""
+    """Ways to take uses with one skeleton apart: by what a place holds, words and few values first, or by a line of numbers."""
     rows = [list(itertools.chain.from_iterable(tokens(n) for n in (*u.sources, *u.targets))) for u in uses]
     at = {id(use): row for use, row in zip(uses, rows, strict=True)}
     places = [(len({row[k] for row in rows}), rows[0][k].isdigit(), k) for k in range(len(rows[0]))]

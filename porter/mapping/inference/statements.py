@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from porter.dataclass import dataclass, replace
 from porter.mapping.inference.entries import Entry, fingerprint
@@ -34,9 +34,6 @@ from porter.mapping.syntax import (
     Tie,
     Variable,
 )
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,10 +252,13 @@ def _value_of(entry: Entry) -> int | float | None:
         return None
     if not fingerprint(entry).constant:
         return None
-    first: NDArray[object] = entry.array().reshape(-1)[:1]
-    value = float(first[0]) if entry.dtype.kind == "float" else int(first[0])  # type: ignore[call-overload]
-    written = value == value and abs(value) != float("inf") and str(value) != "-0.0"
-    return int(value) if written and value == int(value) else value if written else None
+    first = entry.array().reshape(-1)[0]
+    if entry.dtype.kind != "float":
+        return int(first)
+    value = float(first)
+    if not math.isfinite(value) or str(value) == "-0.0":
+        return None
+    return int(value) if value.is_integer() else value
 
 
 def _beside(group: Sequence[Entry], made: Sequence[Entry]) -> tuple[str, bool] | None:

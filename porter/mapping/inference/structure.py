@@ -47,8 +47,9 @@ def _constant_key(state: State) -> Callable[[Entry], Hashable]:
     return key
 
 
-def match_described(state: State, note: str) -> None:
-    """Match by shapes, names and order alone. `note` says in the reasons why values do not speak.
+def match_described(state: State, note: str, *, least: float = 0.0) -> None:
+    """Match by shapes, names and order alone, as far as confidence in these is at least `least`. `note` says in the reasons why
+    values do not speak.
 
     Tensors that have their shape and role to themselves are matched first: they show which layers belong together.
     """
@@ -57,7 +58,7 @@ def match_described(state: State, note: str) -> None:
         for guess in (False, True):
             for ours, theirs in sorted(_groups(state, key), key=lambda g: len(g[0]) + len(g[1])):
                 for pairing in paired(state, ours, theirs, guess=guess):
-                    if _described_layouts(pairing.a, pairing.b):
+                    if pairing.confidence >= least and _described_layouts(pairing.a, pairing.b):
                         pairings.append(pairing)
                         reason = f"{pairing.reason}; shapes agree, {note}"
                         target = pairing.b.dtype if castable(pairing.a.dtype, pairing.b.dtype) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os.path
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -39,7 +38,8 @@ def tabled(uses: Sequence[Use]) -> list[Names]:
 
 def _splits(names: Sequence[str]) -> Iterator[tuple[str, _Frame]]:
     """Ways to take the layer out of names: all that they begin with, up to a separator, or the number at the end of that."""
-    common = os.path.commonprefix(list(names)) if len(names) > 1 else names[0]
+    shared = next((i for i, c in enumerate(zip(*names, strict=False)) if len(set(c)) > 1), min(map(len, names)))
+    common = names[0][:shared]
     cuts = [i for i, c in enumerate(common) if c in "./"][-2:]
     for end in cuts or [len(common)]:
         layer = common[:end]
