@@ -71,13 +71,14 @@ class _Newlines:
 def tables() -> bytes:
     """The LALR tables and the terminals of `pmap.lark`, as `porter.mapping.lalr` reads them.
 
-    terminals: name, and a text or a regular expression. "$END" comes first.
+    terminals: name, "str" or "re", the text or the regular expression, and, for the latter, the ASCII characters that it may begin
+        with. "$END" comes first.
     ignored: one regular expression for what stands between tokens.
     rules: name, number of symbols, left side, what the node's children are (see `_children`), and how the node stands in its
         parent: 0 as it is, 1 its children in its place, 2 its only child in its place.
     states: for each, which of the rows below are its actions, its gotos and its scanner.
-    actions: "terminal:state" to shift to, or "terminal:-1 - rule" to reduce by. Rows are text, because few of them are ever used.
-    gotos: "left side:state".
+    actions: terminals, each with the state to shift to, or -1 - the rule to reduce by. Rows are text, since few of them are ever used.
+    gotos: left sides, each with its state.
     scanners: terminals in the order to try them, and which words are another terminal when one of them finds them.
     """
     lark = grammar(_Newlines())
@@ -98,7 +99,7 @@ def tables() -> bytes:
         return pools[pool].index(entry)
 
     def row(pool: str, pairs: dict[int, int]) -> int:
-        return number(pool, " ".join(f"{key}:{value}" for key, value in sorted(pairs.items())))
+        return number(pool, " ".join(f"{key} {value}" for key, value in sorted(pairs.items())))
 
     states = []
     for state in numbers:
@@ -114,7 +115,7 @@ def tables() -> bytes:
         states.append([row("actions", actions), row("gotos", gotos), number("scanners", _scanner(accepted, terminal))])
     return _json(
         {
-            "terminals": [["$END", "", ""], *([t.name, t.pattern.type, t.pattern.value] for t in terminals)],
+            "terminals": [["$END", "", "", ""], *([t.name, t.pattern.type, t.pattern.value, _first(t.pattern)] for t in terminals)],
             "ignored": "(?:" + "|".join(t.pattern.value for t in ignored) + ")*",
             "rules": [[r.alias or r.origin.name, len(r.expansion), origins[r.origin.name], _children(r), _standing(r)] for r in rules],
             "states": states,
@@ -146,6 +147,55 @@ def _scanner(accepted: list[Any], terminal: dict[str, int]) -> list[Any]:
                 found.add(text.name)
     order = sorted(accepted, key=lambda t: (-t.priority, -t.pattern.max_width, -len(t.pattern.value), t.name))
     return [[terminal[t.name] for t in order if t.name not in found], words]
+
+
+def _first(pattern: Any) -> str:
+    """The ASCII characters with which something that `pattern` finds may begin, or more than those."""
+    tree = re._parser.parse(pattern.value) if pattern.type == "re" else [(re._constants.LITERAL, ord(pattern.value[0]))]  # type: ignore[attr-defined]
+    return "".join(c for c in map(chr, range(128)) if _begins(tree, c) is not False)
+
+
+def _begins(items: Any, character: str) -> bool | None:
+    """Whether these items of a parsed regular expression can find something that begins so; None if they can find nothing at all."""
+    constants = re._constants  # type: ignore[attr-defined]
+    for op, argument in items:
+        if op in (constants.ASSERT, constants.ASSERT_NOT, constants.AT):
+            continue
+        if op in (constants.MAX_REPEAT, constants.POSSESSIVE_REPEAT):
+            least, _, inner = argument
+            found = _begins(inner, character)
+            if found is not False or least:
+                if least and found is not None:
+                    return found
+                if found:
+                    return True
+            continue
+        if op is constants.SUBPATTERN:
+            found = _begins(argument[-1], character)
+        elif op is constants.BRANCH:
+            ways = [_begins(way, character) for way in argument[1]]
+            found = True if True in ways else None if None in ways else False
+        elif op is constants.IN:
+            found = any(_is_in(item, character) for item in argument) != (argument[0][0] is constants.NEGATE)
+        elif op is constants.LITERAL:
+            found = ord(character) == argument
+        else:
+            found = True
+        if found is not None:
+            return found
+    return None
+
+
+def _is_in(item: Any, character: str) -> bool:
+    """Whether one item of a set of characters holds this one."""
+    op, argument = item
+    constants = re._constants  # type: ignore[attr-defined]
+    if op is constants.RANGE:
+        return argument[0] <= ord(character) <= argument[1]
+    if op is constants.CATEGORY:
+        kind = {"WORD": r"\w", "DIGIT": r"\d", "SPACE": r"\s"}[str(argument).split("_")[-1]]
+        return (re.match(kind, character) is not None) != ("NOT" in str(argument))
+    return op is constants.LITERAL and ord(character) == argument
 
 
 def _children(rule: Any) -> list[int | None] | None:

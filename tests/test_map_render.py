@@ -126,7 +126,8 @@ def test_a_map_as_a_person_would_write_it() -> None:
 
 def test_long_statements_are_broken_and_long_tables_too() -> None:
     labels = ("weight", "bias", "gamma", "beta", "mean", "variance")
-    text = f"[{', '.join(f'{label}=model.{{p}}.something.{label}' for label in labels)}] | fold_bn(eps=1e-5) -> [weight={{p}}.weight, bias={{p}}.bias]\n"
+    terms = ", ".join(f"{label}=model.{{p}}.something.{label}" for label in labels)
+    text = f"[{terms}] | fold_bn(eps=1e-5) -> [weight={{p}}.weight, bias={{p}}.bias]\n"
     rows = " ".join(f"word{i}={i}" for i in range(60))
     map = parse(text + f"table t {{ {rows} }}")
     written = dumps(map)

@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from porter.dataclass import dataclass
-
 _TABLES = os.path.join(os.path.dirname(__file__), "pmap_tables.json")
 
 DEPTH = 48
@@ -23,6 +21,10 @@ CLOSING = frozenset({"RPAR", "RSQB", "RBRACE"})
 CONTINUING = frozenset({"VBAR", "ARROW", "COMMA", "_WHERE"})
 """Tokens after which a line goes on on the next one."""
 
+_COUNTED = OPENING | CLOSING | {"QUOTE"}
+_SKIPPED = frozenset(" \t\f\r#")
+"""With what that stands between tokens begins."""
+
 Token = tuple[str, str, int]
 """Terminal, text and offset."""
 
@@ -30,7 +32,7 @@ Action = Callable[[list[Any], int, int], Any]
 """Makes a node of its children, and of the offsets where it begins and ends. A child is a token, a node or None."""
 
 _Candidate = tuple[int, str | None, Callable[[str, int], Any] | None, Mapping[str, int] | None]
-"""A terminal that a state may look for: its number, its text or else how to find it, and texts that are other terminals."""
+"""A terminal to look for: its number, its text or else how to find it, and which texts are other terminals."""
 
 
 class Unexpected(Exception):
@@ -70,26 +72,30 @@ class TooDeep(Exception):
 
 
 class _State:
-    """What to do in one state of the parser."""
+    """What to do in one state of the parser. `scanner` gives the terminals to look for by the character that stands there."""
 
-    __slots__ = ("actions", "candidates", "gotos", "verbatim")
+    __slots__ = ("actions", "gotos", "scanner", "verbatim")
 
-    def __init__(self, actions: dict[int, int], gotos: dict[int, int], candidates: list[_Candidate], verbatim: bool) -> None:
+    def __init__(self, actions: dict[int, int], gotos: dict[int, int], scanner: _Scanner) -> None:
         self.actions = actions
         self.gotos = gotos
-        self.candidates = candidates
-        self.verbatim = verbatim
+        self.scanner = scanner
+        self.verbatim = scanner.verbatim
 
 
-@dataclass(slots=True)
-class _Reduction:
-    """A rule of the grammar; see `tables` in `schemas/compile.py`."""
+class _Scanner(dict[str, list[_Candidate]]):
+    """The terminals that some states look for, by the character that they may begin with, in the order to try them."""
 
-    name: str
-    length: int
-    left: int
-    children: list[int | None] | None
-    standing: int
+    def __init__(self, tables: Tables, order: list[int], words: Mapping[str, Mapping[str, int]]) -> None:
+        self._tables = tables
+        self._order = order
+        self._words = words
+        self.verbatim = tables.verbatim in order
+
+    def __missing__(self, character: str) -> list[_Candidate]:
+        made = (self._tables.candidate(terminal, character, self._words.get(str(terminal))) for terminal in self._order)
+        found = self[character] = [candidate for candidate in made if candidate is not None]
+        return found
 
 
 class Tables:
@@ -98,55 +104,66 @@ class Tables:
     def __init__(self, content: Mapping[str, Any]) -> None:
         import re
 
-        self.names = [name for name, _, _ in content["terminals"]]
-        self.skip = re.compile(content["ignored"]).match
-        self.newline = re.compile(content["terminals"][self.names.index("_NEWLINE")][2]).match
-        self.reductions = [_Reduction(*rule) for rule in content["rules"]]
+        self.names: list[str] = [terminal[0] for terminal in content["terminals"]]
+        self.newline_terminal = self.names.index("_NEWLINE")
+        self.verbatim = self.names.index("TEXT")
         self._content = content
+        self._found: dict[int, Callable[[str, int], Any]] = {}
+        self.skip = re.compile(content["ignored"]).match
+        self.newline = re.compile(self.pattern("_NEWLINE")).match
+        self.rules: list[tuple[str, int, int, list[int | None] | None, int]] = content["rules"]
         self._states: list[_State | None] = [None] * len(content["states"])
-
-    def state(self, number: int) -> _State:
-        """State `number`."""
-        state = self._states[number]
-        if state is None:
-            actions, gotos, scanner = self._content["states"][number]
-            order, words = self._content["scanners"][scanner]
-            state = self._states[number] = _State(
-                _pairs(self._content["actions"][actions]),
-                _pairs(self._content["gotos"][gotos]),
-                [self._candidate(terminal, words.get(str(terminal))) for terminal in order if self.names[terminal] != "_NEWLINE"],
-                any(self.names[terminal] == "TEXT" for terminal in order),
-            )
-        return state
-
-    def _candidate(self, terminal: int, words: Mapping[str, int] | None) -> _Candidate:
-        import re
-
-        _, kind, pattern = self._content["terminals"][terminal]
-        return (terminal, pattern, None, words) if kind == "str" else (terminal, None, re.compile(pattern).match, words)
+        self._scanners: dict[int, _Scanner] = {}
 
     def pattern(self, terminal: str) -> str:
         """The regular expression of a terminal."""
         pattern: str = self._content["terminals"][self.names.index(terminal)][2]
         return pattern
 
-    def expected(self, stack: list[int]) -> frozenset[str]:
-        """The terminals that may come next. A state's actions name more: those that it allows in other surroundings."""
-        return frozenset(self.names[terminal] for terminal in self.state(stack[-1]).actions if self._takes(stack, terminal))
+    def state(self, number: int) -> _State:
+        """State `number`."""
+        state = self._states[number]
+        if state is None:
+            actions, gotos, scanner = self._content["states"][number]
+            if scanner not in self._scanners:
+                self._scanners[scanner] = _Scanner(self, *self._content["scanners"][scanner])
+            state = self._states[number] = _State(
+                _pairs(self._content["actions"][actions]), _pairs(self._content["gotos"][gotos]), self._scanners[scanner]
+            )
+        return state
 
-    def _takes(self, stack: list[int], terminal: int) -> bool:
+    def candidate(self, terminal: int, character: str, words: Mapping[str, int] | None) -> _Candidate | None:
+        """How to look for a terminal where `character` stands; None if it cannot begin so. Newlines are looked for by themselves."""
+        _, kind, pattern, first = self._content["terminals"][terminal]
+        if terminal == self.newline_terminal or (character not in first and (kind == "str" or character < "\x80")):
+            return None
+        if kind == "str":
+            return terminal, pattern, None, words
+        find = self._found.get(terminal)
+        if find is None:
+            import re
+
+            find = self._found[terminal] = re.compile(pattern).match
+        return terminal, None, find, words
+
+    def expected(self, stack: list[_State]) -> frozenset[str]:
+        """The terminals that may come next. A state's actions name more: those that it allows in other surroundings."""
+        return frozenset(self.names[terminal] for terminal in stack[-1].actions if self._takes(stack, terminal))
+
+    def _takes(self, stack: list[_State], terminal: int) -> bool:
         stack = list(stack)
-        while (action := self.state(stack[-1]).actions.get(terminal)) is not None:
+        while (action := stack[-1].actions.get(terminal)) is not None:
             if action >= 0:
                 return True
-            reduction = self.reductions[-1 - action]
-            del stack[len(stack) - reduction.length :]
-            stack.append(self.state(stack[-1]).gotos[reduction.left])
+            _, length, left, _, _ = self.rules[-1 - action]
+            del stack[len(stack) - length :]
+            stack.append(self.state(stack[-1].gotos[left]))
         return False
 
 
 def _pairs(row: str) -> dict[int, int]:
-    return {int(key): int(value) for key, _, value in [pair.partition(":") for pair in row.split()]}
+    numbers = [int(number) for number in row.split()]
+    return dict(zip(numbers[::2], numbers[1::2], strict=True))
 
 
 @cache
@@ -174,8 +191,8 @@ class _Run:
     def __init__(self, text: str, tables: Tables, actions: Mapping[str, Action]) -> None:
         self._text = text
         self._tables = tables
-        self._actions = [actions.get(reduction.name) for reduction in tables.reductions]
-        self._stack = [0]
+        self._actions = actions
+        self._stack = [tables.state(0)]
         self._values: list[Any] = []
         self._starts: list[int] = []
         self._last: Token | None = None
@@ -185,32 +202,43 @@ class _Run:
 
     def value(self) -> Any:
         """Everything."""
-        stack, names, state_of = self._stack, self._tables.names, self._tables.state
+        text, stack, values, starts = self._text, self._stack, self._values, self._starts
+        state_of, names, rules = self._tables.state, self._tables.names, self._tables.rules
         while True:
-            before = list(stack)
-            terminal, start, end = self._next(state_of(stack[-1]))
-            while (action := state_of(stack[-1]).actions.get(terminal)) is not None and action < 0:
-                self._reduce(self._tables.reductions[-1 - action], -1 - action, start)
+            before = stack[:]
+            terminal, start, end = self._next(stack[-1])
+            action = stack[-1].actions.get(terminal)
+            while action is not None and action < 0:
+                _, length, left, children, standing = rule = rules[-1 - action]
+                if standing == 2 and length == 1 and children is None:
+                    stack.pop()  # what a symbol that stands for another is worth is that other's
+                else:
+                    self._reduce(rule, start)
+                state = state_of(stack[-1].gotos[left])
+                stack.append(state)
+                action = state.actions.get(terminal)
+            token = (names[terminal], text[start:end], start)
             if action is None:
-                raise self._unexpected(start, (names[terminal], self._text[start:end], start), before)
+                raise self._unexpected(start, token, before)
             if not terminal:
-                return self._values[-1]
-            token = (names[terminal], self._text[start:end], start)
-            stack.append(action)
-            self._values.append(token)
-            self._starts.append(start)
+                return values[-1]
+            stack.append(state_of(action))
+            values.append(token)
+            starts.append(start)
             self._last, self._last_end = token, end
-            self._follow(token)
+            if token[0] in _COUNTED:
+                self._follow(token)
 
     def _next(self, state: _State) -> tuple[int, int, int]:
         """The next token: its terminal, and where it begins and ends. 0 is the end of the text."""
         text, tables, position = self._text, self._tables, self._last_end
         while True:
-            if not state.verbatim:
+            if not state.verbatim and text[position : position + 1] in _SKIPPED:
                 position = tables.skip(text, position).end()  # type: ignore[union-attr]
             if position >= len(text):
                 return 0, position, position
-            for terminal, literal, find, words in state.candidates:
+            first = text[position]
+            for terminal, literal, find, words in state.scanner[first]:
                 if literal is not None:
                     if text.startswith(literal, position):
                         return terminal, position, position + len(literal)
@@ -221,7 +249,7 @@ class _Run:
             if newline is None:
                 raise self._unexpected(position, None, self._stack)
             if self._quoted is not None or not (self._opened or (self._last and self._last[0] in CONTINUING)):
-                return tables.names.index("_NEWLINE"), position, newline.end()
+                return tables.newline_terminal, position, newline.end()
             position = newline.end()
 
     def _follow(self, token: Token) -> None:
@@ -233,27 +261,29 @@ class _Run:
             self._opened.append(offset)
         elif kind in CLOSING:
             self._opened.pop()
-        elif kind == "QUOTE":
+        else:
             self._quoted = offset if self._quoted is None else None
 
-    def _reduce(self, reduction: _Reduction, number: int, lookahead: int) -> None:
-        stack, values, starts = self._stack, self._values, self._starts
-        first = len(values) - reduction.length
-        symbols = values[first:]
-        start = starts[first] if symbols else lookahead
-        del stack[first + 1 :], values[first:], starts[first:]
-        children = symbols if reduction.children is None else _chosen(symbols, reduction.children)
-        if reduction.standing == 1:
-            value: Any = children
-        elif reduction.standing == 2 and len(children) == 1:
-            value = children[0]
+    def _reduce(self, rule: tuple[str, int, int, list[int | None] | None, int], lookahead: int) -> None:
+        """Put a node in place of the symbols that it is made of. The state is left to put."""
+        name, length, _, chosen, standing = rule
+        values, starts = self._values, self._starts
+        if length:
+            symbols = values[-length:]
+            start = starts[-length]
+            del self._stack[-length:], values[-length:], starts[-length:]
         else:
-            value = self._actions[number](children, start, self._last_end)  # type: ignore[misc]
-        stack.append(self._tables.state(stack[-1]).gotos[reduction.left])
-        values.append(value)
+            symbols, start = [], lookahead
+        children = symbols if chosen is None else _chosen(symbols, chosen)
+        if standing == 1:
+            values.append(children)
+        elif standing == 2 and len(children) == 1:
+            values.append(children[0])
+        else:
+            values.append(self._actions[name](children, start, self._last_end))
         starts.append(start)
 
-    def _unexpected(self, offset: int, token: Token | None, stack: list[int]) -> Unexpected:
+    def _unexpected(self, offset: int, token: Token | None, stack: list[_State]) -> Unexpected:
         expected = self._tables.expected(stack)
         return Unexpected(offset, token, self._last, self._last_end, self._opened, self._quoted, expected)
 
@@ -264,13 +294,11 @@ def _chosen(symbols: list[Any], children: list[int | None]) -> list[Any]:
     for code in children:
         if code is None:
             chosen.append(None)
-        elif code & 1:
-            inner = symbols[code >> 1]
-            # The list so far goes on, rather than a copy of it: a long one would be copied again for every item.
-            if chosen:
-                chosen += inner
-            else:
-                chosen = inner
-        else:
+        elif not code & 1:
             chosen.append(symbols[code >> 1])
+        elif chosen:
+            chosen += symbols[code >> 1]
+        else:
+            # The list so far goes on, rather than a copy of it: a long one would be copied again for every item.
+            chosen = symbols[code >> 1]
     return chosen

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from math import inf
 from typing import Any, NoReturn, cast
 
@@ -93,7 +92,9 @@ class TreeBuilder:
 
     def __init__(self, text: MapText) -> None:
         self._text = text
-        self._lines = [0, *(m.end() for m in re.finditer("\n", text.text))]
+        self._line = 1
+        self._first = 0
+        self._next = text.text.find("\n") + 1 or len(text.text) + 1
 
     def actions(self) -> dict[str, Action]:
         """The methods by the names of rules."""
@@ -101,11 +102,21 @@ class TreeBuilder:
 
     def span(self, start: int, end: int) -> Span:
         """The place from `start` to `end`, or to the end of its first line."""
-        line = bisect_right(self._lines, start)
-        first = self._lines[line - 1]
-        if line < len(self._lines) and end >= self._lines[line]:
-            end = start + len(self._text.text[start : self._lines[line]].rstrip())
-        return Span(self._text, line, start - first + 1, max(1, end - start))
+        if not self._first <= start < self._next:
+            self._go(start)
+        if end >= self._next:
+            end = start + len(self._text.text[start : self._next].rstrip())
+        return Span(self._text, self._line, start - self._first + 1, end - start if end > start else 1)
+
+    def _go(self, offset: int) -> None:
+        """To the line of `offset`, from the line where the last span was."""
+        text = self._text.text
+        if offset >= self._next:
+            self._line += text.count("\n", self._first, offset)
+        else:
+            self._line -= text.count("\n", offset, self._first)
+        self._first = text.rfind("\n", 0, offset) + 1
+        self._next = text.find("\n", offset) + 1 or len(text) + 1
 
     def token_span(self, token: Token) -> Span:
         """The place of a token."""
@@ -127,7 +138,7 @@ class TreeBuilder:
         if len(source.terms) > 1 and len(target.terms) > 1 and not source.calls and not target.calls:
             raise self.token_span(arrow).error(
                 "M007",
-                f"a list of {len(source.terms)} tensors on the left and one of {len(target.terms)} on the right, with nothing that says which goes where",
+                f"a list of {len(source.terms)} tensors on the left and one of {len(target.terms)} on the right: nothing says which goes where",
                 hint="write a rule for each pair, or go through one tensor that joins them, with 'then' between the two steps",
             )
         return Rule(source, target, direction, where or (), optional is not None, self.span(start, end))
@@ -271,7 +282,8 @@ class TreeBuilder:
             raise self.token_span(name).error(
                 "M011",
                 f"'{name[1]}' is no operation: what changes a layout is said by the axes",
-                hint="name the axes on both sides: 'a : o i <-> b : i o' transposes, 'a : o (c h w) <-> b : o c h w' reshapes, '[a, b] : o i <-> c : (2 o) i' joins",
+                hint="name the axes on both sides: 'a : o i <-> b : i o' transposes, 'a : o (c h w) <-> b : o c h w' reshapes, "
+                "'[a, b] : o i <-> c : (2 o) i' joins",
             )
         seen: dict[str, None] = {}
         for argument in arguments:
