@@ -22,7 +22,14 @@ COMMANDS = {
 """Commands by name; `porter.cli.map_<name>` holds `command`."""
 
 
-@click.group("map", cls=CommandTable, table=COMMANDS, prefix="porter.cli.map_", invoke_without_command=True)
+@click.group(
+    "map",
+    cls=CommandTable,
+    table=COMMANDS,
+    prefix="porter.cli.map_",
+    invoke_without_command=True,
+    short_help="Check, apply, invert, compose, explain and infer maps of names and layouts.",
+)
 @click.pass_context
 def command(ctx: click.Context) -> ExitCode | None:
     """Work with maps: text files that say how names, layouts and values of tensors change.

@@ -177,7 +177,7 @@ def _carry_attachments(mapped: MappedStore, store: TensorStore) -> None:
     if list(mapped) == list(store):
         mapped.attachments = dict(store.attachments)
         return
-    mapped.note("skipped", f"{', '.join(sorted(store.attachments))}: speaks of the tensors by the names they had before the map")
+    mapped.note("skipped", f"{', '.join(sorted(store.attachments))} is left out: it speaks of the tensors by the names that they had before the map")
 
 
 def _verify_drops(stage: StagePlan, tensors: Mapping[str, Tensor]) -> None:

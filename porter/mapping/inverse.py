@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from porter.dataclass import replace
 from porter.errors import MapError
 from porter.mapping.ops.base import Irreversible
-from porter.mapping.plan import first_problem
+from porter.mapping.ledger import SHOWN
+from porter.mapping.plan import with_more
 from porter.mapping.scope import ParamValue, declared_params
-from porter.mapping.steps import Plan
 from porter.mapping.syntax import Call, Drop, Expect, Fill, Keep, Map, Param, Pattern, Remaining, Rule, Side, Stage, Statement, Table, Tie
 
 
@@ -29,8 +29,18 @@ def invert(map: Map, *, params: Mapping[str, ParamValue] | None = None) -> Map:
         declared |= {(type(s), s.name): s for s in stage.statements if isinstance(s, Table | Param)}
         stages.append(_inverted(stage, list(declared.values()) if len(map.stages) > 1 else None, values, problems))
     if problems:
-        raise first_problem(Plan(map, (), tuple(problems)))
+        first, *others = problems
+        raise with_more(first, f"{_places(others)} cannot be undone either") if others else first
     return Map(tuple(reversed(stages)))
+
+
+def _places(errors: list[MapError]) -> str:
+    """`lines 3, 4 and 2 more`: where the others are, or how many there are where no text holds them."""
+    lines = list(dict.fromkeys(e.where.line for e in errors if e.where.line))
+    if not lines:
+        return f"{len(errors):,} more statements"
+    shown = ", ".join(map(str, lines[:SHOWN]))
+    return f"line{'s' if len(lines) > 1 else ''} {shown}" + (f" and {len(lines) - SHOWN:,} more" if len(lines) > SHOWN else "")
 
 
 def _inverted(stage: Stage, declared: list[Statement] | None, values: Mapping[str, ParamValue], problems: list[MapError]) -> Stage:

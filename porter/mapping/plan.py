@@ -80,7 +80,11 @@ def first_problem(examined: Plan) -> MapError:
     first, *others = examined.problems
     if not others:
         return first
-    more = f"{len(others):,} more problem{'s' if len(others) > 1 else ''}: 'porter map check' lists all"
+    return with_more(first, f"{len(others):,} more problem{'s' if len(others) > 1 else ''}: 'porter map check' lists all")
+
+
+def with_more(first: MapError, more: str) -> MapError:
+    """`first` with `more` at the end of its hint."""
     error = MapError(
         first.code, first.message, hint=f"{first.hint}; {more}" if first.hint else more, excerpt=first.excerpt, width=first.width
     )
