@@ -564,3 +564,347 @@ def test_to_pytorch_and_back(folder: Path, shared: Path, tmp_path: Path) -> None
             np.testing.assert_array_equal(back[tensor.name].numpy(), tensor.numpy(), strict=True)
     extra = set(back) - set(source)
     assert all(name.endswith(".bias") and not back[name].numpy().any() for name in extra), "only zeros were made up"
+
+
+# ---- PyTorch to .wts ---------------------------------------------------------------------------------------------------
+
+
+class TestWts:
+    def test_prefix_and_counts(self) -> None:
+        names = {"module.conv.weight": 3, "module.bn.running_mean": 3, "module.bn.num_batches_tracked": 1, "plain": 2}
+        store = store_of({name: np.full(size, size, "<f4") for name, size in names.items()})
+        assert list(apply(library.load("torch:wts"), store)) == ["conv.weight", "bn.running_mean", "plain"]
+        assert list(apply(library.load("torch:wts-all"), store)) == ["conv.weight", "bn.running_mean", "bn.num_batches_tracked", "plain"]
+
+    def test_names_that_meet(self) -> None:
+        store = store_of({"module.x": np.ones(2, "<f4"), "x": np.ones(2, "<f4")})
+        with pytest.raises(MapError, match="'x' is made twice"):
+            apply(library.load("torch:wts"), store)
+
+    def test_a_real_checkpoint(self, shared: Path, tmp_path: Path) -> None:
+        path = shared / "real/minivision/2.7_80x80_MiniFASNetV2.pth"
+        result, _ = convert(path, tmp_path / "m.wts", map="torch:wts")
+        source = porter.open(path)
+        assert len(result) == 284
+        assert all(np.array_equal(t.numpy(), source[f"module.{t.name}"].numpy()) for t in result.values())
+
+
+# ---- tables of others --------------------------------------------------------------------------------------------------
+
+
+class FakePoint:
+    """An entry point of a package that is not installed."""
+
+    def __init__(self, name: str, loaded: Any, value: str = "package.module:tables") -> None:
+        self.name, self.value, self.loaded = name, value, loaded
+
+    def load(self) -> Any:
+        if isinstance(self.loaded, Exception):
+            raise self.loaded
+        return self.loaded
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    def install(*points: FakePoint) -> None:
+        providers._entry_points.cache_clear()
+        monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: list(points) if group == "porter.map_tables" else [])
+
+    yield install
+    providers._entry_points.cache_clear()
+
+
+class TestProviders:
+    def test_another_package(self, installed: Callable[..., None]) -> None:
+        installed(FakePoint("mine", lambda store: Tables({"odd": tuple((n, f"{n}!") for n in store)}, ("one thing to know",))))
+        store = store_of({"a": np.ones(1, "<f4")})
+        assert providers.rows("mine.odd", store) == (("a", "a!"),)
+        assert [n.message for n in store.notices] == ["one thing to know"]
+        assert providers.areas() == ["caffe", "keras", "mine", "resnet"]
+
+    def test_the_target_is_asked_second(self, installed: Callable[..., None]) -> None:
+        installed(FakePoint("mine", lambda store: Tables({"t": (("x", "y"),)}) if "b" in store else None))
+        a, b = store_of({"a": np.ones(1, "<f4")}), store_of({"b": np.ones(1, "<f4")})
+        assert providers.rows("mine.t", a, b) == (("x", "y"),)
+        with pytest.raises(MapError) as caught:
+            providers.rows("mine.t", a)
+        assert caught.value.code == "M273"
+
+    @pytest.mark.parametrize(
+        ("name", "hint"), [("caffe.layer", "'layers'"), ("cafe.layers", "'caffe'"), ("zzz", "caffe, keras, resnet"), ("", "caffe, keras"), (".", "caffe")]
+    )
+    def test_unknown(self, name: str, hint: str, tmp_path: Path) -> None:
+        with pytest.raises(MapError) as caught:
+            providers.rows(name, net_store(CONV, tmp_path))
+        assert caught.value.code == "M272"
+        assert hint in (caught.value.hint or "")
+
+    @pytest.mark.parametrize(
+        "loaded",
+        [
+            ValueError("broken"),
+            lambda store: 1 / 0,
+            lambda store: Tables({"t": (("a", "b", "c"),)}),  # type: ignore[dict-item]
+            lambda store: Tables({"t": (("a", 1),)}),  # type: ignore[dict-item]
+            lambda store: Tables({"t": (("a", "x"), ("b", "x"))}),
+            lambda store: Tables({"t": (("", "x"),)}),
+            lambda store: 5,
+            None,
+        ],
+    )
+    def test_packages_that_fail(self, loaded: Any, installed: Callable[..., None]) -> None:
+        installed(FakePoint("mine", loaded))
+        with pytest.raises(MapError) as caught:
+            providers.rows("mine.t", store_of({}))
+        assert caught.value.code == "M274"
+        assert "package.module" in str(caught.value)
+
+    def test_names_that_are_taken(self, installed: Callable[..., None]) -> None:
+        for points in ([FakePoint("caffe", None)], [FakePoint("mine", None), FakePoint("mine", None, "other:tables")]):
+            installed(*points)
+            with pytest.raises(MapError, match="has tables called"):
+                providers.areas()
+
+    def test_errors_point_into_the_map(self, tmp_path: Path) -> None:
+        (tmp_path / "m.pmap").write_text("# a map\ntable t from caffe.nothing\noptional {x:t} <-> {x}\nrest <-> keep\n")
+        with pytest.raises(MapError) as caught:
+            apply(library.load(str(tmp_path / "m.pmap")), net_store(CONV, tmp_path))
+        assert (caught.value.code, caught.value.where.line) == ("M272", 2)
+
+
+# ---- Keras -------------------------------------------------------------------------------------------------------------
+
+RNG = np.random.default_rng(5)
+
+
+def keras_store(variables: dict[str, dict[str, np.ndarray]], classes: dict[str, tuple[str, dict[str, Any]]] | None = None) -> TensorStore:
+    """A model as the reader of Keras 2 gives it: variables by layer, classes and settings where the file has a configuration."""
+
+    def attributes(name: str) -> dict[str, Any]:
+        own = name.split("/")[0]
+        return {"keras.layer": own, "keras.weight": name} | ({"keras.class": classes[own][0]} if classes else {})
+
+    store = store_of({f"{path}/{role}:0": array for path, roles in variables.items() for role, array in roles.items()}, attributes)
+    if classes:
+        layers = [{"class_name": kind, "config": {"name": name, **settings}} for name, (kind, settings) in classes.items()]
+        store.attachments["keras.model_config"] = json.dumps({"class_name": "Sequential", "config": layers}).encode()
+    return store
+
+
+def random(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape).astype("<f4")
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def keras_lstm(x: np.ndarray, kernel: np.ndarray, recurrent: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """Keras' LSTM over (time, inputs): gates i, f, c, o."""
+    units = recurrent.shape[0]
+    h, c, out = np.zeros(units), np.zeros(units), []
+    for step in x:
+        i, f, g, o = np.split(step @ kernel + h @ recurrent + bias, 4)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        h = sigmoid(o) * np.tanh(c)
+        out.append(h)
+    return np.stack(out)
+
+
+def keras_gru(x: np.ndarray, kernel: np.ndarray, recurrent: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """Keras' GRU with reset_after: gates z, r, h; the rows of the bias are the input's and the recurrent one."""
+    units = recurrent.shape[0]
+    h, out = np.zeros(units), []
+    for step in x:
+        xz, xr, xh = np.split(step @ kernel + bias[0], 3)
+        hz, hr, hh = np.split(h @ recurrent + bias[1], 3)
+        z, r = sigmoid(xz + hz), sigmoid(xr + hr)
+        h = z * h + (1 - z) * np.tanh(xh + r * hh)
+        out.append(h)
+    return np.stack(out)
+
+
+def keras_conv(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """A convolution of (h, w, c) with an HWIO kernel, one position after the other."""
+    kh, kw = kernel.shape[:2]
+    rows, columns = x.shape[0] - kh + 1, x.shape[1] - kw + 1
+    patches = [[np.tensordot(x[r : r + kh, c : c + kw], kernel, 3) for c in range(columns)] for r in range(rows)]
+    return np.array(patches)
+
+
+class TestKeras:
+    def test_lstm(self) -> None:
+        weights = {"kernel": random(3, 20), "recurrent_kernel": random(5, 20), "bias": random(20)}
+        for path in ("lstm", "lstm/lstm_cell"):
+            tensors = state(apply(library.load("keras:torch"), keras_store({path: weights})))
+            net = nn.LSTM(3, 5).double()
+            net.load_state_dict({k.removeprefix("lstm."): v.double() for k, v in tensors.items()}, strict=True)
+            x = RNG.standard_normal((6, 3))
+            expected = keras_lstm(x, weights["kernel"].astype(float), weights["recurrent_kernel"].astype(float), weights["bias"].astype(float))
+            np.testing.assert_allclose(net(torch.from_numpy(x))[0].detach().numpy(), expected, atol=1e-12)
+
+    def test_gru(self) -> None:
+        weights = {"kernel": random(3, 15), "recurrent_kernel": random(5, 15), "bias": random(2, 15)}
+        tensors = state(apply(library.load("keras:torch"), keras_store({"gru": weights}, {"gru": ("GRU", {"reset_after": True})})))
+        net = nn.GRU(3, 5).double()
+        net.load_state_dict({k.removeprefix("gru."): v.double() for k, v in tensors.items()}, strict=True)
+        x = RNG.standard_normal((6, 3))
+        expected = keras_gru(x, *(weights[role].astype(float) for role in ("kernel", "recurrent_kernel", "bias")))
+        np.testing.assert_allclose(net(torch.from_numpy(x))[0].detach().numpy(), expected, atol=1e-12)
+
+    def test_gru_that_resets_before(self) -> None:
+        weights = {"kernel": random(3, 15), "recurrent_kernel": random(5, 15), "bias": random(15)}
+        store = keras_store({"gru": weights}, {"gru": ("GRU", {"reset_after": False})})
+        result = apply(library.load("keras:torch"), store)
+        assert set(result) == {"gru.kernel", "gru.recurrent_kernel", "gru.bias"}
+        assert "PyTorch has no like of" in store.notices[0].message
+
+    def test_simple_rnn_and_bidirectional(self) -> None:
+        parts = {role: random(*shape) for role, shape in {"kernel": (3, 20), "recurrent_kernel": (5, 20), "bias": (20,)}.items()}
+        back = {role: random(*a.shape) for role, a in parts.items()}
+        store = keras_store(
+            {"both/forward_lstm/lstm_cell": parts, "both/backward_lstm/lstm_cell": back, "rnn": {"kernel": random(3, 4), "recurrent_kernel": random(4, 4)}},
+            {"both": ("LSTM", {}), "rnn": ("SimpleRNN", {})},
+        )
+        tensors = state(apply(library.load("keras:torch"), store))
+        net = nn.LSTM(3, 5, bidirectional=True).double()
+        (name,) = {k.split(".")[0] for k in tensors if k.startswith("both")}
+        net.load_state_dict({k.removeprefix(f"{name}."): v.double() for k, v in tensors.items() if k.startswith(name)}, strict=True)
+        x = RNG.standard_normal((6, 3))
+        ahead, behind = (keras_lstm(x[::d], *(p[r].astype(float) for r in parts)) for d, p in ((1, parts), (-1, back)))
+        np.testing.assert_allclose(net(torch.from_numpy(x))[0].detach().numpy(), np.concatenate([ahead, behind[::-1]], 1), atol=1e-12)
+        assert tensors["rnn.weight_ih_l0"].shape == (4, 3)
+
+    def test_convolutions(self) -> None:
+        x = RNG.standard_normal((7, 6, 3))
+        image = torch.from_numpy(x.transpose(2, 0, 1)[None])
+        kernels = {"conv": random(3, 2, 3, 4), "depth": random(3, 3, 3, 2), "up": random(2, 2, 5, 3), "dense": random(3, 6)}
+        store = keras_store(
+            {
+                "conv": {"kernel": kernels["conv"], "bias": random(4)},
+                "depth": {"depthwise_kernel": kernels["depth"]},
+                "conv2d_transpose": {"kernel": kernels["up"]},
+                "dense": {"kernel": kernels["dense"]},
+                "conv1d": {"kernel": random(5, 3, 4)},
+                "conv3d": {"kernel": random(2, 3, 5, 3, 4)},
+            }
+        )
+        tensors = {k: v.double() for k, v in state(apply(library.load("keras:torch"), store)).items()}
+        assert "classes of its layers" in store.notices[0].message
+        found = torch.conv2d(image, tensors["conv.weight"])[0].numpy().transpose(1, 2, 0)
+        np.testing.assert_allclose(found, keras_conv(x, kernels["conv"].astype(float)), atol=1e-12)
+        depth = torch.conv2d(image, tensors["depth.weight"], groups=3)[0].numpy()
+        for channel in range(3):
+            for multiple in range(2):
+                one = keras_conv(x[..., channel : channel + 1], kernels["depth"][:, :, channel : channel + 1, multiple : multiple + 1].astype(float))
+                np.testing.assert_allclose(depth[2 * channel + multiple], one[..., 0], atol=1e-12)
+        up = torch.conv_transpose2d(image, tensors["conv2d_transpose.weight"], stride=2)[0].numpy().transpose(1, 2, 0)
+        expected = np.einsum("hwi,aboi->hawbo", x, kernels["up"].astype(float)).reshape(14, 12, 5)
+        np.testing.assert_allclose(up, expected, atol=1e-12)
+        np.testing.assert_array_equal(tensors["dense.weight"].numpy(), kernels["dense"].T)
+        assert tensors["conv1d.weight"].shape == (4, 3, 5)
+        assert tensors["conv3d.weight"].shape == (4, 3, 2, 3, 5)
+
+    def test_normalisation_and_embedding(self) -> None:
+        norm = {role: random(4) for role in ("gamma", "beta", "moving_mean", "moving_variance")}
+        store = keras_store(
+            {
+                "full": norm,
+                "no_gamma": {k: v for k, v in norm.items() if k != "gamma"},
+                "no_beta": {k: v for k, v in norm.items() if k != "beta"},
+                "bare": {k: v for k, v in norm.items() if k.startswith("moving")},
+                "emb": {"embeddings": random(7, 4)},
+                "act": {"alpha": random(1, 1, 4)},
+            },
+            {
+                **{name: ("BatchNormalization", {"epsilon": 0.001}) for name in ("full", "no_gamma", "no_beta", "bare")},
+                "emb": ("Embedding", {}),
+                "act": ("PReLU", {}),
+            },
+        )
+        tensors = state(apply(library.load("keras:torch"), store))
+        net = nn.ModuleDict(
+            {
+                **{name: nn.BatchNorm1d(4, affine=name != "bare") for name in ("full", "no_gamma", "no_beta", "bare")},
+                "emb": nn.Embedding(7, 4),
+                "act": nn.PReLU(4),
+            }
+        )
+        net.load_state_dict(tensors, strict=True)
+        assert tensors["no_gamma.weight"].tolist() == [1.0] * 4
+        assert tensors["no_beta.bias"].tolist() == [0.0] * 4
+        assert "epsilon=0.001" in store.notices[0].message
+
+    def test_dense_after_a_flatten(self, tmp_path: Path) -> None:
+        """What is said of it works, pasted into a map."""
+        kernel = random(4 * 5 * 3, 2)
+        store = keras_store(
+            {"conv": {"kernel": random(3, 3, 1, 3)}, "dense": {"kernel": kernel}},
+            {"conv": ("Conv2D", {"filters": 3}), "pool": ("MaxPooling2D", {}), "flatten": ("Flatten", {}), "drop": ("Dropout", {}), "dense": ("Dense", {})},
+        )
+        apply(library.load("keras:torch"), store)
+        (message,) = (n.message for n in store.notices)
+        rule = message.split("says '")[1].split("' and")[0]
+        (tmp_path / "m.pmap").write_text(f'include "keras:torch"\nthen\n{rule}\nrest <-> keep\n')
+        result = apply(library.load(str(tmp_path / "m.pmap")), store)
+        x = RNG.standard_normal((4, 5, 3))
+        np.testing.assert_allclose(result["dense.weight"].numpy() @ x.transpose(2, 0, 1).ravel(), x.ravel() @ kernel, rtol=1e-5)
+
+    @pytest.mark.parametrize("name", ["keras_hyperlpr/model12.h5", "keras_faceclass/tiny_XCEPTION_KDEF.hdf5"])
+    def test_real_models_there_and_back(self, name: str, shared: Path, tmp_path: Path) -> None:
+        source = porter.open(shared / "real" / name)
+        tensors = apply(library.load("keras:torch"), source)
+        module_tree(state(tensors)).load_state_dict(state(tensors), strict=True)
+        porter.save(tensors, tmp_path / "m.pth")
+        back = apply(
+            library.load("torch:keras"), porter.open(tmp_path / "m.pth"), provider=providers.provider_of(porter.open(tmp_path / "m.pth"), source)
+        )
+        assert set(back) == set(source)
+        assert all(np.array_equal(back[n].numpy(), source[n].numpy()) for n in source)
+
+    def test_recurrent_there_and_back(self) -> None:
+        lstm = {"kernel": random(3, 20), "recurrent_kernel": random(5, 20), "bias": random(20)}
+        store = keras_store(
+            {
+                "both/forward_lstm/lstm_cell": lstm,
+                "both/backward_lstm/lstm_cell": {role: random(*a.shape) for role, a in lstm.items()},
+                "gru/gru_cell": {"kernel": random(3, 15), "recurrent_kernel": random(5, 15), "bias": random(2, 15)},
+                "depthwise": {"depthwise_kernel": random(3, 3, 4, 1), "bias": random(4)},
+                "act": {"alpha": random(1, 1, 4)},
+                "odd": {"something": random(2)},
+            },
+            {
+                "both": ("LSTM", {}),
+                "gru": ("GRU", {"reset_after": True}),
+                "depthwise": ("DepthwiseConv2D", {}),
+                "act": ("PReLU", {}),
+                "odd": ("Odd", {}),
+            },
+        )
+        there = apply(library.load("keras:torch"), store)
+        back = apply(library.load("torch:keras"), there, provider=providers.provider_of(there, store))
+        assert set(back) == set(store)
+        assert all(np.array_equal(back[n].numpy(), store[n].numpy()) for n in store)
+
+    @pytest.mark.parametrize(
+        "config", [b"", b"{", b"[]", b"null", b'{"config": 5}', b'{"config": {"layers": [null, {"config": {}}, {"config": {"name": "x"}, "inbound_nodes": 7}]}}']
+    )
+    def test_odd_configurations(self, config: bytes) -> None:
+        store = keras_store({"conv": {"kernel": random(3, 3, 1, 3)}})
+        store.attachments["keras.model_config"] = config
+        assert set(apply(library.load("keras:torch"), store)) == {"conv.weight"}
+
+    def test_layers_in_a_ring(self) -> None:
+        store = keras_store({"a": {"kernel": random(4, 2)}}, {"a": ("Dense", {})})
+        nodes = [
+            {"class_name": "Dense", "config": {"name": "a"}, "inbound_nodes": [["d"]]},
+            {"class_name": "Dropout", "config": {"name": "d"}, "inbound_nodes": [["e"]]},
+            {"class_name": "Dropout", "config": {"name": "e"}, "inbound_nodes": [["d"]]},
+        ]
+        store.attachments["keras.model_config"] = json.dumps({"config": {"layers": nodes}}).encode()
+        assert set(apply(library.load("keras:torch"), store)) == {"a.weight"}
+
+    def test_nothing_of_keras(self) -> None:
+        with pytest.raises(MapError, match="layers of a Keras model"):
+            apply(library.load("keras:torch"), store_of({"a": np.ones(1, "<f4")}))
+        assert keras_tables.tables(store_of({})) is None
