@@ -111,7 +111,7 @@ class _Lookup:
             found += items.get(name[:length], ())
         for length, items in self._ending.items():
             found += items.get(name[max(0, len(name) - length) :], ())
-        return sorted([i for i in found if _in_order(self._between[i], name)])
+        return sorted({i for i in found if _in_order(self._between[i], name)})
 
 
 def _add(table: dict[int, dict[str, list[int]]], item: int, edges: Iterable[str]) -> None:
