@@ -72,7 +72,7 @@ class NameIndex(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class _Literals:
-    """What the names of pattern `item` have: one of `starts`, one of `ends`, and all of `between` in order."""
+    """What the names of pattern `item` have: one of `starts`, one of `ends`, and all of `between`."""
 
     item: int
     starts: Sequence[str]
@@ -85,6 +85,10 @@ def _zeroed(literals: _Literals) -> _Literals:
     return _Literals(literals.item, starts, ends, [text.translate(_ZEROS) for text in literals.between])
 
 
+_Edges = dict[int, dict[str, list[tuple[str, int]]]]
+"""By length and text of an edge, the patterns that have it, each with the longest literal between its edges."""
+
+
 class _Lookup:
     """Finds patterns by what names begin or end with: each by whichever fewer others share. Where there are few, all are possible."""
 
@@ -92,43 +96,33 @@ class _Lookup:
         self._few = [p.item for p in patterns] if len(patterns) <= 2 else None
         if self._few is not None:
             return
-        self._between = {p.item: p.between for p in patterns}
-        self._starting: dict[int, dict[str, list[int]]] = {}
-        self._ending: dict[int, dict[str, list[int]]] = {}
+        self._starting: _Edges = {}
+        self._ending: _Edges = {}
         by_start, by_end = Counter([s for p in patterns for s in p.starts]), Counter([e for p in patterns for e in p.ends])
         for p in patterns:
             if _shared(p.starts, by_start) < _shared(p.ends, by_end):
-                _add(self._starting, p.item, p.starts)
+                _add(self._starting, p, p.starts)
             else:
-                _add(self._ending, p.item, p.ends)
+                _add(self._ending, p, p.ends)
 
     def possible(self, name: str) -> list[int]:
         """The patterns that `name` may match."""
         if self._few is not None:
             return self._few
-        found: list[int] = []
+        found: list[tuple[str, int]] = []
         for length, items in self._starting.items():
             found += items.get(name[:length], ())
         for length, items in self._ending.items():
             found += items.get(name[max(0, len(name) - length) :], ())
-        return sorted({i for i in found if _in_order(self._between[i], name)})
+        return sorted({i for longest, i in found if longest in name})
 
 
-def _add(table: dict[int, dict[str, list[int]]], item: int, edges: Iterable[str]) -> None:
+def _add(table: _Edges, pattern: _Literals, edges: Iterable[str]) -> None:
+    longest = max(pattern.between, key=len, default="")
     for edge in edges:
-        table.setdefault(len(edge), {}).setdefault(edge, []).append(item)
+        table.setdefault(len(edge), {}).setdefault(edge, []).append((longest, pattern.item))
 
 
 def _shared(edges: Iterable[str], counts: Counter[str]) -> float:
     """How many patterns a lookup by `edges` comes to at most."""
     return max([counts[edge] if edge else float("inf") for edge in edges], default=0)
-
-
-def _in_order(texts: Sequence[str], name: str) -> bool:
-    at = 0
-    for text in texts:
-        at = name.find(text, at)
-        if at < 0:
-            return False
-        at += len(text)
-    return True

@@ -242,7 +242,7 @@ class NameMatcher:
         return [end[::-1] for end in _endings([t[::-1] for t in reversed(self._literals)], self._fields[::-1], -1)]
 
     def between(self) -> list[str]:
-        """What every name that matches has between its start and its end, in this order."""
+        """What every name that matches has between its start and its end."""
         return [literal for literal in self._literals[1:-1] if literal]
 
 
