@@ -188,7 +188,7 @@ def format_for_path(path: str) -> tuple[FormatEntry, str | None]:
     found = _by_ending(name, _BUILT_IN) or _by_ending(name, formats().values())
     if found is not None:
         return found
-    known = " ".join(sorted({e for entry in formats().values() for e in entry.extensions}))
+    known = " ".join(sorted({e for entry in formats().values() if entry.adapter().CAPABILITIES.writable for e in entry.extensions}))
     raise UsageError("U003", "the output's extension names no format", path=path, hint=f"use -t FORMAT, or one of {known}")
 
 
@@ -271,7 +271,7 @@ def save_store(
         options = replace(options, dialect=options.dialect or dialect)
         adapter = entry.adapter()
         if not adapter.CAPABILITIES.writable:
-            raise UsageError("U004", f"{entry.name} files can be read, not written")
+            raise UsageError("U004", f"{entry.name} files can be read, not written", hint="'porter formats' says which can be written")
         check_options(entry, options)
         refuse_overwrite(name, options)
         store.check_json()

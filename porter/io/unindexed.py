@@ -11,7 +11,7 @@ import os
 from porter.errors import FileAccessError, FormatError, UnsafeFileError
 from porter.io.source import FilePayload, FileSource
 
-MAX_TEXT = 16 << 20
+MAX_TEXT = 4 << 20
 """Bytes of the longest description that is read; the largest nets take a few hundred thousand."""
 
 

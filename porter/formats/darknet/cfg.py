@@ -15,9 +15,12 @@ import re
 from collections.abc import Mapping
 
 from porter.dataclass import dataclass
-from porter.errors import FormatError
+from porter.errors import FormatError, UnsafeFileError
 
 NET = ("net", "network")
+
+MOST_SECTIONS = 20_000
+"""Darknet's largest nets have some hundred layers."""
 
 _BLANKS = re.compile(r"[ \t\r\v\f]+")
 _WHOLE = re.compile(r"[+-]?[0-9]+")
@@ -26,12 +29,13 @@ _LIST = re.compile(r"[+-]?[0-9]{1,9}(?:,[+-]?[0-9]{1,9})*")
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A section: its name ("convolutional"), the line of that, and its settings as text, each with its line."""
+    """A section: its name ("convolutional"), its settings as text, each with its line and that line as it is, and its own line."""
 
     name: str
-    settings: Mapping[str, tuple[str, int]]
+    settings: Mapping[str, tuple[str, int, str]]
     path: str
     line: int
+    raw: str
 
     def integer(self, key: str, default: int, least: int | None = None) -> int:
         """The setting `key`, or `default` where it is not there.
@@ -39,7 +43,7 @@ class Section:
         Raises:
             FormatError: it does not begin with a number, is beyond 32 bits, or is less than `least`.
         """
-        text, _ = self.settings.get(key, (str(default), 0))
+        text = self.text(key, str(default))
         found = _WHOLE.match(text)
         value = int(found[0]) if found is not None and len(found[0]) < 12 else None
         if value is None or not -(1 << 31) <= value < 1 << 31:
@@ -50,7 +54,7 @@ class Section:
 
     def text(self, key: str, default: str) -> str:
         """The setting `key`, or `default` where it is not there."""
-        return self.settings.get(key, (default, 0))[0]
+        return self.settings[key][0] if key in self.settings else default
 
     def references(self, key: str, index: int) -> list[int]:
         """The layers that the setting `key` of layer `index` names; negative numbers count back from it.
@@ -62,6 +66,8 @@ class Section:
         found = _LIST.match(text)
         if found is None:
             raise self.error(f"[{self.name}] needs {key}: the numbers of layers before it", key)
+        if found[0].count(",") > MOST_SECTIONS:
+            raise self.error(f"{key} names more layers than any net has", key)
         given = [int(part) for part in found[0].split(",")]
         layers = [index + n if n < 0 else n for n in given]
         if not all(0 <= n < index for n in layers):
@@ -70,9 +76,10 @@ class Section:
 
     def error(self, message: str, key: str = "") -> FormatError:
         """An error about this section, pointing at the line of the setting `key` where it is stated."""
-        line = self.settings[key][1] if key in self.settings else self.line
+        _, line, raw = self.settings.get(key, ("", self.line, self.raw))
         hint = "the .cfg file is damaged or was changed by hand; take the one that the weights were trained with"
-        return FormatError("F082", message, path=self.path, line=line, hint=hint)
+        column = len(raw) - len(raw.lstrip()) + 1
+        return FormatError("F082", message, path=self.path, line=line, column=column, excerpt=raw, width=len(raw) - column + 1, hint=hint)
 
 
 def looks_like_cfg(head: bytes) -> bool:
@@ -89,26 +96,29 @@ def parse(data: bytes, path: str) -> tuple[list[Section], list[int]]:
 
     Raises:
         FormatError: it does not begin with `[net]`, or a section has no end.
+        UnsafeFileError: it has far more sections than any net.
     """
     sections: list[Section] = []
-    settings: dict[str, tuple[str, int]] = {}
+    settings: dict[str, tuple[str, int, str]] = {}
     strays: list[int] = []
     # Comments are in whatever encoding their author's editor had.
-    for number, raw in enumerate(data.decode("utf-8", "replace").split("\n"), 1):
-        line = _BLANKS.sub("", raw).removeprefix("\ufeff")
+    for number, text in enumerate(data.decode("utf-8", "replace").split("\n"), 1):
+        line, raw = _BLANKS.sub("", text).removeprefix("\ufeff"), text.rstrip()
         if not line or line[0] in "#;":
             continue
         if line[0] == "[":
             if not line.endswith("]"):
-                raise FormatError("F080", "a section's name ends with ]", path=path, line=number, column=1, excerpt=raw.rstrip("\r"))
+                raise FormatError("F080", "a section's name ends with ]", path=path, line=number, column=1, excerpt=raw)
             settings = {}
-            sections.append(Section(line[1:-1], settings, path, number))
+            if len(sections) == MOST_SECTIONS:
+                raise UnsafeFileError("S003", f"a net of more than {MOST_SECTIONS} layers", path=path, line=number)
+            sections.append(Section(line[1:-1], settings, path, number, raw))
             continue
         key, equals, value = line.partition("=")
         if not sections or not equals or not value:
             strays.append(number)
         else:
-            settings.setdefault(key, (value, number))
+            settings.setdefault(key, (value, number, raw))
     if not sections or sections[0].name not in NET:
         first = sections[0].line if sections else 1
         raise FormatError("F080", "the first section of a Darknet net is [net]", path=path, line=first)

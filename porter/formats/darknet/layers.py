@@ -91,6 +91,9 @@ def build(place: Place) -> Built:
             f"layer {place.index} has the type [{section.name}], which is unknown; its weights and its size cannot be told",
             path=section.path,
             line=section.line,
+            column=1,
+            excerpt=section.raw,
+            width=len(section.raw),
             hint="porter knows the layers of pjreddie's and AlexeyAB's Darknet; convert models of other forks with their own tools",
         )
     blobs, size = made(place)

@@ -25,6 +25,9 @@ from porter.tensor import Tensor, TensorSpec
 TYPE = "darknet.type"
 """Attribute of tensors: the type of their layer, as the text of the net has it."""
 
+_ROOM = 1 << 16
+"""Bytes beyond twice the file's size after which it no longer matters what else the layers ask for."""
+
 _OLD = 1000
 """Versions beyond this are those of files whose connected layers are transposed."""
 
@@ -88,7 +91,7 @@ def place(sections: Sequence[Section], source: FileSource, dialect: str | None, 
         FormatError: the file has fewer or more bytes than the layers ask for, or one of them makes no sense.
     """
     header = read_header(source)
-    plans = _plans(sections, header, dialect)
+    plans = _plans(sections, header, dialect, 2 * source.size + _ROOM)
     fitting = [plan for plan in plans if plan.nbytes == source.size]
     chosen = fitting[0] if fitting else min(plans, key=lambda plan: abs(plan.nbytes - source.size))
     told_by = os.path.basename(sections[0].path)
@@ -111,8 +114,8 @@ def place(sections: Sequence[Section], source: FileSource, dialect: str | None, 
     return chosen.dialect if dialect or len(plans) > 1 else None
 
 
-def _plans(sections: Sequence[Section], header: Header, dialect: str | None) -> list[Plan]:
-    """The ways to read the file that differ, the likeliest first.
+def _plans(sections: Sequence[Section], header: Header, dialect: str | None, most: int) -> list[Plan]:
+    """The ways to read the file that differ, the likeliest first; each as far as the layers that take more than `most` bytes.
 
     Raises:
         FormatError: there is none, because a layer makes no sense in any.
@@ -124,7 +127,7 @@ def _plans(sections: Sequence[Section], header: Header, dialect: str | None) -> 
         for alexeyab in [dialect == "alexeyab"] if dialect else [False, True]:
             variant = Variant(alexeyab, header.transposed, partial)
             try:
-                plan = Plan(variant, header.nbytes, _layers(sections, variant))
+                plan = Plan(variant, header.nbytes, _layers(sections, variant, most))
             except FormatError as error:
                 errors.append(error)
                 continue
@@ -135,14 +138,17 @@ def _plans(sections: Sequence[Section], header: Header, dialect: str | None) -> 
     return plans
 
 
-def _layers(sections: Sequence[Section], variant: Variant) -> Layers:
-    """The tensors of each layer."""
-    size, before = _input(sections[0]), list[Size]()
+def _layers(sections: Sequence[Section], variant: Variant, most: int) -> Layers:
+    """The tensors of each layer, as far as they take `most` bytes."""
+    size, before, nbytes = _input(sections[0]), list[Size](), 0
     layers: Layers = []
     for index, section in enumerate(sections[1:]):
         blobs, size = build(Place(section, index, size, before, variant))
         before.append(size)
         layers.append((section, blobs))
+        nbytes += sum(map(_nbytes, blobs))
+        if nbytes > most:
+            break
     return layers
 
 
