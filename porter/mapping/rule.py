@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from porter.dataclass import dataclass
+from porter.mapping.expressions import variables
 from porter.mapping.names import NameMatcher, capture_types, evaluate
 from porter.mapping.ops.base import Operation
+from porter.mapping.references import axis_names, captures_of
 from porter.mapping.scope import ParamValue, StageScope
-from porter.mapping.syntax import Arithmetic, Axes, Axis, Capture, Expression, Group, Pattern, Rest, Rule, Side, Term, Variable
+from porter.mapping.syntax import Axes, Axis, Capture, Expression, Rest, Rule, Side, Term
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +20,7 @@ class CompiledRule:
     sources, targets: a matcher for each term. gathered: captures of the sources that a target has as an axis, so that the
     tensors which differ in them become one. spread: captures of the targets that a source has as an axis: one becomes many.
     source_axes, target_axes: the axis patterns of the terms, `[e]` written out as an axis. sizes: what `where` and parameters say.
-    plain: whether bytes can only pass through under another name.
+    simple: whether each tensor becomes one by a change of name and layout alone; plain: of the name alone.
     """
 
     rule: Rule
@@ -31,6 +33,7 @@ class CompiledRule:
     source_operations: tuple[Operation, ...]
     target_operations: tuple[Operation, ...]
     sizes: Mapping[str, int]
+    simple: bool
     plain: bool
 
     @property
@@ -47,16 +50,18 @@ def compile_rule(rule: Rule, scope: StageScope) -> CompiledRule:
     """
     source, target = rule.source, rule.target
     types = capture_types([t.pattern for t in (*source.terms, *target.terms)], scope.names)
-    sources, targets = (tuple([NameMatcher(t.pattern, types, scope.names) for t in side.terms]) for side in (source, target))
+    sources = tuple([NameMatcher(t.pattern, types, scope.names) for t in source.terms])
+    targets = tuple([NameMatcher(t.pattern, types, scope.names, render_only=rule.arrow == "->") for t in target.terms])
     of_sources, of_targets = _union(sources), _union(targets)
     gathered, spread = of_sources - of_targets, of_targets - of_sources
-    _bound(rule, source, gathered, target, "left", "right")
-    _bound(rule, target, spread, source, "right", "left")
+    _refuse_one_sided(source, gathered, target, "left", "right")
+    _refuse_one_sided(target, spread, source, "right", "left")
     _same_captures(source, sources, gathered)
     if rule.arrow == "<->":
         _same_captures(target, targets, spread)
     source_operations, target_operations = _operations(source, scope), _operations(target, scope)
     source_axes, target_axes = _written_out(source, target)
+    simple = not gathered and not spread and all(_simple(side) for side in (source, target))
     return CompiledRule(
         rule,
         sources,
@@ -68,7 +73,8 @@ def compile_rule(rule: Rule, scope: StageScope) -> CompiledRule:
         source_operations,
         target_operations,
         _sizes(rule, scope),
-        _plain(source) and _plain(target),
+        simple,
+        simple and source_axes == target_axes == (None,),
     )
 
 
@@ -76,18 +82,21 @@ def _union(matchers: Sequence[NameMatcher]) -> frozenset[str]:
     return frozenset().union(*[m.captures for m in matchers])
 
 
-def _plain(side: Side) -> bool:
-    term = side.terms[0]
-    return not side.listed and not side.calls and term.axes is None and term.stack is None
+def _simple(side: Side) -> bool:
+    return not side.listed and not side.calls and side.terms[0].stack is None
 
 
-def _bound(rule: Rule, side: Side, names: frozenset[str], other: Side, here: str, there: str) -> None:
+def _refuse_one_sided(side: Side, names: frozenset[str], other: Side, here: str, there: str) -> None:
     """Refuse captures that one side alone has, unless they are axes of the other."""
     axes = {name for term in other.terms for name in axis_names(term)}
     for name in sorted(names - axes):
-        capture = next(c for t in side.terms for c in captures_of(t.pattern) if name in variables(c))
+        capture = next(c for t in side.terms for c in captures_of(t.pattern) if name in _names(c))
         way = f"write '{{{name}}}' there too, or make '{name}' an axis of that tensor to stack over it"
         raise capture.span.error("M210", f"the capture '{name}' is on the {here} only; the {there} does not say where it goes", hint=way)
+
+
+def _names(capture: Capture) -> set[str]:
+    return {v.name for v in variables(capture.expression)} if capture.expression is not None else set()
 
 
 def _same_captures(side: Side, matchers: Sequence[NameMatcher], stacked: frozenset[str]) -> None:
@@ -101,37 +110,6 @@ def _same_captures(side: Side, matchers: Sequence[NameMatcher], stacked: frozens
                 f"this name lacks the capture '{missing[0]}' of the others, so it could not be told which tensors belong together",
                 hint=f"write '{{{missing[0]}}}' in every name of the list",
             )
-
-
-def axis_names(term: Term) -> Iterator[str]:
-    """The axes of a term by name, `[e]` among them."""
-    if term.stack is not None:
-        yield term.stack.name
-    if term.axes is not None:
-        stack = list(term.axes.elements)
-        while stack:
-            element = stack.pop()
-            if isinstance(element, Axis):
-                yield element.name
-            elif isinstance(element, Group):
-                stack += [e for block in element.terms for e in block]
-
-
-def captures_of(pattern: Pattern) -> list[Capture]:
-    """The captures of a pattern, wildcards included."""
-    return [part for part in pattern.parts if isinstance(part, Capture)]
-
-
-def variables(capture: Capture) -> set[str]:
-    """The names in a capture's expression."""
-    found, stack = set(), [capture.expression]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, Variable):
-            found.add(node.name)
-        elif isinstance(node, Arithmetic):
-            stack += [node.left, node.right]
-    return found
 
 
 def _operations(side: Side, scope: StageScope) -> tuple[Operation, ...]:
