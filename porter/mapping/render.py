@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from porter.mapping.lalr import tables
+from porter.mapping.node_building import RESERVED
 from porter.mapping.syntax import (
     Arithmetic,
     Axes,
@@ -42,7 +43,6 @@ from porter.mapping.syntax import (
     Tie,
     Variable,
 )
-from porter.mapping.tree_building import RESERVED
 
 WIDTH = 120
 """Characters that a line has at most, where it can be broken."""

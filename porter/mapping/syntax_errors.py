@@ -10,7 +10,7 @@ from porter.mapping.lalr import Token, Unexpected
 from porter.mapping.syntax import MapText, Span
 from porter.mapping.tree_building import LAYOUT_WORDS
 
-_FOUND = re.compile(r'"(?:[^"\\\n]|\\.)*"|[-=<>~:|]*[-=<~:]>|<[-=]+|[:=]=+|\.{2,3}|\w[\w.]*|.', re.DOTALL)
+_FOUND = re.compile(r'"(?:[^"\\\n]|\\.)*"|[-=<>~:|]*[-=<~:]>|<[-=]+|[:=]=+|\.{2,3}|//|/\*|\w[\w.]*|.', re.DOTALL)
 """What a reader would take for one thing."""
 
 _ARROWS = "'->' is one way, '<->' both ways"

@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from math import inf
 from typing import Any, NoReturn, cast
 
 from porter.dataclass import dataclass
 from porter.mapping.lalr import Action, Token
+from porter.mapping.node_building import NodeBuilder, plain_value
 from porter.mapping.syntax import (
     Argument,
-    Arithmetic,
     Arrow,
-    Axes,
-    Axis,
-    AxisElement,
     Call,
     Capture,
-    CaptureType,
-    Choice,
-    Count,
     Drop,
     Expect,
     Expression,
     Fill,
-    Group,
-    Int,
-    InTable,
     Keep,
-    MapText,
-    Name,
-    Number,
     Param,
-    Path,
     Pattern,
-    Ranges,
     Remaining,
-    Rest,
     Rule,
     Side,
     Span,
@@ -47,23 +30,11 @@ from porter.mapping.syntax import (
     Variable,
 )
 
-RESERVED = frozenset({"drop", "keep", "rest", "fill", "param", "table", "include", "then", "optional", "expect"})
-"""Words that begin a statement or stand for a side of one: a tensor of that name is quoted."""
-
 LAYOUT_WORDS = frozenset(
     {"transpose", "permute", "reshape", "view", "swapaxes", "moveaxis", "rearrange", "flatten", "unflatten", "squeeze", "unsqueeze"}
     | {"expand_dims", "split", "chunk", "stack", "concat", "concatenate", "cat"}
 )
 """What other tools call what an axis pattern says. No operation may have these names."""
-
-OPERATORS = 32
-"""How many operators deep an expression may be."""
-
-DIGITS = 18
-"""Of an integer: fewer than make it exceed 64 bits."""
-
-_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
-_ESCAPED = {'"': '"', "\\": "\\", "{": "{", "}": "}", "*": "*", "n": "\n", "t": "\t"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,43 +55,15 @@ class Then:
 Item = Statement | Include | Then
 
 
-class TreeBuilder:
+class TreeBuilder(NodeBuilder):
     """The actions of the grammar `schemas/pmap.lark` for one text: a method for each rule, named as that is.
 
     Each takes the children of its node and the offsets between which the node stands.
     """
 
-    def __init__(self, text: MapText) -> None:
-        self._text = text
-        self._line = 1
-        self._first = 0
-        self._next = text.text.find("\n") + 1 or len(text.text) + 1
-
     def actions(self) -> dict[str, Action]:
         """The methods by the names of rules."""
         return {name: getattr(self, name) for name in _RULES}
-
-    def span(self, start: int, end: int) -> Span:
-        """The place from `start` to `end`, or to the end of its first line."""
-        if not self._first <= start < self._next:
-            self._go(start)
-        if end >= self._next:
-            end = start + len(self._text.text[start : self._next].rstrip())
-        return Span(self._text, self._line, start - self._first + 1, end - start if end > start else 1)
-
-    def _go(self, offset: int) -> None:
-        """To the line of `offset`, from the line where the last span was."""
-        text = self._text.text
-        if offset >= self._next:
-            self._line += text.count("\n", self._first, offset)
-        else:
-            self._line -= text.count("\n", offset, self._first)
-        self._first = text.rfind("\n", 0, offset) + 1
-        self._next = text.find("\n", offset) + 1 or len(text) + 1
-
-    def token_span(self, token: Token) -> Span:
-        """The place of a token."""
-        return self.span(token[2], token[2] + len(token[1]))
 
     # ---- statements
 
@@ -138,7 +81,7 @@ class TreeBuilder:
         if len(source.terms) > 1 and len(target.terms) > 1 and not source.calls and not target.calls:
             raise self.token_span(arrow).error(
                 "M007",
-                f"a list of {len(source.terms)} tensors on the left and one of {len(target.terms)} on the right: nothing says which goes where",
+                f"a list of {len(source.terms)} on the left, one of {len(target.terms)} on the right, and nothing says what goes where",
                 hint="write a rule for each pair, or go through one tensor that joins them, with 'then' between the two steps",
             )
         return Rule(source, target, direction, where or (), optional is not None, self.span(start, end))
@@ -210,7 +153,7 @@ class TreeBuilder:
 
     def param(self, children: list[Any], start: int, end: int) -> Param:
         name, kind, value = children
-        default = _plain_value(value)
+        default = plain_value(value)
         if kind[1] not in ("int", "float", "bool", "str"):
             raise self.token_span(kind).error(
                 "M008", f"'{kind[1]}' is no type of a parameter", hint="the types are int, float, bool and str"
@@ -301,182 +244,9 @@ class TreeBuilder:
 
     def argument(self, children: list[Any], start: int, end: int) -> Argument:
         name, value = children
-        return Argument(None if name is None else name[1], _plain_value(value), self.span(start, end))
-
-    # ---- values
-
-    def float(self, children: list[Any], start: int, end: int) -> float:
-        text = "".join(token[1] for token in children)
-        value = float(text)
-        if abs(value) == inf and children[-1][0] == "FLOAT":
-            raise self.span(start, end).error("M008", f"'{text}' is larger than any float64", hint="write inf if that is what is meant")
-        return value
-
-    def boolean(self, children: list[Any], start: int, end: int) -> bool:
-        return bool(children[0][0] == "TRUE")
-
-    def text(self, children: list[Any], start: int, end: int) -> str:
-        return self._word(children[0])
-
-    def list(self, children: list[Any], start: int, end: int) -> tuple[object, ...]:
-        return tuple(_plain_value(value) for value in children)
-
-    def arithmetic(self, children: list[Any], start: int, end: int) -> Arithmetic:
-        left, op, right = children
-        made = Arithmetic(op[1], left, right, self.span(start, end))
-        if _operators(made) > OPERATORS:
-            raise self.token_span(op).error("M003", f"the expression is more than {OPERATORS} operators deep", hint="work the number out")
-        return made
-
-    def number(self, children: list[Any], start: int, end: int) -> Number:
-        value = self._integer(children[-1])
-        return Number(-value if len(children) > 1 else value, self.span(start, end))
-
-    def variable(self, children: list[Any], start: int, end: int) -> Variable:
-        return Variable(children[0][1], self.span(start, end))
-
-    # ---- names
-
-    def bare(self, children: list[Any], start: int, end: int) -> Pattern:
-        word = self._text.text[start:end]
-        if word in RESERVED:
-            raise self.span(start, end).error(
-                "M010", f"'{word}' is a word of the language", hint=f'a tensor of that name is written "{word}"'
-            )
-        return self._pattern(children, start, end)
-
-    def quoted(self, children: list[Any], start: int, end: int) -> Pattern:
-        return self._pattern(children[1:-1], start, end)
-
-    def capture(self, children: list[Any], start: int, end: int) -> Capture:
-        expression, kind = children
-        span = self.span(start, end)
-        plain = isinstance(expression, Variable)
-        if not plain and not any(True for _ in _variables(expression)):
-            raise span.error("M012", "a capture without a variable", hint="write the number itself, without braces")
-        if kind is not None and not plain and not (isinstance(kind, Int) and kind.width):
-            raise span.error(
-                "M012",
-                "the type of a capture stands where the variable stands alone",
-                hint="write the type at another place of the rule, as in '{s:int}'; in '{s+1:03}' the width is that of this place",
-            )
-        return Capture(expression, kind, span)
-
-    next_capture = quoted_capture = capture
-
-    def kind(self, children: list[Any], start: int, end: int) -> CaptureType:
-        word = children[0][1]
-        return {"int": Int(), "path": Path(), "name": Name()}.get(word) or InTable(word)
-
-    def width(self, children: list[Any], start: int, end: int) -> Int:
-        return Int(self._width(children[0]))
-
-    def ranges(self, children: list[Any], start: int, end: int) -> Ranges:
-        width, *ranges = children
-        return Ranges(tuple(ranges), 0 if width is None else self._width(width))
-
-    def range(self, children: list[Any], start: int, end: int) -> tuple[Expression, Expression]:
-        first, last = children
-        if isinstance(first, Number) and isinstance(last, Number) and not 0 <= first.value <= last.value:
-            raise self.span(start, end).error(
-                "M012", f"the range {first.value}..{last.value} holds nothing", hint="the smaller number stands first"
-            )
-        return first, last
-
-    def single(self, children: list[Any], start: int, end: int) -> tuple[Expression, Expression]:
-        number = self.number(children, start, end)
-        return number, number
-
-    def choice(self, children: list[Any], start: int, end: int) -> Choice:
-        words: dict[str, None] = {}
-        for token in children:
-            word = self._word(token)
-            if word in words or not word:
-                problem = f"'{word}' is one of the words already" if word else "a choice has no empty word"
-                raise self.token_span(token).error("M012", problem, hint="leave it out")
-            words[word] = None
-        return Choice(tuple(words))
-
-    # ---- axes
-
-    def axes(self, children: list[Any], start: int, end: int) -> Axes:
-        return Axes(tuple(children), self.span(start, end))
-
-    def scalar(self, children: list[Any], start: int, end: int) -> Axes:
-        return Axes((), self.span(start, end))
-
-    def axis(self, children: list[Any], start: int, end: int) -> Axis:
-        return Axis(children[0][1], self.span(start, end))
-
-    def count(self, children: list[Any], start: int, end: int) -> Count:
-        value = self._integer(children[0])
-        if not value:
-            raise self.span(start, end).error(
-                "M008", "an axis of 0 elements holds nothing", hint="write 1, or how many tensors the other side lists"
-            )
-        return Count(value, self.span(start, end))
-
-    def ellipsis(self, children: list[Any], start: int, end: int) -> Rest:
-        return Rest(self.span(start, end))
-
-    def group(self, children: list[Any], start: int, end: int) -> Group:
-        return Group(tuple(children), self.span(start, end))
-
-    def block(self, children: list[Any], start: int, end: int) -> tuple[AxisElement, ...]:
-        return tuple(children)
+        return Argument(None if name is None else name[1], plain_value(value), self.span(start, end))
 
     # ---- what several need
-
-    def _pattern(self, children: list[Any], start: int, end: int) -> Pattern:
-        parts: list[str | Capture] = []
-        for child in children:
-            if isinstance(child, Capture):
-                parts.append(child)
-            elif child[0] in ("STAR", "NEXT_STAR"):
-                if parts and isinstance(parts[-1], Capture) and parts[-1].expression is None:
-                    raise self.token_span(child).error("M006", "'*' stands twice", hint="one '*' is any text, dots and slashes included")
-                parts.append(Capture(None, None, self.token_span(child)))
-            else:
-                parts.append(self._unescaped(child) if child[0] == "TEXT" else child[1])
-        return Pattern(tuple(parts), self.span(start, end))
-
-    def _unescaped(self, token: Token, quotes: int = 0) -> str:
-        """The text of a token without its quotes and with its escapes resolved."""
-        _, raw, offset = token
-        raw = raw[quotes : len(raw) - quotes]
-        if "\\" not in raw:
-            return raw
-
-        def resolved(match: re.Match[str]) -> str:
-            code = match[1] or match[2] or match[3]
-            if code is not None and int(code, 16) < 0x110000:
-                return chr(int(code, 16))
-            if match[4] not in _ESCAPED:
-                at = offset + quotes + match.start()
-                raise self.span(at, at + len(match[0])).error(
-                    "M008",
-                    f"'{match[0]}' means nothing",
-                    hint=r"escapes are \" \\ \{ \} \* \n \t, and \xNN, \uNNNN, \UNNNNNNNN for any character; a backslash itself is \\",
-                )
-            return _ESCAPED[match[4]]
-
-        return _ESCAPE.sub(resolved, raw)
-
-    def _word(self, token: Token) -> str:
-        return self._unescaped(token, 1) if token[0] == "STRING" else token[1]
-
-    def _integer(self, token: Token) -> int:
-        if len(token[1]) > DIGITS:
-            raise self.token_span(token).error(
-                "M008", f"an integer of {len(token[1])} digits", hint=f"integers have at most {DIGITS} digits"
-            )
-        return int(token[1])
-
-    def _width(self, token: Token) -> int:
-        digits = token[1].lstrip("0")
-        if not digits or len(digits) > 2:
-            raise self.token_span(token).error("M012", f"'{token[1]}' is no width", hint="{L:03} is a number padded with zeros to 3 digits")
-        return int(digits)
 
     def _once(self, seen: dict[str, Any], token: Token, what: str) -> None:
         if token[1] in seen:
@@ -511,22 +281,6 @@ def _refuse(span: Span, beside: str) -> NoReturn:
     )
 
 
-def _plain_value(value: Any) -> Any:
-    return value.value if isinstance(value, Number) else value
-
-
-def _operators(expression: Expression) -> int:
-    if not isinstance(expression, Arithmetic):
-        return 0
-    return 1 + max(_operators(expression.left), _operators(expression.right))
-
-
-def _variables(expression: Expression) -> list[str]:
-    if isinstance(expression, Arithmetic):
-        return _variables(expression.left) + _variables(expression.right)
-    return [expression.name] if isinstance(expression, Variable) else []
-
-
 _DEFAULTS: dict[str, str] = {
     "int": "an int is written 32",
     "float": "a float is written 1e-5",
@@ -534,4 +288,4 @@ _DEFAULTS: dict[str, str] = {
     "str": 'a str is written in quotes: "model."',
 }
 
-_RULES = [name for name in vars(TreeBuilder) if not name.startswith("_") and name not in ("actions", "span", "token_span")]
+_RULES = [name for name in dir(TreeBuilder) if not name.startswith("_") and name not in ("actions", "span", "token_span")]
