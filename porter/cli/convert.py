@@ -8,6 +8,7 @@ from typing import Any, Literal
 import click
 
 from porter.cli.options import byte_size, common_options, from_option, map_options
+from porter.cli.provenance import recorded, refuse_path
 from porter.cli.quantities import bytes_text, count, shape_text
 from porter.cli.screen import Screen
 from porter.cli.status import ExitCode
@@ -50,6 +51,9 @@ CHANGES = (Column("TENSOR", fit="shrink"), Column("SHAPE"), Column("DTYPE"), Col
 @click.option(
     "--show-map", is_flag=True, help="Print the map that was used, as a file that can be kept; what else is printed is a comment in it."
 )
+@click.option(
+    "--provenance", metavar="FILE", help="Write as JSON which rule made each tensor, of what, with SHA-256. Reads the inputs once more."
+)
 @click.option("--max-shard-size", type=byte_size, metavar="SIZE", help="Split the output into files of at most this size (5GB, 512MiB).")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be changed and lost, and write nothing.")
 @common_options()
@@ -70,6 +74,7 @@ def command(
     params: dict[str, str],
     raw: bool,
     show_map: bool,
+    provenance: str | None,
     max_shard_size: int | None,
     dry_run: bool,
 ) -> ExitCode:
@@ -91,33 +96,41 @@ def command(
         params=params,
         raw=raw,
     )
+    if provenance is not None:
+        refuse_path(provenance, conversion)
     with conversion.open() as source_store:
         screen.notices(source_store.notices)
         store = conversion.mapped(source_store)
         if store is not source_store:
             screen.notices(store.notices)
         if show_map and not screen.json:
-            _show_map(screen, conversion, source_store)
+            _show_map(screen, conversion, store)
         seen = len(store.notices)
         if dry_run:
-            return _foresee(screen, conversion, source_store, store)
-        with screen.progress("writing", store.nbytes) as advance:
+            return _foresee(screen, conversion, source_store, store, show_map)
+        with screen.progress("writing", store.nbytes) as advance, recorded(provenance, conversion, store):
             report = conversion.save(store, advance)
         screen.notices([*store.notices[seen:], *report.notices])
         if screen.json:
-            screen.document(_document(conversion, source_store, store, report, show_map))
+            screen.document(_document(conversion, source_store, store, report, show_map, provenance))
         else:
             _print(screen, conversion, source_store, store, report)
+            if provenance is not None and not screen.quiet:
+                screen.line(f"saved  provenance → {screen.name(provenance)}")
     return ExitCode.YES
 
 
-def _show_map(screen: Screen, conversion: Conversion, source: TensorStore) -> None:
+def _show_map(screen: Screen, conversion: Conversion, store: TensorStore) -> None:
     """Print the map, and everything else from here on as comments in it."""
+    from porter.cli.map_screen import text_for
+    from porter.mapping.execution import MappedStore
+
     if conversion.map is None:
         raise UsageError("U923", "there is no map to show", hint="say '--map MAP'; 'porter map list' has the built-in ones")
-    from porter.cli.map_screen import text_for
-
-    for line in text_for(conversion.map.map, dict(conversion.map.params), source).splitlines():
+    assert isinstance(store, MappedStore)
+    screen.line(f"# {screen.name(conversion.map.name)} for {screen.name(conversion.source)}")
+    screen.line()
+    for line in text_for(store.plan).splitlines():
         screen.line(line)
     screen.margin = "# "
 
@@ -167,11 +180,14 @@ def _kind(name: str, dialect: str | None) -> str:
     return f"{name}:{dialect}" if dialect else name
 
 
-def _document(conversion: Conversion, source: TensorStore, store: TensorStore, report: WriteReport, show_map: bool) -> dict[str, Any]:
+def _document(
+    conversion: Conversion, source: TensorStore, store: TensorStore, report: WriteReport, show_map: bool, provenance: str | None
+) -> dict[str, Any]:
+    paths = [*report.paths, provenance] if provenance is not None else report.paths
     return {
         "dry_run": False,
         "source": _source(conversion, source),
-        "map": _map(conversion, source, store, show_map),
+        "map": _map(conversion, store, show_map),
         "target": {
             "path": conversion.target,
             "format": report.format,
@@ -179,21 +195,21 @@ def _document(conversion: Conversion, source: TensorStore, store: TensorStore, r
             "tensors": report.tensors,
             "bytes": report.nbytes,
         },
-        "files": [{"path": path, "bytes": os.path.getsize(path)} for path in report.paths],
+        "files": [{"path": path, "bytes": os.path.getsize(path)} for path in paths],
         "changes": [],
         "losses": _losses(report.losses),
         "notices": _notices(source, store, report),
     }
 
 
-def _map(conversion: Conversion, source: TensorStore, store: TensorStore, show_map: bool) -> dict[str, Any] | None:
+def _map(conversion: Conversion, store: TensorStore, show_map: bool) -> dict[str, Any] | None:
     if conversion.map is None:
         return None
     from porter.cli.map_screen import steps_json, text_for
     from porter.mapping.execution import MappedStore
 
     assert isinstance(store, MappedStore)
-    text = text_for(conversion.map.map, dict(conversion.map.params), source) if show_map else None
+    text = text_for(store.plan) if show_map else None
     return {"name": conversion.map.name, "chosen": conversion.map.chosen, "steps": steps_json(store.plan), "text": text}
 
 
@@ -218,20 +234,20 @@ def _notices(source: TensorStore, store: TensorStore, report: WriteReport | None
     return [{"kind": n.kind, "message": n.message, "tensor": n.tensor} for n in notices]
 
 
-def _foresee(screen: Screen, conversion: Conversion, source: TensorStore, store: TensorStore) -> ExitCode:
+def _foresee(screen: Screen, conversion: Conversion, source: TensorStore, store: TensorStore, show_map: bool) -> ExitCode:
     plan = conversion.foresee(store)
     if screen.json:
-        screen.document(_plan_document(conversion, source, store, plan))
+        screen.document(_plan_document(conversion, source, store, plan, show_map))
     else:
         _print_plan(screen, conversion, source, store, plan)
     return ExitCode.NO if plan.refused else ExitCode.YES
 
 
-def _plan_document(conversion: Conversion, source: TensorStore, store: TensorStore, plan: Plan) -> dict[str, Any]:
+def _plan_document(conversion: Conversion, source: TensorStore, store: TensorStore, plan: Plan, show_map: bool) -> dict[str, Any]:
     return {
         "dry_run": True,
         "source": _source(conversion, source),
-        "map": _map(conversion, source, store, False),
+        "map": _map(conversion, store, show_map),
         "target": {
             "path": conversion.target,
             "format": conversion.target_format.name,

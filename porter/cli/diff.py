@@ -79,7 +79,7 @@ def command(
         open_store(b, from_b, options=ReadOptions(select=select_b, net=net_b)) as right,
     ):
         screen.notices([*left.notices, *right.notices])
-        mapped = _mapped(left, map_name, params)
+        mapped = _mapped(left, right, map_name, params)
         seen = len(mapped.notices), len(right.notices)
         if mapped is not left:
             screen.notices(mapped.notices)
@@ -94,15 +94,17 @@ def command(
     return ExitCode.YES if result.equal or exit_zero else ExitCode.NO
 
 
-def _mapped(store: TensorStore, map_name: str | None, params: dict[str, str]) -> TensorStore:
+def _mapped(store: TensorStore, other: TensorStore, map_name: str | None, params: dict[str, str]) -> TensorStore:
+    """What the map makes of `store`; tables that it takes from a file may also come from the `other` one."""
     if map_name is None:
         if params:
             raise UsageError("U922", "a parameter is given, and no map that could have it", hint="say '--map MAP'")
         return store
     from porter.mapping import library
     from porter.mapping.execution import apply
+    from porter.mapping.providers import provider_of
 
-    return apply(library.load(map_name), store, params=params)
+    return apply(library.load(map_name), store, params=params, provider=provider_of(store, other))
 
 
 def _print(screen: Screen, result: Comparison, everything: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from typing import Any
 
 import click
@@ -14,10 +15,10 @@ from porter.cli.status import ExitCode
 from porter.formats.base import ReadOptions
 from porter.formats.registry import open_store
 from porter.mapping import library
-from porter.mapping.described import described
+from porter.mapping.described import listed
 from porter.mapping.plan import examine
 from porter.mapping.providers import provider_of
-from porter.mapping.steps import Plan
+from porter.mapping.steps import Described, Plan
 from porter.store import TensorStore
 
 
@@ -47,15 +48,27 @@ def command(
     of all problems if not.
     """
     loaded = library.load(map_name)
-    targets = described(target) if target is not None else None
-    with open_store(source, source_format, options=ReadOptions(select=select, net=net)) as store:
+    with ExitStack() as stack:
+        store = stack.enter_context(open_store(source, source_format, options=ReadOptions(select=select, net=net)))
         screen.notices(store.notices)
-        plan = examine(loaded, store.values(), params=params, targets=targets, provider=provider_of(store))
+        targets, goal = _goal(stack, target)
+        plan = examine(loaded, store.values(), params=params, targets=targets, provider=provider_of(store, goal))
         if screen.json:
             screen.document(_document(map_name, plan))
         else:
             _print(screen, map_name, plan, store, target)
     return ExitCode.NO if plan.problems else ExitCode.YES
+
+
+def _goal(stack: ExitStack, path: str | None) -> tuple[list[Described] | None, TensorStore | None]:
+    """What should come out, and the store that it is read from where `path` is a weight file."""
+    if path is None:
+        return None, None
+    entries = listed(path)
+    if entries is not None:
+        return entries, None
+    store = stack.enter_context(open_store(path))
+    return [Described(t.name, t.shape, t.dtype) for t in store.values()], store
 
 
 def _print(screen: Screen, name: str, plan: Plan, store: TensorStore, target: str | None) -> None:

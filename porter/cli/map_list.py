@@ -7,7 +7,6 @@ import click
 from porter.cli.options import common_options
 from porter.cli.screen import Screen
 from porter.cli.status import ExitCode
-from porter.cli.table import Column
 from porter.mapping import library
 from porter.mapping.ops.registry import describe
 
@@ -29,13 +28,15 @@ def command(screen: Screen) -> ExitCode:
             }
         )
         return ExitCode.YES
-    screen.table((Column("MAP"), Column("WHAT IT DOES", fit="wrap")), [(name, text) for name, text in maps.items()])
+    screen.line(screen.styled("MAPS", "head"))
+    for name, text in maps.items():
+        screen.line(name)
+        screen.paragraph(text, "    ")
     screen.line()
-    columns = (
-        Column("OPERATION", fit="wrap"),
-        Column("TAKES", fit="wrap"),
-        Column("WHAT IT DOES", fit="wrap"),
-        Column("UNDONE", fit="wrap"),
-    )
-    screen.table(columns, [(f"{o.name}({o.arguments})" if o.arguments else o.name, o.takes, o.summary, o.undone) for o in operations])
+    screen.line(screen.styled("OPERATIONS", "head"))
+    for o in operations:
+        screen.line(f"{o.name}({o.arguments})" if o.arguments else o.name)
+        screen.paragraph(o.summary, "    ")
+        screen.paragraph(o.takes, "    takes   ")
+        screen.paragraph(o.undone, "    undone  ")
     return ExitCode.YES

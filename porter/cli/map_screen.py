@@ -10,9 +10,7 @@ from porter.cli.quantities import count, shape_text
 from porter.cli.screen import Screen
 from porter.cli.table import Cell, Column
 from porter.mapping.execution import MappedStore
-from porter.mapping.providers import provider_of
 from porter.mapping.steps import Plan, StagePlan, Step
-from porter.mapping.syntax import Map
 from porter.store import TensorStore
 from porter.tensor import TensorSpec
 
@@ -29,24 +27,27 @@ COLUMNS = (
     Column("RULE", fit="drop"),
 )
 
-_WORDS = {
-    "keep": ("kept", "kept"),
-    "rename": ("renamed", "renamed"),
-    "layout": ("moved to another layout", "moved"),
-    "compute": ("computed", "computed"),
-    "fill": ("filled in", "filled in"),
-    "tie": ("tied", "tied"),
-    "drop": ("dropped", "dropped"),
+WORDS = {
+    "keep": "kept",
+    "rename": "renamed",
+    "layout": "moved",
+    "compute": "computed",
+    "fill": "filled in",
+    "tie": "tied",
+    "drop": "dropped",
 }
+"""What the steps of a plan did with tensors; `moved`: to another layout."""
 
 
 def summary(store: MappedStore) -> str:
-    """What the map did, in a few words: `13 → 13`, `5 moved to another layout, 8 renamed`."""
+    """What the map did, in a few words: `8 renamed, 5 moved to another layout`."""
     counts: Counter[str] = Counter()
     for stage in store.plan.stages:
         for step in stage.steps:
             counts[step.action] += len(step.sources) if step.action == "drop" else len(step.targets)
-    said = [f"{counts[action]:,} {words[0]}" for action, words in _WORDS.items() if counts[action]]
+    left = sum(len(stage.left) for stage in store.plan.stages)
+    said = [f"{counts[a]:,} {word}{' to another layout' if a == 'layout' else ''}" for a, word in WORDS.items() if counts[a]]
+    said += [f"{left:,} left out"] if left else []
     return ", ".join(said) or "nothing"
 
 
@@ -70,7 +71,7 @@ def _rows(screen: Screen, stage: StagePlan, specs: dict[str, TensorSpec]) -> Ite
         for i in range(max(len(step.sources), len(step.targets), 1)):
             source = step.sources[i] if i < len(step.sources) else ""
             target = step.targets[i] if i < len(step.targets) else None
-            how: str | Cell = _WORDS[step.action][1] if i == 0 else ""
+            how: str | Cell = WORDS[step.action] if i == 0 else ""
             yield (
                 screen.name(source),
                 shape_text(specs[source].shape) if source in specs else "",
@@ -84,12 +85,12 @@ def _rows(screen: Screen, stage: StagePlan, specs: dict[str, TensorSpec]) -> Ite
         yield (screen.name(name), shape_text(specs[name].shape), "", "", "", Cell("left out", "dim"), "")
 
 
-def text_for(map: Map, params: dict[str, Any], source: TensorStore) -> str:
-    """The map's text with everything written out that it took from `source`."""
+def text_for(plan: Plan) -> str:
+    """The text of the planned map with everything written out that it took from the source, and without what did nothing there."""
     from porter.mapping.render import dumps
-    from porter.mapping.scope import param_values, settled
+    from porter.mapping.settled import pruned
 
-    return dumps(settled(map, param_values(map, params), provider_of(source)))
+    return dumps(pruned(plan))
 
 
 def steps_json(plan: Plan, store: MappedStore | None = None, digests: bool = False) -> list[dict[str, Any]]:
@@ -112,7 +113,7 @@ def step_json(step: Step, stage: int, store: MappedStore | None, digests: bool) 
     }
     if digests and store is not None and step.targets:
         origin = store.origins[stage][step.targets[0].name]
-        document["sha256"] = list(origin.digests())
+        document["sha256"] = [t.digest() for t in origin.inputs]
     return document
 
 

@@ -12,7 +12,8 @@ from porter.formats.base import ReadOptions
 from porter.formats.registry import open_store
 from porter.mapping import library
 from porter.mapping.providers import provider_of
-from porter.mapping.scope import param_values, settled
+from porter.mapping.scope import param_values
+from porter.mapping.settled import settled
 
 
 @click.command("show", short_help="Print a map with its includes written out.")

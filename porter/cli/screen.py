@@ -20,7 +20,9 @@ Color = Literal["auto", "always", "never"]
 LONG_WORK = 50_000_000
 """Bytes of work from which on a progress bar is worth its start-up time."""
 
-_ASCII = str.maketrans({"×": "x", "…": "...", "·": "|", "–": "-", "Δ": "d", "→": "->", "≥": ">=", "≤": "<=", "█": "#", "∞": "inf"})
+_ASCII = str.maketrans(
+    {"×": "x", "…": "...", "·": "|", "–": "-", "Δ": "d", "→": "->", "←": "<-", "≥": ">=", "≤": "<=", "█": "#", "∞": "inf"}
+)
 _STYLES = {"error": "1;31", "note": "33", "help": "36", "good": "32", "bad": "1;31", "head": "1", "dim": "2"}
 
 
@@ -123,9 +125,8 @@ class Screen:
             self.line(line)
 
     def document(self, document: Mapping[str, Any]) -> None:
-        """The result as JSON: one line a member, one line an element of its lists."""
-        members = [f"  {json.dumps(key)}: {_member(value)}" for key, value in document.items()]
-        sys.stdout.write("{\n" + ",\n".join(members) + "\n}\n")
+        """The result as JSON."""
+        sys.stdout.write(document_text(document))
 
     def aside(self, label: str, text: str, style: str = "note") -> None:
         """One line on stderr, such as `note: …`."""
@@ -206,6 +207,12 @@ class Screen:
         except UnicodeEncodeError:
             return text.translate(_ASCII)
         return text
+
+
+def document_text(document: Mapping[str, Any]) -> str:
+    """A JSON document, ASCII only: one line a member, one line an element of its lists."""
+    members = [f"  {json.dumps(key)}: {_member(value)}" for key, value in document.items()]
+    return "{\n" + ",\n".join(members) + "\n}\n"
 
 
 def dumps(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Names, shapes and dtypes of tensors from a file: a weight file's own, or a JSON list written by hand or by another program."""
+"""Names, shapes and dtypes of tensors from a JSON list, written by hand or by another program."""
 
 from __future__ import annotations
 
@@ -12,33 +12,26 @@ LARGEST = 100_000_000
 """Bytes of the largest JSON list that is read."""
 
 
-def described(path: str) -> list[Described]:
-    """The tensors that `path` lists: any weight file (its index is read, no values), or JSON.
+def listed(path: str) -> list[Described] | None:
+    """The tensors of a JSON list, or None where the file is no JSON.
 
     The JSON is a list of objects with `name` and, where known, `shape` and `dtype` (porter's names, or torch's); or an object
     with such a list under `tensors`, as `porter inspect --json` prints it; or an object of shapes by name.
 
     Raises:
-        FormatError: the file is neither.
+        FormatError: it is JSON, and no such list.
         FileAccessError: it cannot be read.
     """
     try:
         with open(path, "rb") as file:
             head = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n")
             if head[:1] not in (b"[", b"{"):
-                return _of_store(path)
+                return None
             file.seek(0)
             data = file.read(LARGEST + 1)
     except OSError as error:
         raise access_error(error, path, "reading") from error
     return _of_json(data, path)
-
-
-def _of_store(path: str) -> list[Described]:
-    from porter.formats.registry import open_store
-
-    with open_store(path) as store:
-        return [Described(t.name, t.shape, t.dtype) for t in store.values()]
 
 
 def _of_json(data: bytes, path: str) -> list[Described]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from porter.dataclass import dataclass
 from porter.errors import UsageError
@@ -26,18 +26,15 @@ class Origin:
     step: Step
     inputs: tuple[Tensor, ...]
 
-    def digests(self) -> tuple[str, ...]:
-        """SHA-256 of each input's canonical bytes, in hex. Reads them."""
-        return tuple([t.digest() for t in self.inputs])
-
-    def to_json(self, digests: bool = False) -> dict[str, Json]:
-        """Rule, place and inputs, as JSON; with `digests` those of the inputs, which reads them."""
+    def to_json(self, digest: Callable[[Tensor], str] | None = None) -> dict[str, Json]:
+        """Rule, place and inputs, as JSON; with `digest`, such as `Tensor.digest`, which reads them, the inputs' SHA-256."""
         from porter.mapping.render import statement_text
 
         span = self.step.statement.span
         inputs: list[dict[str, Json]] = [{"name": t.name, "dtype": t.dtype.name, "shape": list(t.shape)} for t in self.inputs]
-        for entry, digest in zip(inputs, self.digests() if digests else (), strict=False):
-            entry["sha256"] = digest
+        if digest is not None:
+            for entry, tensor in zip(inputs, self.inputs, strict=True):
+                entry["sha256"] = digest(tensor)
         return {
             "action": self.step.action,
             "map": span.text.path,
@@ -63,19 +60,22 @@ class MappedStore(TensorStore):
         self.plan = plan
         self.origins = []
 
-    def path(self, name: str) -> list[tuple[str, Origin]]:
-        """How the tensor `name` came to be: name and origin, the last step first, through all stages.
+    def path(self, name: str) -> list[tuple[int, str, Origin]]:
+        """How the tensor `name` came to be, the last step first, through all stages: the stage (from 0), what it makes, its origin.
 
         Raises:
             UsageError: there is no such tensor.
         """
         if name not in self:
             raise UsageError("U013", "the map makes no tensor of this name", tensor=name)
-        found, names = [], [name]
-        for origins in reversed(self.origins):
-            steps = [(n, origins[n]) for n in names if n in origins]
+        found: list[tuple[int, str, Origin]] = []
+        names = [name]
+        for number, origins in reversed(list(enumerate(self.origins))):
+            # What a tie refers to is made in the same stage.
+            tied = [t.name for n in names if origins[n].step.action == "tie" for t in origins[n].inputs]
+            steps = [(number, n, origins[n]) for n in dict.fromkeys([*names, *tied])]
             found += steps
-            names = list(dict.fromkeys(t.name for _, origin in steps for t in origin.inputs))
+            names = list(dict.fromkeys(t.name for _, _, o in steps if o.step.action != "tie" for t in o.inputs))
         return found
 
 
@@ -146,7 +146,7 @@ def _made(stage: StagePlan, tensors: Mapping[str, Tensor], origins: dict[str, Or
         if step.action == "drop":
             mapped.note("skipped", "dropped, as the map says", step.sources[0])
     for name in stage.left:
-        mapped.note("skipped", "no statement of the map mentions it (expect sources=any)", name)
+        mapped.note("skipped", "left out, as 'expect sources=any' in the map allows", name)
     return made
 
 

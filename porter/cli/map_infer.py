@@ -1,0 +1,118 @@
+"""`porter map infer`: a map from two files alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import click
+
+from porter.cli.map_output import output_option, write_text
+from porter.cli.options import common_options
+from porter.cli.quantities import count
+from porter.cli.screen import Screen
+from porter.cli.status import ExitCode
+from porter.dtypes import DTYPES
+from porter.errors import FormatError
+from porter.formats.base import ReadOptions
+from porter.formats.registry import open_store
+from porter.mapping.described import listed
+from porter.mapping.inference.infer import Inference, infer
+from porter.mapping.render import statement_text
+from porter.mapping.steps import Described
+from porter.store import TensorStore
+from porter.tensor import TensorSpec
+
+
+@click.command("infer", short_help="Write the map that leads from one file to another.")
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@output_option
+@click.option("--from-a", metavar="FORMAT", help="Format of A; by default its content tells.")
+@click.option("--from-b", metavar="FORMAT", help="Format of B.")
+@click.option("--select-a", metavar="PATH", help="The dictionary of the nested checkpoint A that holds the weights.")
+@click.option("--select-b", metavar="PATH", help="The dictionary of the nested checkpoint B that holds the weights.")
+@click.option("--net-a", metavar="PROTOTXT", help="Layer types for the Caffe weights A.")
+@click.option("--net-b", metavar="PROTOTXT", help="Layer types for the Caffe weights B.")
+@common_options()
+@click.pass_obj
+def command(
+    screen: Screen,
+    a: str,
+    b: str,
+    output: str | None,
+    overwrite: bool,
+    from_a: str | None,
+    from_b: str | None,
+    select_a: str | None,
+    select_b: str | None,
+    net_a: str | None,
+    net_b: str | None,
+) -> ExitCode:
+    """Find out which tensors of A make those of B, by values, shapes and names, and print the map that says so.
+
+    A and B are weight files, or JSON lists of {"name": …, "shape": …, "dtype": …} where only names and shapes are known. Behind
+    each rule stand its confidence and the reason. Exits with 0 if everything was matched, with 1 if something of A or B is left
+    over: the map says what.
+    """
+    with ExitStack() as stack:
+        sides = [
+            _side(screen, stack, path, source_format, ReadOptions(select=select, net=net))
+            for path, source_format, select, net in ((a, from_a, select_a, net_a), (b, from_b, select_b, net_b))
+        ]
+        found = infer(*sides)
+    write_text(screen, found.text(), output, overwrite, _document(found))
+    if output is not None and not screen.json and not screen.quiet:
+        _summary(screen, found)
+    return ExitCode.NO if found.unmatched_sources or found.unmatched_targets else ExitCode.YES
+
+
+def _side(
+    screen: Screen, stack: ExitStack, path: str, source_format: str | None, options: ReadOptions
+) -> TensorStore | Sequence[TensorSpec]:
+    """One side: a store, which stays open as long as `stack`, or what a JSON list says."""
+    entries = listed(path) if source_format is None else None
+    if entries is not None:
+        return _specs(screen, path, entries)
+    store = stack.enter_context(open_store(path, source_format, options=options))
+    screen.notices(store.notices)
+    return store
+
+
+def _specs(screen: Screen, path: str, entries: Sequence[Described]) -> list[TensorSpec]:
+    shapeless = next((e.name for e in entries if e.shape is None), None)
+    if shapeless is not None:
+        hint = 'write "shape": [16, 3, 3, 3] beside every name'
+        raise FormatError("F002", "a tensor without a shape, which is what it is found by", path=path, tensor=shapeless, hint=hint)
+    untyped = [e.name for e in entries if e.dtype is None]
+    if untyped and not screen.quiet:
+        screen.aside("note", f"{screen.name(path)} gives no dtypes, so they are taken for float32 ({screen.listed(untyped)})")
+    return [TensorSpec(e.name, e.dtype or DTYPES["float32"], e.shape or ()) for e in entries]
+
+
+def _summary(screen: Screen, found: Inference) -> None:
+    rules = sum(bool(r.matches) for r in found.rules)
+    screen.line(f"{found.matched:,} of {count(found.targets, 'tensor')} of B, by {count(rules, 'rule')}")
+    for names, what in ((found.unmatched_targets, "not made, of B"), (found.unmatched_sources, "dropped, of A")):
+        if names:
+            screen.paragraph(f"{what}: {screen.listed(names)}")
+    if found.ambiguous:
+        unsure = [m.targets[0] for m in found.ambiguous]
+        screen.paragraph(f"ambiguous, as the map says at its end: {screen.listed(unsure)}")
+
+
+def _document(found: Inference) -> dict[str, Any]:
+    return {
+        "sources": found.sources,
+        "targets": found.targets,
+        "matched": found.matched,
+        "rules": [
+            {"rule": statement_text(r.statement), "confidence": r.confidence, "reason": r.reason, "tensors": r.tensors} for r in found.rules
+        ],
+        "unmatched_sources": list(found.unmatched_sources),
+        "unmatched_targets": list(found.unmatched_targets),
+        "ambiguous": [
+            {"sources": list(m.sources), "targets": list(m.targets), "rivals": list(m.rivals), "reason": m.reason} for m in found.ambiguous
+        ],
+    }
