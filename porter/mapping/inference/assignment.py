@@ -38,6 +38,7 @@ def paired(state: State, ours: Sequence[Entry], theirs: Sequence[Entry], *, gues
     alone = len(ours) == len(theirs) == 1
     work.by_key(lambda e: e.name, lambda e: e.name, 0.98, "same name")
     work.by_key(lambda e: _partner(state, e), lambda e: (layer_of(e.name), family_of(e.spec)), 0.95, "same layer")
+    work.by_key(lambda e: _block_partner(state, e), _in_block, 0.92, "same layer of a block")
     work.by_key(lambda e: canonical(e.spec), lambda e: canonical(e.spec), 0.9, "same words in the name")
     if alone:
         work.by_key(lambda e: 0, lambda e: 0, 0.85, "the only ones alike")
@@ -53,6 +54,18 @@ def _partner(state: State, entry: Entry) -> Hashable:
     """The layer of B that most tensors of this layer went to, with this tensor's role there."""
     layer = state.partner(layer_of(entry.name))
     return None if layer is None else (layer, family_of(entry.spec))
+
+
+def _block_partner(state: State, entry: Entry) -> Hashable:
+    """The block of B that most tensors of this block went to, with the layer's own name and this tensor's role there."""
+    layer = layer_of(entry.name)
+    block = state.partner(layer_of(layer))
+    return None if block is None else (block, words(layer[len(layer_of(layer)) :]), family_of(entry.spec))
+
+
+def _in_block(entry: Entry) -> Hashable:
+    layer = layer_of(entry.name)
+    return layer_of(layer), words(layer[len(layer_of(layer)) :]), family_of(entry.spec)
 
 
 def _next_partner(state: State, entry: Entry, step: int) -> Hashable:

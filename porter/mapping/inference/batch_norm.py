@@ -32,6 +32,10 @@ _NEAR, _NEAR_NARROW = 1e-3, 1e-2
 """How far profiles may be apart for weights to be compared at all, in float32 and in narrower types."""
 
 
+_ROUGH = 4
+"""Layers that are exactly no fold after which the methods tried are fewer."""
+
+
 @dataclass(frozen=True, slots=True)
 class BatchNorm:
     """The tensors of a batch normalisation, by the label that `fold_bn` knows them by."""
@@ -131,6 +135,7 @@ def match_folds(state: State, *, near: bool = False) -> None:
             found.append(folded)
             state.add(folded.match)
             norms.remove(folded.norm)
+            _narrow(methods, found)
     _agree(state, found)
 
 
@@ -141,6 +146,14 @@ class _Folded:
     match: Match
     norm: BatchNorm
     methods: Mapping[FoldBn, float]
+
+
+def _narrow(methods: list[FoldBn], found: Sequence[_Folded]) -> None:
+    """Once some layers are exactly no fold, try only the methods that came near for all of them: the others take long for nothing."""
+    rough = [f.methods.keys() for f in found if min(f.methods.values()) > 0]
+    if len(rough) == _ROUGH:
+        common = set.intersection(*map(set, rough))
+        methods[:] = [m for m in methods if m in common] or methods
 
 
 def _agree(state: State, found: Sequence[_Folded]) -> None:
@@ -190,7 +203,7 @@ def _profile(entry: Entry) -> NDArray[Any]:
     direction = np.random.default_rng(1).standard_normal(rows.shape[1])
     length = np.sqrt((rows * rows).sum(1))
     with np.errstate(all="ignore"):
-        seen = np.abs(rows @ direction) / (length * np.sqrt(direction @ direction))
+        seen = np.abs(np.dot(rows, direction)) / (length * np.sqrt(np.dot(direction, direction)))
     return np.where(np.isfinite(seen), seen, 0.0)
 
 

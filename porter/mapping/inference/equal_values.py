@@ -40,11 +40,10 @@ def match_cast(state: State) -> None:
     for side, other in ((state.left_a, state.left_b), (state.left_b, state.left_a)):
         wanted = {(e.dtype, e.size) for e in other.values()}
         for dtype in {e.dtype for e in other.values()}:
-            if side is state.left_b and not all(e.dtype.bits > dtype.bits for e in side.values() if castable(e.dtype, dtype)):
-                continue
-            ones = {
-                e.name: fingerprint(e, dtype) for e in side.values() if castable(e.dtype, dtype) and (dtype, e.size) in wanted and e.size
-            }
+            able = [e for e in side.values() if castable(e.dtype, dtype) and e.size and (dtype, e.size) in wanted]
+            if side is state.left_b:
+                able = [e for e in able if e.dtype.bits > dtype.bits]
+            ones = {e.name: fingerprint(e, dtype) for e in able}
             if ones:
                 sizes = {f.size for f in ones.values()}
                 others = {e.name: fingerprint(e) for e in other.values() if e.dtype == dtype and e.size in sizes}
@@ -75,7 +74,7 @@ def _verified(state: State, pairing: Pairing, dtype: DType | None) -> None:
     """Match a pair if its elements are really the same as `dtype`, and an axis pattern says how they move."""
     a, b = pairing.a, pairing.b
     source, target = (codes(cast(e.array(), e.dtype, dtype or e.dtype)) for e in (a, b))
-    layout = _layout(source, target, a, b, state.channels())
+    layout = _layout(source, target, a, b, state.channels)
     if layout is None:
         return
     if dtype is None:

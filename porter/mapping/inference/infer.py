@@ -11,11 +11,14 @@ from porter.mapping.inference.entries import entries
 from porter.mapping.inference.equal_values import match_cast, match_equal
 from porter.mapping.inference.near_values import NOT_EQUAL, match_near
 from porter.mapping.inference.state import Match, State
-from porter.mapping.inference.statements import InferredRule, casts_of, drops_of, expectation, fills_of, rules_of, ties_of
+from porter.mapping.inference.statements import InferredRule, casts_of, drops_of, expectation, fills_of, gather_casts, rules_of, ties_of
 from porter.mapping.inference.structure import match_constants, match_described, settle_layouts
 from porter.mapping.syntax import Drop, Map, Remaining, Stage, Statement
 from porter.store import TensorStore
 from porter.tensor import TensorSpec
+
+SHOWN = 40
+"""Ambiguous matches that the text lists; all are in `Inference.ambiguous`."""
 
 ENOUGH = 0.5
 """The share of B that has to be matched by values for values to be the only evidence."""
@@ -77,10 +80,12 @@ class Inference:
             lines += [f"{text:<{width}}   # {_line(comment)}" if comment else text for text, comment in stage]
         if self.ambiguous:
             lines += ["", "# What the same evidence fits as well:"]
-            for match in self.ambiguous:
+            for match in self.ambiguous[:SHOWN]:
                 lines.append(
                     f"#   {_line(match.sources[0])} -> {_line(match.targets[0])}, or {_line(', '.join(match.rivals))}: {match.reason}"
                 )
+            if len(self.ambiguous) > SHOWN:
+                lines.append(f"#   and {len(self.ambiguous) - SHOWN} more")
         return "\n".join(lines) + "\n"
 
 
@@ -133,6 +138,7 @@ def _match_what_differs(state: State) -> None:
 
 
 def _inference(state: State, a: str, b: str) -> Inference:
+    gather_casts(state)
     tables, rules = rules_of(state)
     dropped = tuple(state.left_a)
     rules += drops_of(state)

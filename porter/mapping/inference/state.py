@@ -52,7 +52,7 @@ class Match:
 class State:
     """Entries of both sides by name, the matches, and the names that none has yet, in the order of their files.
 
-    values: whether both sides have values.
+    values: whether both sides have values. channels: the lengths of A's vectors, which are how many channels its layers have.
     """
 
     def __init__(self, a: Sequence[Entry], b: Sequence[Entry]) -> None:
@@ -62,6 +62,7 @@ class State:
         self.left_b = dict(self.b)
         self.matches: list[Match] = []
         self.values = all(e.tensor is not None for e in (*a, *b))
+        self.channels = frozenset(e.size for e in a if len(e.shape) == 1)
         self._order_a = list(a)
         self._made = dict[str, str]()
         self._votes = dict[str, Counter[str]]()
@@ -71,13 +72,14 @@ class State:
         for name in match.sources:
             del self.left_a[name]
             self._made[name] = match.targets[0]
-            self._votes.setdefault(layer_of(name), Counter()).update(layer_of(t) for t in match.targets)
+            for layers in zip(_layers(name), _layers(match.targets[0]), strict=True):
+                self._votes.setdefault(layers[0], Counter())[layers[1]] += 1
         for name in match.targets:
             del self.left_b[name]
         self.matches.append(match)
 
     def partner(self, layer: str) -> str | None:
-        """The layer of B that most tensors of a layer of A went to."""
+        """The layer of B, or block of layers, that most tensors of one of A went to."""
         votes = self._votes.get(layer) if layer else None
         return votes.most_common(1)[0][0] if votes else None
 
@@ -95,6 +97,8 @@ class State:
         steps = list(itertools.pairwise(places))
         return sum(x <= y for x, y in steps) / len(steps) if steps else 1.0
 
-    def channels(self) -> frozenset[int]:
-        """Lengths of the vectors of A: how many channels its layers have."""
-        return frozenset(e.size for e in self.a.values() if len(e.shape) == 1)
+
+def _layers(name: str) -> tuple[str, str]:
+    """The layer of a tensor, and the block that this is in; each empty where names say nothing of it."""
+    layer = layer_of(name)
+    return layer, layer_of(layer)

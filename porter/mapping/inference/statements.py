@@ -101,6 +101,16 @@ def _statement(names: Names, form: Form) -> Rule:
     return Rule(source, Side(targets, len(targets) > 1), form.arrow, form.layout.sizes_given())
 
 
+def gather_casts(state: State) -> None:
+    """Where a second stage casts some tensors, let it cast those too that rules of the first would cast alike: one rule does."""
+    later = {m.form.cast_after for m in state.matches}
+    for place, match in enumerate(state.matches):
+        calls = match.form.calls
+        if len(calls) == 1 and calls[0].name == "cast" and state.b[match.targets[0]].dtype.short in later:
+            form = replace(match.form, calls=(), arrow="<->", cast_after=state.b[match.targets[0]].dtype.short)
+            state.matches[place] = replace(match, form=form)
+
+
 def casts_of(state: State) -> list[InferredRule]:
     """The second stage: casts of what the first one makes in another dtype than B has it, and everything else as it is."""
     by_dtype = defaultdict[str, list[Match]](list)
