@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import SHARED
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -926,6 +927,53 @@ class TestKeras:
         assert set(back) == set(store)
         assert all(np.array_equal(back[n].numpy(), store[n].numpy()) for n in store)
 
+    @pytest.mark.parametrize("archive", [False, True])
+    def test_keras_3(self, archive: bool, tmp_path: Path) -> None:
+        """Variables are numbered; a configuration says what they are, or without one their paths do."""
+        variables = {
+            "layers/conv2d": [random(3, 3, 1, 4), random(4)],
+            "layers/batch_normalization": [random(4) for _ in range(4)],
+            "layers/dense": [random(16, 10), random(10)],
+            "layers/dense_1": [random(10, 3)],
+            "layers/bidirectional/forward_layer/cell": [random(3, 8), random(2, 8), random(8)],
+            "layers/bidirectional/backward_layer/cell": [random(3, 8), random(2, 8), random(8)],
+            "layers/mine": [random(2)],
+        }
+        lstm = {"class_name": "LSTM", "config": {"name": "rnn"}}
+        layers = [
+            {"class_name": "Conv2D", "config": {"name": "c1"}},
+            {"class_name": "BatchNormalization", "config": {"name": "bn", "epsilon": 1e-5}},
+            {"class_name": "Dense", "config": {"name": "d1"}},
+            {"class_name": "Dense", "config": {"name": "d2", "use_bias": False}},
+            {"class_name": "Bidirectional", "config": {"name": "both", "layer": lstm}},
+            {"class_name": "Mine", "config": {"name": "own"}},
+        ]
+        config = {"module": "keras", "class_name": "Sequential", "config": {"name": "m", "layers": layers}}
+        weights = tmp_path / "model.weights.h5"
+        with h5py.File(weights, "w") as file:
+            for path, arrays in variables.items():
+                for i, array in enumerate(arrays):
+                    file[f"{path}/vars/{i}"] = array
+        if archive:
+            with zipfile.ZipFile(tmp_path / "m.keras", "w") as written:
+                written.writestr("metadata.json", json.dumps({"keras_version": "3.4.1"}))
+                written.writestr("config.json", json.dumps(config))
+                written.write(weights, "model.weights.h5")
+        source = porter.open(tmp_path / "m.keras" if archive else weights)
+        tensors = state(apply(library.load("keras:torch"), source))
+        conv, norm, dense = ("c1", "bn", "d1") if archive else ("conv2d", "batch_normalization", "dense")
+        np.testing.assert_array_equal(tensors[f"{conv}.weight"].numpy(), variables["layers/conv2d"][0].transpose(3, 2, 0, 1))
+        np.testing.assert_array_equal(tensors[f"{norm}.running_var"].numpy(), variables["layers/batch_normalization"][3])
+        np.testing.assert_array_equal(tensors[f"{dense}.weight"].numpy(), variables["layers/dense"][0].T)
+        last = "d2" if archive else "dense_1"
+        assert tensors[f"{last}.weight"].shape == (3, 10)
+        backward = [name for name in tensors if name.endswith("weight_ih_l0_reverse")]
+        if archive:
+            np.testing.assert_array_equal(tensors[backward[0]].numpy(), variables["layers/bidirectional/backward_layer/cell"][0].T)
+        else:
+            assert not backward, "a path does not say of which class a wrapped layer is"
+        assert len([name for name in tensors if name.startswith(("own", "mine"))]) == 1
+
     @pytest.mark.parametrize(
         "config",
         [
@@ -956,3 +1004,131 @@ class TestKeras:
         with pytest.raises(MapError, match="layers of a Keras model"):
             apply(library.load("keras:torch"), store_of({"a": np.ones(1, "<f4")}))
         assert keras_tables.tables(store_of({})) is None
+
+
+# ---- ResNets -----------------------------------------------------------------------------------------------------------
+
+
+def torchvision_resnet(counts: tuple[int, ...], convolutions: int = 3) -> dict[str, np.ndarray]:
+    """A ResNet's names with tiny values."""
+
+    def norm(name: str) -> dict[str, np.ndarray]:
+        vectors = {f"{name}.{role}": random(1) for role in ("weight", "bias", "running_mean", "running_var")}
+        return vectors | {f"{name}.num_batches_tracked": np.array(7)}
+
+    arrays = {"conv1.weight": random(1, 3, 7, 7), **norm("bn1"), "fc.weight": random(5, 1), "fc.bias": random(5)}
+    for stage, count in enumerate(counts, 1):
+        for block in range(count):
+            for k in range(1, convolutions + 1):
+                arrays |= {f"layer{stage}.{block}.conv{k}.weight": random(1, 1, 1, 1), **norm(f"layer{stage}.{block}.bn{k}")}
+        arrays |= {f"layer{stage}.0.downsample.0.weight": random(1, 1, 1, 1), **norm(f"layer{stage}.0.downsample.1")}
+    return arrays
+
+
+class TestResNet:
+    @pytest.mark.parametrize(
+        ("counts", "convolutions", "expected"),
+        [
+            ((3, 4, 6, 3), 3, {"res2a_branch1.weight", "res3d_branch2c.weight", "bn4f_branch2a.mean", "scale5c_branch2b.bias"}),
+            ((3, 4, 23, 3), 3, {"res2c_branch2a.weight", "res3a_branch1.weight", "res3b3_branch2c.weight", "bn4b22_branch2a.variance"}),
+            ((3, 8, 36, 3), 3, {"res3b7_branch2a.weight", "res4b35_branch2c.weight", "res5c_branch2a.weight"}),
+            ((2, 2, 2, 2), 2, {"res2b_branch2b.weight", "bn5a_branch1.scale_factor"}),
+        ],
+        ids=["50", "101", "152", "18"],
+    )
+    def test_names_there_and_back(self, counts: tuple[int, ...], convolutions: int, expected: set[str]) -> None:
+        source = store_of(torchvision_resnet(counts, convolutions))
+        he = apply(library.load("torchvision:caffe-resnet"), source)
+        assert expected | {"bn_conv1.mean", "scale_conv1.weight", "fc1000.weight"} <= set(he)
+        assert all(t.numpy().tolist() == [1.0] for name, t in he.items() if name.endswith(".scale_factor"))
+        back = apply(library.load("caffe-resnet:torchvision"), he)
+        assert set(back) == set(source)
+        counted = {n for n in source if n.endswith("num_batches_tracked")}
+        assert {n: back[n].tobytes() for n in back if n not in counted} == {n: source[n].tobytes() for n in source if n not in counted}
+
+    def test_names_of_the_published_prototxt(self, shared: Path) -> None:
+        """Each layer with weights of He's own ResNet-50 gets its tensors."""
+        net = caffe_tables.tables(porter.open(shared / "real/prototxt/ResNet-50-deploy.prototxt"))
+        assert net is not None
+        layers = {key for table in ("layers", "batch_norm_layers", "scale_layers") for key, _ in net.rows[table]}
+        he = apply(library.load("torchvision:caffe-resnet"), store_of(torchvision_resnet((3, 4, 6, 3))))
+        assert {name.split(".")[0] for name in he} == layers
+
+    def test_no_resnet(self) -> None:
+        with pytest.raises(MapError, match="blocks of a ResNet"):
+            apply(library.load("caffe-resnet:torchvision"), store_of({"conv.weight": random(1)}))
+
+
+# ---- what conversions use on their own, and hostile files --------------------------------------------------------------
+
+
+class TestUsualMap:
+    def test_by_format_and_dialect(self, shared: Path, tmp_path: Path) -> None:
+        det1 = shared / "real/mtcnn/caffe/det1.caffemodel"
+        assert "conv4_1.weight" in convert(det1, tmp_path / "a.pth")[0]
+        assert "conv4-1.weight" in convert(det1, tmp_path / "b.pth", raw=True)[0]
+        assert "conv4-1.weight" in convert(det1, tmp_path / "c.safetensors")[0]
+        v1, h5 = (shared / "oracle" / name for name in ("lenet_v1/model.caffemodel", "cifar10_quick_h5/model.caffemodel.h5"))
+        assert set(convert(v1, tmp_path / "d.pth")[0]) == {f"{n}.{r}" for n in ("conv1", "conv2", "ip1", "ip2") for r in ("weight", "bias")}
+        assert isinstance(convert(h5, tmp_path / "e.pth")[0], MappedStore)
+
+    def test_what_has_no_layers_stays_as_it_is(self, tmp_path: Path) -> None:
+        porter.save(store_of({"history.0": random(3)}), tmp_path / "s.solverstate")
+        assert list(convert(tmp_path / "s.solverstate", tmp_path / "s.pth")[0]) == ["history.0"]
+        porter.save(store_of({"layer-1/kernel:0": random(3, 3)}), tmp_path / "k.h5")
+        assert list(convert(tmp_path / "k.h5", tmp_path / "k.pth")[0]) == ["layer-1/kernel:0"]
+
+
+JUNK = (
+    st.none() | st.booleans() | st.integers(-2, 3) | st.sampled_from(["", "bn", "sc", "BatchNorm", "Scale", "LSTM", "PReLU", "a/b", "x\n"])
+)
+ROLES = st.sampled_from(
+    ["mean", "variance", "scale_factor", "weight", "bias", "slope", "W_xc", "b_c", "W_hc", "kernel", "gamma", "vars/0", "moving_mean"]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    tensors=st.dictionaries(
+        st.tuples(st.sampled_from(["bn", "sc", "a/b", "res2a_branch1", "", "layer1.0"]), st.sampled_from([".", "/"]), ROLES).map("".join),
+        st.tuples(
+            st.sampled_from([(3,), (1,), (), (4, 2), (1, 3, 1, 1)]),
+            st.dictionaries(
+                st.sampled_from(
+                    [
+                        "caffe.layer",
+                        "caffe.type",
+                        "caffe.blob",
+                        "caffe.occurrence",
+                        "keras.layer",
+                        "keras.class",
+                        "keras.weight",
+                        "caffe.shape",
+                    ]
+                ),
+                JUNK,
+            ),
+        ),
+        max_size=6,
+    ),
+    net=st.binary(max_size=12)
+    | st.just(b"")
+    | st.just(b'\xa2\x06\x1d\x0a\x02bn\x12\x09BatchNorm"\x01x*\x01y'.ljust(33, b"\x00"))
+    | st.sampled_from([b"\xa2\x06\x11\x0a\x02bn\x12\x09BatchNorm\x22\x00", b"\xa2\x06\x0f\x0a\x02sc\x12\x05Scale\x1a\x00\x22\x00"]),
+    config=st.binary(max_size=8)
+    | st.recursive(
+        JUNK, lambda x: st.lists(x) | st.dictionaries(st.sampled_from(["config", "layers", "name", "class_name", "inbound_nodes"]), x)
+    ).map(lambda v: json.dumps(v).encode()),
+)
+def test_files_made_to_break_tables(tensors: dict[str, Any], net: bytes, config: bytes) -> None:
+    store = TensorStore()
+    for name, (shape, attributes) in tensors.items():
+        store.add(Tensor.from_array(name, np.ones(shape, "<f4"), attributes=attributes))
+    store.attachments = {"caffe.net": net, "keras.model_config": config}
+    for name in ("caffe:torch", "keras:torch", "torch:caffe", "torch:keras", "caffe-resnet:torchvision", "torchvision:caffe-resnet"):
+        try:
+            result = apply(library.load(name), store)
+        except PorterError as error:
+            assert str(error)
+        else:
+            assert len(set(result)) == len(result)

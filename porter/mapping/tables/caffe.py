@@ -120,8 +120,11 @@ def _net(store: TensorStore) -> Net:
             layer.key, role = split_name(tensor.name)
             layer.tensors[role] = tensor
             layer.type = layer.type or (stated if isinstance(stated, str) else None)
-    placed = [layer for layer in found.values() if layer.tensors]
-    return Net(records, placed or _without_tensors(records))
+    placed: dict[str, Layer] = {}
+    for layer in found.values():
+        if layer.tensors:
+            placed.setdefault(layer.key, layer)
+    return Net(records, list(placed.values()) or _without_tensors(records))
 
 
 def _without_tensors(records: Sequence[LayerRecord]) -> list[Layer]:

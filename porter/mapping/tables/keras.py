@@ -22,14 +22,17 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from porter.dataclass import dataclass, field
 from porter.formats.hdf5.keras2 import CLASS, LAYER
-from porter.formats.hdf5.keras_layers import KerasLayer, layers_by_name, parse_config, role_of
+from porter.formats.hdf5.keras_layers import KerasLayer, layers_by_name, parse_config, role_of, snake_case
 from porter.mapping.tables.base import Tables, some
 from porter.mapping.tables.keras_graph import flattened_dense
 from porter.mapping.tables.modules import module_names
 from porter.store import TensorStore
 from porter.tensor import Tensor
 
-CONFIG = "keras.model_config"
+_CONFIGS = ("keras.model_config", "keras.config")
+"""Attachments that hold the configuration of a model: of Keras 2, and of Keras 3's archives."""
+
+_NUMBERED = re.compile(r"(^|/)vars/\d{1,9}$")
 
 _KINDS = {
     **dict.fromkeys(("Dense", "Conv1D", "Conv2D", "Conv3D", "Convolution2D"), "kernel_layers"),
@@ -75,10 +78,10 @@ class Layer:
 
 def tables(store: TensorStore) -> Tables | None:
     """The tables of the model that `store` holds. None where its tensors do not say which layers of Keras they belong to."""
-    layers = list(_layers(store))
+    layers = _layers(store)
     if not layers:
         return None
-    config = parse_config(store.attachments.get(CONFIG, b""))
+    config = next((parse_config(store.attachments[key]) for key in _CONFIGS if key in store.attachments), None)
     settings = layers_by_name(config) if config is not None else {}
     modules = _modules(layers)
     kinds = {layer.prefix: _kind(layer, settings.get(layer.name)) for layer in layers}
@@ -97,18 +100,37 @@ def tables(store: TensorStore) -> Tables | None:
     return Tables(rows, tuple(_notices(layers, kinds, modules, settings, config)))
 
 
-def _layers(store: TensorStore) -> Iterator[Layer]:
+def _layers(store: TensorStore) -> list[Layer]:
     found: dict[str, Layer] = {}
     for tensor in store.values():
-        name = tensor.attributes.get(LAYER)
+        prefix, _, last = tensor.name.rpartition("/")
+        name = tensor.attributes.get(LAYER, _path(prefix) if _NUMBERED.search(tensor.name) else None)
         if not isinstance(name, str):
             continue
         kind = tensor.attributes.get(CLASS)
-        prefix, _, last = tensor.name.rpartition("/")
         layer = found.setdefault(prefix or name, Layer(name, prefix or name, kind if isinstance(kind, str) else None))
         role = tensor.role or role_of(tensor.name, name) or re.sub(r"\W", "_", re.sub(r":\d+$", "", last)) or "_"
         layer.tensors[role if role not in layer.tensors else re.sub(r"\W", "_", last)] = tensor
-    yield from found.values()
+    for layer in found.values():
+        if all(map(str.isdigit, layer.tensors)):
+            _name_variables(layer)
+    return list(found.values())
+
+
+def _path(prefix: str) -> str:
+    """Where Keras 3 keeps a layer, without the names of its containers."""
+    return "/".join(part for part in prefix.split("/") if part not in ("layers", "_layer_checkpoint_dependencies", "cell", "vars"))
+
+
+def _name_variables(layer: Layer) -> None:
+    """Give the numbered variables of Keras 3 their roles, by their order; without a class, the path says it in snake case."""
+    classes = {snake_case(kind): kind for kind in _KINDS}
+    kind = layer.kind or classes.get(re.sub(r"_\d+$", "", _path(layer.prefix).rpartition("/")[2]))
+    roles = KerasLayer(kind or "", layer.name).variables()
+    # A bias, being the last, may be missing; of other variables it could not be told which one is.
+    if len(layer.tensors) == len(roles) or (roles[-1:] == ["bias"] and len(layer.tensors) == len(roles) - 1):
+        layer.kind = kind
+        layer.tensors = dict(zip(roles, (layer.tensors[n] for n in sorted(layer.tensors, key=int)), strict=False))
 
 
 def _modules(layers: Sequence[Layer]) -> dict[str, str]:
@@ -119,7 +141,7 @@ def _modules(layers: Sequence[Layer]) -> dict[str, str]:
         parts = layer.prefix.split("/")
         own = layer.name in parts or layer.prefix == layer.name or parts[-1] == "vars"
         taken = own and layer.name in named.values()
-        named[layer.prefix] = layer.name if own and not taken and layer.prefix not in halves else layer.prefix.removesuffix("/vars")
+        named[layer.prefix] = layer.name if own and not taken and layer.prefix not in halves else _path(layer.prefix)
     words = module_names(named.values())
     modules = {prefix: words[name] for prefix, name in named.items()}
     for prefix, layer in halves.items():

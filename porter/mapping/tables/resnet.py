@@ -18,13 +18,17 @@ _CAFFE = re.compile(r"res([2-9])(a|b[1-9][0-9]{0,2}|[b-z])_branch")
 _TORCH = re.compile(r"layer([1-8])\.(0|[1-9][0-9]{0,2})\.(conv1|downsample\.0)\.")
 
 
+_MOST_LETTERS = 6
+"""Blocks of ResNet-50's fourth stage; nets with more there count them from b1 on, in the third stage too."""
+
+
 def tables(store: TensorStore) -> Tables | None:
     """`blocks`: He's stage and block (`2a`, `3b1`) and torchvision's (`1.0`, `2.1`). None where no tensor is in such a block."""
     blocks = {f"{m[1]}{m[2]}": f"{int(m[1]) - 1}.{_number(m[2])}" for name in store if (m := _CAFFE.match(name))}
     if not blocks:
-        found = {(int(m[1]), int(m[2])) for name in store if (m := _TORCH.match(name))}
-        deep = any(stage in (2, 3) and block > 7 for stage, block in found) or max((b for s, b in found if s == 3), default=0) > 5
-        blocks = {f"{s + 1}{_token(b, deep and s in (2, 3))}": f"{s}.{b}" for s, b in sorted(found) if b < 26 or deep}
+        found = sorted({(int(m[1]), int(m[2])) for name in store if (m := _TORCH.match(name))})
+        deep = (3, _MOST_LETTERS) in found
+        blocks = {f"{stage + 1}{_token(block, deep and stage in (2, 3))}": f"{stage}.{block}" for stage, block in found}
     return Tables({"blocks": tuple(blocks.items())}) if blocks else None
 
 
@@ -33,7 +37,6 @@ def _number(token: str) -> int:
     return int(token[1:]) if len(token) > 1 else ord(token) - ord("a")
 
 
-def _token(block: int, deep: bool) -> str:
-    if deep and block:
-        return f"b{block}"
-    return chr(ord("a") + block)
+def _token(block: int, counted: bool) -> str:
+    """He's name of a block: `a`, then `b`, `c` …, or where blocks are counted, and behind `z`, `b1`, `b2` …."""
+    return f"b{block}" if block and (counted or block > 25) else chr(ord("a") + block)
