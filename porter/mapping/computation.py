@@ -6,6 +6,7 @@ every operation works element by element, otherwise with all tensors of the step
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from porter.mapping.ops.rounding import Rounding
 
 Report = Callable[[str, str], None]
-"""Called with a tensor's name and what rounding did to it, where that is more than rounding."""
+"""Called with a tensor's name and what rounding did to some of its values, where that is more than rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,25 +57,32 @@ class Program:
 
     def payloads(self, sources: Sequence[Tensor], targets: Sequence[TensorSpec], report: Report) -> tuple[Payload, ...]:
         """The targets' bytes, computed when they are read."""
-        if not self.computes:
-            return self.layout.payloads(sources) if self.layout is not None else tuple([sources[i].payload for i in self.order])
-        if not self.before:
-            moved = self.layout.payloads(sources) if self.layout is not None else [sources[i].payload for i in self.order]
-            return tuple([_chain(p, c, t.name, report) for p, c, t in zip(moved, self.after, targets, strict=True)])
-        if len(sources) == len(targets) == 1 and all(_elementwise(stage) for stage in self.before):
-            chain = tuple([a for stage in self.before for a in stage])
-            first = _chain(sources[0].payload, chain, targets[0].name, report)
-            if self.layout is None:
-                return (_chain(first, self.after[0], targets[0].name, report),)
-            between = Tensor(TensorSpec(sources[0].name, chain[-1].outputs[0].dtype, chain[-1].outputs[0].shape), first)
-            (moved_one,) = self.layout.payloads([between])
-            return (_chain(moved_one, self.after[0], targets[0].name, report),)
-        run = _Run(self, tuple(sources), tuple(targets), report)
-        return tuple([_Result(run, i, t.nbytes) for i, t in enumerate(targets)])
+        arriving: Sequence[Tensor] = sources
+        if self.before and not sources:
+            (target,) = targets
+            return (_Constant(self.before[0][0], target.nbytes),)
+        if self.before:
+            if any(len(stage) != len(sources) for stage in self.before) or any(not _alone(a) for stage in self.before for a in stage):
+                run = _Run(self, tuple(sources), tuple(targets), report)
+                return tuple([_Result(run, i, t.nbytes) for i, t in enumerate(targets)])
+            chains = list(zip(*self.before, strict=True))
+            one = targets[0].name if len(targets) == 1 else None
+            arriving = [
+                _described(c[-1].outputs[0], _chain(s.payload, c, one or s.name, report)) for s, c in zip(sources, chains, strict=True)
+            ]
+        return tuple([_chain(p, c, t.name, report) for p, c, t in zip(self.moved(arriving), self.after, targets, strict=True)])
+
+    def moved(self, arriving: Sequence[Tensor]) -> Sequence[Payload]:
+        """The bytes of what arrives at the arrow, for each target."""
+        return self.layout.payloads(arriving) if self.layout is not None else [arriving[i].payload for i in self.order]
 
 
-def _elementwise(stage: Sequence[Applied]) -> bool:
-    return len(stage) == 1 and stage[0].operation.elementwise
+def _alone(applied: Applied) -> bool:
+    return len(applied.inputs) == len(applied.outputs) == 1
+
+
+def _described(operand: Operand, payload: Payload) -> Tensor:
+    return Tensor(TensorSpec(operand.name, operand.dtype, operand.shape), payload)
 
 
 def _chain(payload: Payload, chain: Sequence[Applied], name: str, report: Report) -> Payload:
@@ -84,6 +92,13 @@ def _chain(payload: Payload, chain: Sequence[Applied], name: str, report: Report
     if all(a.operation.elementwise for a in chain) and not any(_packed(a) for a in chain):
         return _Elementwise(payload, tuple(chain), name, report)
     return _Whole(payload, tuple(chain), name, report)
+
+
+def _collected(chunks: Iterator[memoryview]) -> memoryview:
+    whole = bytearray()
+    for piece in chunks:
+        whole += piece
+    return memoryview(whole).toreadonly()
 
 
 def _packed(applied: Applied) -> bool:
@@ -123,10 +138,7 @@ class _Elementwise:
         tally.close()
 
     def buffer(self) -> memoryview:
-        whole = bytearray()
-        for piece in self.chunks(CHUNK):
-            whole += piece
-        return memoryview(whole).toreadonly()
+        return _collected(self.chunks(CHUNK))
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +170,38 @@ class _Whole:
         return canonical_bytes(values, self.chain[-1].outputs[0].dtype).toreadonly()
 
 
+@dataclass(frozen=True, slots=True)
+class _Constant:
+    """What an operation without inputs makes: one element, again and again. Never whole in memory unless `buffer` is asked for."""
+
+    applied: Applied
+    nbytes: int
+
+    @property
+    def location(self) -> None:
+        return None
+
+    def chunks(self, limit: int) -> Iterator[memoryview]:
+        import numpy as np
+
+        made = self.applied.outputs[0]
+        size = _size(made)
+        if not size:
+            return
+        (values,) = _computed(self.applied, ())
+        # A multiple of eight elements fills whole bytes, whatever the type.
+        piece = np.repeat(values.flat[:1], min(size, CHUNK // 16))
+        data = BytesPayload.of(canonical_bytes(piece, made.dtype))
+        whole, rest = divmod(size, len(piece))
+        for _ in range(whole):
+            yield from data.chunks(limit)
+        if rest:
+            yield from BytesPayload.of(canonical_bytes(piece[:rest], made.dtype)).chunks(limit)
+
+    def buffer(self) -> memoryview:
+        return _collected(self.chunks(CHUNK))
+
+
 class _Run:
     """All targets of one step, computed together when the first is read; each is kept until it has been read once."""
 
@@ -178,16 +222,11 @@ class _Run:
         tally = _Tally(self.targets[0].name, self.report)
         outputs = [o for applied in program.before[-1] for o in applied.outputs]
         arrays = _run_chain([t.numpy() for t in self.sources], program.before, tally)
-        data = [BytesPayload.of(canonical_bytes(a, o.dtype)) for a, o in zip(arrays, outputs, strict=True)]
+        arriving = [_described(o, BytesPayload.of(canonical_bytes(a, o.dtype))) for a, o in zip(arrays, outputs, strict=True)]
         del arrays
         tally.close()
-        if program.layout is None:
-            payloads: Sequence[Payload] = [data[i] for i in program.order]
-        else:
-            between = [Tensor(TensorSpec(o.name, o.dtype, o.shape), d) for o, d in zip(outputs, data, strict=True)]
-            payloads = program.layout.payloads(between)
-        done = [_chain(p, c, t.name, self.report) for p, c, t in zip(payloads, program.after, self.targets, strict=True)]
-        return [p.buffer() for p in done]
+        moved = program.moved(arriving)
+        return [_chain(p, c, t.name, self.report).buffer() for p, c, t in zip(moved, program.after, self.targets, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,18 +254,28 @@ class _Tally:
     def __init__(self, name: str, report: Report) -> None:
         self.name = name
         self.report = report
-        self.overflowed = self.underflowed = 0
-        self.dtype: DType | None = None
+        self.said: set[str] = set()
 
     def add(self, rounding: Rounding, dtype: DType) -> None:
-        self.overflowed += rounding.overflowed
-        self.underflowed += rounding.underflowed
-        self.dtype = dtype
+        if rounding.overflowed:
+            self.said.add(f"values beyond the range of {dtype} became {_beyond(dtype)}")
+        if rounding.underflowed:
+            self.said.add(f"values too small for {dtype} became {'its smallest' if _special(dtype) == 'scale' else '0'}")
 
     def close(self) -> None:
-        parts = [f"{n:,} {what}" for n, what in ((self.overflowed, "too large"), (self.underflowed, "too small, now zero")) if n]
-        if parts:
-            self.report(self.name, f"values that {self.dtype} cannot hold: {', '.join(parts)}")
+        for what in sorted(self.said):
+            self.report(self.name, what)
+
+
+def _special(dtype: DType) -> str:
+    from porter.io.float_layouts import FLOAT_LAYOUTS
+
+    return FLOAT_LAYOUTS[dtype.name].special
+
+
+def _beyond(dtype: DType) -> str:
+    """What rounding makes of values that are too large; see `porter.mapping.ops.rounding`."""
+    return {"ieee": "infinite", "finite": "its largest"}.get(_special(dtype), "NaN")
 
 
 def _run_chain(arrays: Sequence[NDArray[Any]], stages: Sequence[Sequence[Applied]], tally: _Tally) -> list[NDArray[Any]]:
@@ -293,6 +342,4 @@ def _array(payload: Payload, operand: Operand) -> NDArray[Any]:
 
 
 def _size(operand: Operand) -> int:
-    import math
-
     return math.prod(operand.shape)

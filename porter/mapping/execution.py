@@ -133,9 +133,13 @@ def execute(checked: Plan, store: TensorStore) -> MappedStore:
 
 def _made(stage: StagePlan, tensors: Mapping[str, Tensor], origins: dict[str, Origin], mapped: MappedStore) -> dict[str, Tensor]:
     """The tensors that come out of a stage."""
+    said: set[tuple[str, str]] = set()
 
     def report(name: str, what: str) -> None:
-        mapped.note("changed", what, name)
+        # A tensor that is read twice is computed twice.
+        if (name, what) not in said:
+            said.add((name, what))
+            mapped.note("changed", what, name)
 
     made: dict[str, Tensor] = {}
     for step in stage.steps:
@@ -144,10 +148,17 @@ def _made(stage: StagePlan, tensors: Mapping[str, Tensor], origins: dict[str, Or
             made[spec.name] = Tensor(spec, payload)
             origins[spec.name] = Origin(step, inputs)
         if step.action == "drop":
-            mapped.note("skipped", "dropped, as the map says", step.sources[0])
+            mapped.note("skipped", _why_dropped(step), step.sources[0])
     for name in stage.left:
         mapped.note("skipped", "left out, as 'expect sources=any' in the map allows", name)
     return made
+
+
+def _why_dropped(step: Step) -> str:
+    if step.same_as is None:
+        return "dropped, as the map says"
+    of = "another tensor" if isinstance(step.same_as, str) else "a constant that the map has"
+    return f"dropped, as the map says, and found equal to {of}"
 
 
 def _payloads(step: Step, inputs: tuple[Tensor, ...], report: Report) -> Iterable[Payload]:
@@ -157,12 +168,16 @@ def _payloads(step: Step, inputs: tuple[Tensor, ...], report: Report) -> Iterabl
 
 
 def _ties(stage: StagePlan, before: Mapping[str, str]) -> dict[str, str]:
-    """The ties of a stage's result: those that the map makes, and those of the sources whose bytes passed through."""
+    """The ties of a stage's result: those of the sources whose bytes passed through, and those that the map makes."""
+    passed = {n: t.name for s in stage.steps if s.action in ("keep", "rename") for n, t in zip(s.sources, s.targets, strict=True)}
     ties: dict[str, str] = {}
-    passed = {n: s.targets[0].name for s in stage.steps if s.action in ("keep", "rename") for n in s.sources if s.targets}
+    heirs: dict[str, str] = {}
     for alias, target in before.items():
-        if alias in passed and target in passed:
-            ties[passed[alias]] = passed[target]
+        if alias in passed:
+            # Where the tensor itself does not pass, its other names stay tied to each other.
+            leader = passed.get(target) or heirs.setdefault(target, passed[alias])
+            if leader != passed[alias]:
+                ties[passed[alias]] = leader
     for step in stage.steps:
         if step.action == "tie":
             target = step.sources[0]
@@ -171,13 +186,14 @@ def _ties(stage: StagePlan, before: Mapping[str, str]) -> dict[str, str]:
 
 
 def _carry_attachments(mapped: MappedStore, store: TensorStore) -> None:
-    """Keep what the file says of its network where every tensor has kept its name; otherwise it would speak of other tensors."""
+    """Keep what the file says of its network where every tensor has kept name and shape; otherwise it would speak of other tensors."""
     if not store.attachments:
         return
-    if list(mapped) == list(store):
+    if [(t.name, t.shape) for t in mapped.values()] == [(t.name, t.shape) for t in store.values()]:
         mapped.attachments = dict(store.attachments)
         return
-    mapped.note("skipped", f"{', '.join(sorted(store.attachments))} is left out: it speaks of the tensors by the names that they had before the map")
+    kinds = ", ".join(sorted(store.attachments))
+    mapped.note("skipped", f"left out, because it speaks of the tensors as they were before the map: {kinds}")
 
 
 def _verify_drops(stage: StagePlan, tensors: Mapping[str, Tensor]) -> None:

@@ -3,76 +3,40 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from porter.dataclass import dataclass, field, replace
+from porter.dataclass import dataclass, replace
 from porter.dtypes import DType
+from porter.errors import MapError
+from porter.mapping.chains import applied_after, applied_to
 from porter.mapping.computation import Applied, Program
-from porter.mapping.ops.base import Irreversible, Operand, Operation, OperationError
+from porter.mapping.ops.base import Operand
 from porter.mapping.rule import CompiledRule
 from porter.mapping.steps import Action, Described, Step
-from porter.mapping.syntax import Axes, Call, Side, Term
+from porter.mapping.syntax import Axes, Side, Term
 from porter.tensor import TensorSpec
 
 if TYPE_CHECKING:
     from porter.mapping import layout
 
-Bindings = dict[str, int | str]
+Bindings = Mapping[str, int | str]
 Key = tuple[int | str, ...]
+
+MOST = 100_000
+"""Tensors that one use of a rule makes at most."""
 
 FORMAT_ATTRIBUTES = ("caffe.", "keras.", "onnx.", "pytorch.", "ncnn.", "darknet.")
 """Attributes that say where in its file a tensor was; under another name they would say something wrong."""
 
 
-@dataclass(slots=True)
-class Matches:
-    """What the source patterns of a rule matched: for each term, by the values of the captures that tell uses apart, the
-    members (several only where they are stacked) with their place in the stack.
-    """
-
-    terms: list[dict[Key, list[tuple[dict[str, int], str]]]]
-    bindings: dict[Key, Bindings] = field(default_factory=dict)
-
-    def add(self, compiled: CompiledRule, term: int, name: str, bound: Bindings) -> None:
-        """Note that `name` matched the pattern of `term`."""
-        shared = {k: v for k, v in bound.items() if k not in compiled.gathered}
-        key = tuple([shared[k] for k in sorted(shared)])
-        self.bindings.setdefault(key, shared)
-        place = {k: _index(compiled, k, v) for k, v in bound.items() if k in compiled.gathered}
-        self.terms[term].setdefault(key, []).append((place, name))
-
-
-def _index(compiled: CompiledRule, capture: str, value: int | str) -> int:
-    if isinstance(value, int):
-        return value
-    message = f"'{capture}' is stacked, so it has to be a number, and '{value}' is none"
-    raise compiled.rule.span.error("M213", message, hint=f"{{{capture}:int}}")
-
-
-def steps_of(
-    compiled: CompiledRule, matches: Matches, specs: Mapping[str, TensorSpec], wanted: Mapping[str, Described] | None
-) -> Iterator[tuple[Step | None, Exception | None]]:
-    """A step for each use of the rule, or what is wrong with that use."""
-    for key, bound in matches.bindings.items():
-        try:
-            yield _step(compiled, [term.get(key, []) for term in matches.terms], bound, specs, wanted), None
-        except ValueError as error:
-            yield None, error
-
-
-def plain_step(compiled: CompiledRule, name: str, bound: Bindings, spec: TensorSpec) -> Step:
-    """The step of a rule that only renames."""
-    target = compiled.targets[0].render(bound)
-    return Step("rename", compiled.rule, (name,), (renamed(spec, target),), bound)
-
-
 def renamed(spec: TensorSpec, name: str) -> TensorSpec:
     """`spec` under another name, without what its attributes said of the file it was in."""
-    if not spec.attributes:
-        return replace(spec, name=name)
-    kept = {k: v for k, v in spec.attributes.items() if not k.startswith(FORMAT_ATTRIBUTES)}
-    return replace(spec, name=name, attributes=kept)
+    kept = spec.attributes
+    if kept:
+        kept = {k: v for k, v in kept.items() if not k.startswith(FORMAT_ATTRIBUTES)}
+    return TensorSpec(name, spec.dtype, spec.shape, spec.axes, spec.role, kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,114 +48,135 @@ class _Member:
     name: str
 
 
-def _step(
-    compiled: CompiledRule,
-    found: list[list[tuple[dict[str, int], str]]],
-    bound: Bindings,
-    specs: Mapping[str, TensorSpec],
-    wanted: Mapping[str, Described] | None,
-) -> Step:
-    rule = compiled.rule
-    members = []
-    for index, (term, hits) in enumerate(zip(rule.source.terms, found, strict=True)):
+class RuleUses:
+    """What the source patterns of a rule match, put together to uses of it.
+
+    `specs` are the tensors at hand; `wanted` those that should come out, or None where that is not known.
+    """
+
+    def __init__(self, compiled: CompiledRule, specs: Mapping[str, TensorSpec], wanted: Mapping[str, Described] | None) -> None:
+        self.statement = compiled.rule
+        self.patterns = compiled.sources
+        self._compiled = compiled
+        self._specs = specs
+        self._wanted = wanted
+        self._bindings: dict[Key, dict[str, int | str]] = {}
+        self._found: list[dict[Key, list[_Member]]] = [{} for _ in compiled.sources]
+        self._moves: dict[object, Program] = {}
+
+    def take(self, term: int, name: str, bound: Bindings) -> Step | None:
+        """Note that `name` matches the pattern of `term`; the step, where that is all that goes into it.
+
+        Raises:
+            MapError: the target has no name for it, or its shape does not fit.
+        """
+        compiled = self._compiled
+        if compiled.simple:
+            target = compiled.targets[0].render(bound)
+            if compiled.plain:
+                return Step("rename", compiled.rule, (name,), (renamed(self._specs[name], target),), bound)
+            return self._moved(name, target, bound)
+        shared = {k: v for k, v in bound.items() if k not in compiled.gathered}
+        key = tuple([shared[k] for k in sorted(shared)])
+        self._bindings.setdefault(key, shared)
+        place = {k: self._index(k, v) for k, v in bound.items() if k in compiled.gathered}
+        self._found[term].setdefault(key, []).append(_Member(term, place, name))
+        return None
+
+    def steps(self) -> Iterator[Step | MapError]:
+        """A step for each use of what was noted, or what is wrong with that use."""
+        for key, bound in self._bindings.items():
+            try:
+                yield self._step([members.get(key, []) for members in self._found], bound)
+            except MapError as error:
+                yield error
+
+    def _index(self, capture: str, value: int | str) -> int:
+        if isinstance(value, int):
+            return value
+        message = f"'{capture}' is stacked, so it has to be a number, and '{value}' is none"
+        raise self.statement.span.error("M213", message, hint=f"{{{capture}:int}}")
+
+    def _moved(self, name: str, target: str, bound: Bindings) -> Step:
+        """The step of a rule that changes the layout of one tensor. Those of one shape share the program."""
+        from porter.mapping import layout
+
+        compiled, spec = self._compiled, self._specs[name]
+        goal = _wanted_shape(compiled, target, self._wanted)
+        program = self._moves.get((spec.shape, goal))
+        if program is None:
+            source = layout.Operand(name, spec.shape, compiled.source_axes[0])
+            solved = layout.solve([source], [layout.Operand(target, goal, compiled.target_axes[0])], compiled.sizes, compiled.rule.span)
+            program = self._moves[spec.shape, goal] = Program((), solved, ((),), ())
+        assert program.layout is not None
+        return Step("layout", compiled.rule, (name,), (TensorSpec(target, spec.dtype, program.layout.target_shapes[0]),), bound, program)
+
+    def _step(self, found: Sequence[Sequence[_Member]], bound: Bindings) -> Step:
+        compiled, specs = self._compiled, self._specs
+        rule = compiled.rule
+        members = _complete(compiled, found, bound)
+        given = [Operand(m.name, specs[m.name].dtype, specs[m.name].shape, rule.source.terms[m.term].label) for m in members]
+        before = applied_to(rule.source, compiled.source_operations, given, rule.arrow == "<->")
+        middle = [o for a in before[-1] for o in a.outputs] if before else given
+        arriving = members if len(middle) == len(members) else None
+        targets = _targets(compiled, bound, middle, arriving, found)
+        if not targets:
+            raise rule.target.span.error("M222", f"nothing is made of '{members[0].name}': its optional targets have no source")
+        moved, order, operands = _laid_out(compiled, middle, arriving, targets, self._wanted)
+        after = [applied_after(rule.target, compiled.target_operations, o, rule.arrow == "<->") for o in operands]
+        program = _program(before, moved, after, order)
+        results = [chain[-1].outputs[0] if chain else o for chain, o in zip(after, operands, strict=True)]
+        action: Action = "compute" if program.computes else "layout" if moved is not None else "rename"
+        if action == "rename":
+            made = tuple([renamed(specs[members[i].name], m.name) for i, m in zip(order, targets, strict=True)])
+        else:
+            made = tuple([TensorSpec(m.name, o.dtype, o.shape) for m, o in zip(targets, results, strict=True)])
+        return Step(action, rule, tuple([m.name for m in members]), made, bound, program)
+
+
+def _complete(compiled: CompiledRule, found: Sequence[Sequence[_Member]], bound: Bindings) -> list[_Member]:
+    """The sources of one use, in order."""
+    members: list[_Member] = []
+    for index, (term, hits) in enumerate(zip(compiled.rule.source.terms, found, strict=True)):
         if not hits and not term.optional:
-            _incomplete(compiled, index, found, bound)
-        members += [_Member(index, at, name) for at, name in sorted(hits, key=lambda hit: tuple(hit[0].values()))]
-    given = [Operand(m.name, specs[m.name].dtype, specs[m.name].shape, rule.source.terms[m.term].label) for m in members]
-    before = _applied(rule.source, compiled.source_operations, given, rule.arrow == "<->")
-    middle = [o for a in before[-1] for o in a.outputs] if before else given
-    one_to_one = len(middle) == len(members)
-    targets = _targets(compiled, bound, middle, members if one_to_one else None, found)
-    step_layout, order, moved = _laid_out(compiled, middle, members if one_to_one else None, targets, wanted)
-    after = [_after(rule.target, compiled.target_operations, o, rule.arrow == "<->") for o in moved]
-    results = [chain[-1].outputs[0] if chain else o for chain, o in zip(after, moved, strict=True)]
-    program = Program(tuple(before), step_layout, tuple(after), order)
-    made = tuple([_spec(m.name, o, members, specs, program) for m, o in zip(targets, results, strict=True)])
-    action: Action = "compute" if program.computes else "layout" if step_layout is not None else "rename"
-    return Step(action, rule, tuple([m.name for m in members]), made, bound, program)
+            raise _incomplete(compiled, index, found, bound)
+        ordered = sorted(hits, key=lambda member: tuple(member.at.values()))
+        for one, other in itertools.pairwise(ordered):
+            if one.at == other.at:
+                raise term.span.error(
+                    "M224",
+                    f"'{one.name}' and '{other.name}' would both be this tensor of one use of the rule",
+                    tensor=other.name,
+                    hint="a capture in place of '*', also on the right, tells them apart",
+                )
+        members += ordered
+    return members
 
 
-def _spec(name: str, made: Operand, members: Sequence[_Member], specs: Mapping[str, TensorSpec], program: Program) -> TensorSpec:
-    if program.layout is None and not program.computes and len(members) == 1:
-        return renamed(specs[members[0].name], name)
-    return TensorSpec(name, made.dtype, made.shape)
-
-
-def _incomplete(compiled: CompiledRule, index: int, found: Sequence[Sequence[tuple[dict[str, int], str]]], bound: Bindings) -> None:
+def _incomplete(compiled: CompiledRule, index: int, found: Sequence[Sequence[_Member]], bound: Bindings) -> MapError:
     term = compiled.rule.source.terms[index]
-    others = [name for hits in found for _, name in hits]
+    other = next(member.name for members in found for member in members)
     try:
-        missing = compiled.sources[index].render(bound)
-    except ValueError:
-        missing = None
-    what = f"'{missing}'" if missing is not None else "a member of the list"
-    raise term.span.error(
-        "M214", f"{what} is missing, which goes together with '{others[0]}'", hint="a '?' after its name says that it may be missing"
+        missing = f"'{compiled.sources[index].render(bound)}'"
+    except MapError:
+        missing = "a member of the list"
+    return term.span.error(
+        "M214", f"{missing} is missing, which goes together with '{other}'", hint="a '?' after its name says that it may be missing"
     )
 
 
-# ---- operations --------------------------------------------------------------------------------------------------------
-
-
-def _applied(side: Side, operations: Sequence[Operation], operands: Sequence[Operand], invertible: bool) -> list[tuple[Applied, ...]]:
-    """The operations of a side on its tensors. One that takes a single tensor stands once for each of several."""
-    stages = []
-    for operation, call in zip(operations, side.calls, strict=True):
-        stage = _each(operation, call, operands) if len(operands) > 1 else None
-        stage = stage or (_one(operation, call, tuple(operands)),)
-        for applied in stage if invertible else ():
-            _refuse_irreversible(applied)
-        stages.append(stage)
-        operands = [o for applied in stage for o in applied.outputs]
-    return stages
-
-
-def _each(operation: Operation, call: Call, operands: Sequence[Operand]) -> tuple[Applied, ...] | None:
-    """`operation` once for each operand, or None where it takes them together."""
-    try:
-        outputs = operation.outputs(tuple(operands))
-    except OperationError:
-        try:
-            stage = tuple([Applied(operation, call, (o,), operation.outputs((o,))) for o in operands])
-        except OperationError:
-            return None
-        return stage if all(len(a.outputs) == 1 for a in stage) else None
-    return (Applied(operation, call, tuple(operands), outputs),)
-
-
-def _one(operation: Operation, call: Call, operands: tuple[Operand, ...]) -> Applied:
-    try:
-        return Applied(operation, call, operands, operation.outputs(operands))
-    except OperationError as error:
-        name = operands[error.input].name if error.input is not None and error.input < len(operands) else None
-        tensor = name if name is not None else operands[0].name if operands else None
-        raise call.span.error(error.code, error.message, hint=error.hint, tensor=tensor) from error
-
-
-def _refuse_irreversible(applied: Applied) -> None:
-    inverse = applied.operation.inverse(applied.inputs)
-    if isinstance(inverse, Irreversible):
-        raise applied.call.span.error(
-            "M215",
-            f"'{applied.operation.name}' cannot be undone here: {inverse.reason}",
-            tensor=applied.inputs[0].name if applied.inputs else None,
-            hint="write '->' instead of '<->' for a rule that goes one way",
-        )
-
-
-def _after(side: Side, operations: Sequence[Operation], operand: Operand, invertible: bool) -> tuple[Applied, ...]:
-    chain = []
-    for operation, call in zip(operations, side.calls, strict=True):
-        applied = _one(operation, call, (operand,))
-        if len(applied.outputs) != 1:
-            raise call.span.error(
-                "M216", f"'{operation.name}' gives {len(applied.outputs)} tensors; after the arrow an operation takes one and gives one"
-            )
-        if invertible:
-            _refuse_irreversible(applied)
-        chain.append(applied)
-        operand = applied.outputs[0]
-    return tuple(chain)
+def _program(
+    before: list[tuple[Applied, ...]], moved: layout.Layout | None, after: list[tuple[Applied, ...]], order: tuple[int, ...]
+) -> Program:
+    """The program of a use. Operations after the arrow join those before it where nothing, or only places, change in between: then
+    nothing is rounded there.
+    """
+    single = len(after) == 1 and moved is not None and len(moved.source_shapes) == 1
+    if before and (moved is None or (single and all(a.operation.elementwise for a in after[0]))):
+        places = sorted(range(len(after)), key=lambda target: order[target]) if moved is None else [0]
+        joined = [tuple([after[target][i] for target in places]) for i in range(len(after[0]))]
+        return Program((*before, *joined), moved, ((),) * len(after), order)
+    return Program(tuple(before), moved, tuple(after), order)
 
 
 # ---- targets and layout ------------------------------------------------------------------------------------------------
@@ -202,7 +187,7 @@ def _targets(
     bound: Bindings,
     middle: Sequence[Operand],
     members: Sequence[_Member] | None,
-    found: Sequence[Sequence[tuple[dict[str, int], str]]],
+    found: Sequence[Sequence[_Member]],
 ) -> list[_Member]:
     """The targets of one use, by name; those that are the slices of one source for every index."""
     rule = compiled.rule
@@ -230,6 +215,7 @@ def _has_partner(index: int, terms: Sequence[Term], lasting: Sequence[Term]) -> 
 def _spread_sizes(
     compiled: CompiledRule, spread: Sequence[str], middle: Sequence[Operand], members: Sequence[_Member] | None
 ) -> dict[str, int]:
+    """How many tensors a target is, for each axis that is taken apart."""
     from porter.mapping import layout
 
     sizes = dict(compiled.sizes)
@@ -237,14 +223,19 @@ def _spread_sizes(
         axes = compiled.source_axes[members[position].term] if members is not None else None
         if axes is not None:
             sizes |= layout.axis_sizes(layout.Operand(operand.name, operand.shape, axes), sizes)
-    for name in spread:
-        if name not in sizes:
-            raise compiled.rule.span.error(
-                "M217", f"the size of '{name}' is not known, so neither is how many tensors there are", hint=f"say 'where {name}=…'"
-            )
-        if sizes[name] > 1_000_000:
-            raise compiled.rule.span.error("M218", f"'{name}' has {sizes[name]:,} members: no network has so many tensors")
-    return {name: sizes[name] for name in spread}
+    span, name = compiled.rule.span, middle[0].name
+    for axis in spread:
+        if axis not in sizes:
+            message = f"the size of '{axis}' is not known, so neither is how many tensors there are"
+            raise span.error("M217", message, tensor=name, hint=f"say 'where {axis}=…'")
+        if not sizes[axis]:
+            message = f"'{axis}' has the size 0, so that nothing would be left of '{name}'"
+            raise span.error("M223", message, tensor=name, hint="'-> drop' leaves a tensor out")
+    count = math.prod([sizes[axis] for axis in spread])
+    if count > MOST:
+        message = f"'{name}' would become {count:,} tensors; {MOST:,} is the most"
+        raise span.error("M218", message, tensor=name, hint="perhaps another axis is meant")
+    return {axis: sizes[axis] for axis in spread}
 
 
 def _laid_out(
@@ -257,27 +248,25 @@ def _laid_out(
     """The change of layout, or None with the index of what each target is, and what stands there before the target's operations."""
     rule = compiled.rule
     alone = len(middle) == len(targets) == 1
-    if not compiled.laid_out and (alone or (rule.source.listed == rule.target.listed and compiled.source_operations)):
+    if not compiled.laid_out and (alone or compiled.source_operations):
         order = _paired(rule.target, middle, targets)
         return None, order, [replace(middle[i], name=m.name, label=None) for i, m in zip(order, targets, strict=True)]
     from porter.mapping import layout
 
-    source_listed, target_listed = rule.source.listed, rule.target.listed
+    source_axes: Sequence[Axes | None] = compiled.source_axes
+    blocks, target_blocks = rule.source.listed, rule.target.listed
     if members is None:
         if any(axes is not None for axes in compiled.source_axes):
             raise rule.source.span.error("M219", "an axis pattern stands with a tensor that an operation puts together with others")
         members = [_Member(i, {}, o.name) for i, o in enumerate(middle)]
-        source_axes: Sequence[Axes | None] = [None] * len(middle)
-        source_listed = source_listed and len(middle) > 1
-    else:
-        source_axes = compiled.source_axes
+        source_axes = [None] * len(middle)
+        blocks = blocks and len(middle) > 1
     sources = [
-        layout.Operand(o.name, o.shape, source_axes[m.term], m.at, m.term if source_listed else None)
-        for m, o in zip(members, middle, strict=True)
+        layout.Operand(o.name, o.shape, source_axes[m.term], m.at, m.term if blocks else None) for m, o in zip(members, middle, strict=True)
     ]
     goals = [
         layout.Operand(
-            m.name, _wanted_shape(compiled, m.name, wanted), compiled.target_axes[m.term], m.at, m.term if target_listed else None
+            m.name, _wanted_shape(compiled, m.name, wanted), compiled.target_axes[m.term], m.at, m.term if target_blocks else None
         )
         for m in targets
     ]
@@ -312,13 +301,16 @@ def _common_dtype(compiled: CompiledRule, operands: Sequence[Operand]) -> DType:
 def _paired(side: Side, middle: Sequence[Operand], targets: Sequence[_Member]) -> tuple[int, ...]:
     """For each target the index of the operand that it is: by labels where the map has them, otherwise in order."""
     labels = [side.terms[m.term].label for m in targets]
-    if any(labels):
-        known = {o.label: i for i, o in enumerate(middle)}
-        for m, label in zip(targets, labels, strict=True):
-            if label not in known:
-                has = ", ".join(str(k) for k in known)
-                raise side.terms[m.term].span.error("M221", f"there is no output '{label}'", tensor=m.name, hint=f"the outputs are {has}")
+    known = {o.label: i for i, o in enumerate(middle) if o.label is not None}
+    given = ", ".join([o.label or o.name for o in middle])
     if len(middle) != len(targets):
-        given = ", ".join(o.label or o.name for o in middle)
         raise side.span.error("M222", f"{len(middle)} tensors come in ({given}), and {len(targets)} names are given to them")
-    return tuple([known[label] for label in labels]) if any(labels) else tuple(range(len(targets)))
+    if not any(labels):
+        return tuple(range(len(targets)))
+    for m, label in zip(targets, labels, strict=True):
+        if label not in known:
+            what = f"there is no output '{label}'" if label is not None else "this name has no label, and others have"
+            raise side.terms[m.term].span.error("M221", what, tensor=m.name, hint=f"the outputs are {given}")
+    if len(set(labels)) < len(labels):
+        raise side.span.error("M221", "two names are given to one output", hint=f"the outputs are {given}")
+    return tuple([known[label] for label in labels if label is not None])

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from porter.errors import MapError
-from porter.mapping.computation import Applied, Program
-from porter.mapping.instances import Matches, plain_step, renamed, steps_of
-from porter.mapping.names import NameIndex, NameMatcher, capture_types, nearest_name, nearest_pattern
-from porter.mapping.ops.base import Operand, OperationError
-from porter.mapping.rule import CompiledRule, captures_of, compile_rule
+from porter.mapping.additions import fill_steps, tie_steps
+from porter.mapping.names import NameIndex, nearest_name, nearest_pattern
 from porter.mapping.scope import StageScope
 from porter.mapping.steps import Described, StagePlan, Step
-from porter.mapping.syntax import Call, Drop, Expect, Fill, Keep, Pattern, Remaining, Rule, Span, Stage, Statement, Tie
+from porter.mapping.syntax import Drop, Expect, Fill, Keep, Remaining, Rule, Span, Stage, Statement, Tie
+from porter.mapping.takers import Taker, place_of, taker
+from porter.mapping.way_back import confused
 from porter.tensor import TensorSpec
-
-Taker = tuple[int, int]
-"""Index of a statement, and of the term in it."""
 
 SHOWN = 5
 """Names that an error lists before it only counts."""
+
+HINTS = 20
+"""Statements that match nothing for which the nearest name is looked for; where there are more, the file is another one."""
+
+MOST = 1_000_000
+"""Tensors that a stage makes at most."""
 
 
 class Ledger:
@@ -34,164 +36,110 @@ class Ledger:
         self.specs = specs
         self.wanted = wanted
         self.problems: list[MapError] = []
-        self.steps: list[tuple[int, Step]] = []
+        self.steps: list[Step] = []
         self.result: dict[str, TensorSpec] = {}
-        self.order = {name: position for position, name in enumerate(specs)}
         self.expect = next((s for s in stage.statements if isinstance(s, Expect)), Expect())
         self.left: tuple[str, ...] = ()
 
     def balance(self) -> StagePlan:
         """Account for everything; what is wrong is in `problems` afterwards."""
-        compiled, takers = self._compile()
-        matches, untaken = self._match(compiled, takers)
-        self._rules(compiled, matches)
+        takers = self._takers()
+        untaken = self._offer(takers)
+        self._collect(takers)
         self._remaining(untaken)
-        steps = self._in_order()
-        for step in steps:
-            self._enter(step)
-        self._fills(steps)
-        self._ties(steps)
+        self._refuse_rings()
+        self._in_order()
+        self._enter(self.steps)
+        self._additions()
         self._expectations()
-        maker = {spec.name: number for number, step in enumerate(steps) for spec in step.targets}
-        return StagePlan(tuple(steps), self.result, maker, self.left)
+        maker = {spec.name: number for number, step in enumerate(self.steps) for spec in step.targets}
+        return StagePlan(tuple(self.steps), self.result, maker, self.left)
 
-    # ---- matching ------------------------------------------------------------------------------------------------------
+    # ---- taking --------------------------------------------------------------------------------------------------------
 
-    def _compile(self) -> tuple[dict[int, CompiledRule], list[tuple[Taker, NameMatcher]]]:
-        compiled: dict[int, CompiledRule] = {}
-        takers: list[tuple[Taker, NameMatcher]] = []
-        for index, statement in enumerate(self.stage.statements):
-            try:
-                if isinstance(statement, Rule):
-                    compiled[index] = ready = compile_rule(statement, self.scope)
-                    takers += [((index, term), matcher) for term, matcher in enumerate(ready.sources)]
-                elif isinstance(statement, Drop | Keep):
-                    takers.append(((index, 0), self._matcher(statement.pattern, _partner(statement))))
-            except MapError as error:
-                self.problems.append(error)
-        return compiled, takers
+    def _takers(self) -> list[Taker]:
+        ready = []
+        for statement in self.stage.statements:
+            if isinstance(statement, Rule | Drop | Keep):
+                try:
+                    ready.append(taker(statement, self.scope, self.specs, self.wanted))
+                except MapError as error:
+                    self.problems.append(error)
+        return ready
 
-    def _matcher(self, pattern: Pattern, other: Pattern | None = None) -> NameMatcher:
-        types = capture_types([pattern, other] if other is not None else [pattern], self.scope.names)
-        return NameMatcher(pattern, types, self.scope.names)
-
-    def _match(
-        self, compiled: Mapping[int, CompiledRule], takers: Sequence[tuple[Taker, NameMatcher]]
-    ) -> tuple[dict[int, Matches], list[str]]:
-        """Give every source to the statement that matches it. What rules get is returned, with the sources that nothing matches."""
-        statements = self.stage.statements
-        found = {i: Matches([{} for _ in c.sources]) for i, c in compiled.items()}
-        index = NameIndex(takers)
-        matched: set[Taker] = set()
+    def _offer(self, takers: Sequence[Taker]) -> list[str]:
+        """Give every source to the statement that matches it; the sources that nothing matches are returned."""
+        index = NameIndex([((t, term), matcher) for t in takers for term, matcher in enumerate(t.patterns)])
+        matched: set[int] = set()
+        twice: dict[tuple[Span, Span], list[str]] = {}
         untaken = []
-        for name, spec in self.specs.items():
+        for name in self.specs:
             try:
                 hits = index.matches(name)
-            except MapError as error:
-                self.problems.append(error)
-                continue
-            if not hits:
-                untaken.append(name)
-                continue
-            if len(hits) > 1:
-                self._taken_twice(name, [self._span(taker) for taker, _ in hits])
-                matched.update(taker for taker, _ in hits)
-                continue
-            ((taker, bound),) = hits
-            matched.add(taker)
-            statement = statements[taker[0]]
-            try:
-                if isinstance(statement, Rule):
-                    rule = compiled[taker[0]]
-                    if rule.plain and not rule.gathered and not rule.spread:
-                        self.steps.append((taker[0], plain_step(rule, name, bound, spec)))
-                    else:
-                        found[taker[0]].add(rule, taker[1], name, bound)
-                elif isinstance(statement, Keep):
-                    self.steps.append((taker[0], Step("keep", statement, (name,), (spec,), bound)))
-                elif isinstance(statement, Drop):
-                    self.steps.append((taker[0], self._drop(statement, name, bound)))
+                if len(hits) == 1:
+                    (((found, term), bound),) = hits
+                    matched.add(id(found))
+                    step = found.take(term, name, bound)
+                    if step is not None:
+                        self.steps.append(step)
+                elif hits:
+                    matched.update(id(t) for (t, _), _ in hits)
+                    first, second = (place_of(*hit) for hit, _ in hits[:2])
+                    twice.setdefault((first, second), []).append(name)
+                else:
+                    untaken.append(name)
             except MapError as error:
                 self.problems.append(error.located(tensor=name))
-        self._unmatched_statements(takers, matched)
-        return found, untaken
+        for (first, second), names in twice.items():
+            self._taken_twice(names, first, second)
+        self._unmatched([t for t in takers if id(t) not in matched and not t.statement.optional])
+        return untaken
 
-    def _span(self, taker: Taker) -> Span:
-        statement = self.stage.statements[taker[0]]
-        if isinstance(statement, Rule):
-            return statement.source.terms[taker[1]].pattern.span
-        assert isinstance(statement, Drop | Keep)
-        return statement.pattern.span
-
-    def _taken_twice(self, name: str, spans: Sequence[Span]) -> None:
-        other = spans[0]
-        self.problems.append(
-            spans[1].error(
-                "M201",
-                f"'{name}' is taken here and on line {other.line} already",
-                tensor=name,
-                hint="two statements for one tensor are an error; make one of the patterns narrower, or use 'rest' for what is left",
-            )
+    def _taken_twice(self, names: Sequence[str], first: Span, second: Span) -> None:
+        where = f"line {first.line}" + (f" of '{first.text.path}'" if first.text is not second.text else "")
+        self._problem(
+            second,
+            "M201",
+            f"{_counted(names)} taken here and on {where} already",
+            names[0],
+            "two statements for one tensor are an error; make one of the patterns narrower, or use 'rest' for what is left",
         )
 
-    def _unmatched_statements(self, takers: Sequence[tuple[Taker, NameMatcher]], matched: set[Taker]) -> None:
-        """Report statements that matched nothing and are not optional."""
-        live = {statement for statement, _ in matched}
-        reported: set[int] = set()
-        for taker, matcher in takers:
-            statement = self.stage.statements[taker[0]]
-            if taker[0] in live or taker[0] in reported or getattr(statement, "optional", False):
-                continue
-            reported.add(taker[0])
-            near = nearest_name(matcher.pattern, self.specs)
+    def _unmatched(self, takers: Sequence[Taker]) -> None:
+        """Report statements that matched nothing."""
+        for number, idle in enumerate(takers):
+            near = nearest_name(idle.patterns[0].pattern, self.specs) if number < HINTS else None
             hint = f"the nearest name is '{near}'; " if near is not None else ""
-            self.problems.append(
-                self._span(taker).error(
-                    "M202", "no tensor has a name like this", hint=hint + "'optional' before the rule allows it to match nothing"
-                )
+            self._problem(
+                place_of(idle, 0),
+                "M202",
+                "no tensor has a name like this",
+                hint=hint + "'optional' before the rule allows it to match nothing",
             )
 
-    def _drop(self, statement: Drop, name: str, bound: Mapping[str, int | str]) -> Step:
-        condition = statement.same_as
-        if condition is None:
-            return Step("drop", statement, (name,), (), bound)
-        if isinstance(condition, Call):
-            program = self._filled(condition, Operand(name, self.specs[name].dtype, self.specs[name].shape))
-            made = program.before[0][0].outputs[0]
-            if made.shape != self.specs[name].shape or made.dtype != self.specs[name].dtype:
-                raise condition.span.error(
-                    "M203", f"'{name}' is {_described(self.specs[name])}, and is to be dropped if it is {made.dtype} {list(made.shape)}"
-                )
-            return Step("drop", statement, (name,), (), bound, same_as=program)
-        types = capture_types([statement.pattern, condition], self.scope.names)
-        other = NameMatcher(condition, types, self.scope.names).render(bound)
-        if other not in self.specs:
-            raise condition.span.error("M203", f"there is no tensor '{other}' that '{name}' could be equal to")
-        mine, theirs = self.specs[name], self.specs[other]
-        if (mine.dtype, mine.shape) != (theirs.dtype, theirs.shape):
-            raise condition.span.error(
-                "M203", f"'{name}' is {_described(mine)}, and '{other}' is {_described(theirs)}: they cannot be equal"
-            )
-        return Step("drop", statement, (name,), (), bound, same_as=other)
-
-    # ---- making --------------------------------------------------------------------------------------------------------
-
-    def _rules(self, compiled: Mapping[int, CompiledRule], matches: Mapping[int, Matches]) -> None:
-        for index, found in matches.items():
-            for step, error in steps_of(compiled[index], found, self.specs, self.wanted):
-                if step is not None:
-                    self.steps.append((index, step))
-                elif isinstance(error, MapError):
-                    self.problems.append(error)
-                elif error is not None:
-                    raise error
+    def _collect(self, takers: Sequence[Taker]) -> None:
+        """The steps that take several tensors together."""
+        made = sum([len(step.targets) for step in self.steps])
+        for found in takers:
+            for step in found.steps():
+                if isinstance(step, MapError):
+                    self.problems.append(step)
+                    continue
+                self.steps.append(step)
+                made += len(step.targets)
+                if made > MOST:
+                    hint = "perhaps another axis is meant to be taken apart"
+                    self._problem(found.statement.span, "M218", f"the map would make more than {MOST:,} tensors", step.sources[0], hint)
+                    return
 
     def _remaining(self, untaken: Sequence[str]) -> None:
         rest = next((s for s in self.stage.statements if isinstance(s, Remaining)), None)
         if rest is not None:
             for name in untaken:
                 made = (self.specs[name],) if rest.action == "keep" else ()
-                self.steps.append((len(self.stage.statements), Step(rest.action, rest, (name,), made)))
+                self.steps.append(Step(rest.action, rest, (name,), made))
+            if rest.action == "keep" and untaken:
+                self.problems += confused(self.stage, self.scope, untaken)
         elif self.expect.sources == "any":
             self.left = tuple(untaken)
         elif untaken:
@@ -199,162 +147,99 @@ class Ledger:
 
     def _uncovered(self, names: Sequence[str]) -> None:
         rules = [s for s in self.stage.statements if isinstance(s, Rule | Drop | Keep)]
-        patterns = [t.pattern for s in rules for t in (s.source.terms if isinstance(s, Rule) else [_AsTerm(s.pattern)])]
+        patterns = [p for s in rules for p in ([t.pattern for t in s.source.terms] if isinstance(s, Rule) else [s.pattern])]
         near = nearest_pattern(names[0], patterns)
         hint = f"the nearest pattern is {near}; " if near is not None else ""
-        span = self.expect.span if self.expect.span.line else next((s.span for s in rules), _whole(self.stage))
+        first = rules[0] if rules else self.stage.statements[0] if self.stage.statements else None
         count = "a tensor" if len(names) == 1 else f"{len(names):,} tensors"
-        self.problems.append(
-            span.error(
-                "M204",
-                f"nothing is said of {count}: {_listed(names)}",
-                tensor=names[0],
-                hint=hint + "map it, say '… -> drop', or 'rest <-> keep' for all that is left",
-            )
+        self._problem(
+            self.expect.span if self.expect.span.line or first is None else first.span,
+            "M204",
+            f"nothing is said of {count}: {listed(names)}",
+            names[0],
+            hint + "map it, say '… -> drop', or 'rest <-> keep' for all that is left",
         )
 
-    def _in_order(self) -> list[Step]:
-        last = len(self.order)
-        ordered = sorted(self.steps, key=lambda item: min((self.order[n] for n in item[1].sources), default=last))
-        return [step for _, step in ordered]
+    def _refuse_rings(self) -> None:
+        """Refuse drops that are conditions of each other: the values would be gone."""
+        drops = {step.sources[0]: step for step in self.steps if isinstance(step.same_as, str)}
+        safe: set[str] = set()
+        for name in drops:
+            chain = []
+            while name in drops and name not in safe and name not in chain:
+                chain.append(name)
+                name = str(drops[name].same_as)
+            if name in chain:
+                ring = chain[chain.index(name) :]
+                message = f"{listed(ring)} are to be dropped for being equal to each other, so that none would be left"
+                self._problem(_made_at(drops[name].statement), "M203", message, name, "map one of them")
+            safe.update(chain)
 
-    def _enter(self, step: Step) -> None:
-        for spec in step.targets:
-            if spec.name in self.result:
-                self._made_twice(spec.name, step)
-                return
-        for spec in step.targets:
-            self.result[spec.name] = spec
+    # ---- making --------------------------------------------------------------------------------------------------------
 
-    def _made_twice(self, name: str, step: Step) -> None:
-        self.problems.append(
-            _target_span(step.statement).error(
+    def _in_order(self) -> None:
+        order = {name: position for position, name in enumerate(self.specs)}
+        self.steps.sort(key=lambda step: order[step.sources[0]] if len(step.sources) == 1 else min([order[n] for n in step.sources]))
+
+    def _enter(self, steps: Iterable[Step]) -> None:
+        """Note what steps make."""
+        twice: dict[int, list[tuple[str, Step]]] = {}
+        for step in steps:
+            for spec in step.targets:
+                if spec.name in self.result:
+                    twice.setdefault(id(step.statement), []).append((spec.name, step))
+                else:
+                    self.result[spec.name] = spec
+        for found in twice.values():
+            names, (_, step) = list(dict.fromkeys([name for name, _ in found])), found[0]
+            of = f", of {listed(step.sources)} too" if step.sources and len(names) == 1 else ""
+            self._problem(
+                _made_at(step.statement),
                 "M205",
-                f"'{name}' is made twice" + (f", of {_listed(step.sources)} too" if step.sources else ""),
-                tensor=name,
-                hint="two tensors would have one name: a capture is lost on the way, or two statements overlap",
+                f"{_counted(names)} made twice{of}",
+                names[0],
+                "two tensors would have one name: a capture is lost on the way, or two statements overlap",
             )
-        )
 
-    # ---- fills and ties ------------------------------------------------------------------------------------------------
-
-    def _fills(self, steps: list[Step]) -> None:
-        for statement in self.stage.statements:
-            if isinstance(statement, Fill):
-                try:
-                    for step in self._filling(statement):
-                        self._enter(step)
-                        steps.append(step)
-                except MapError as error:
-                    self.problems.append(error)
-
-    def _filling(self, statement: Fill) -> list[Step]:
-        types = capture_types([p for p in (statement.pattern, statement.for_each) if p is not None], self.scope.names)
-        target = NameMatcher(statement.pattern, types, self.scope.names)
-        if statement.for_each is None:
-            _refuse_unbound(statement.pattern, target.captures, "'for pattern' binds them")
-            uses: list[tuple[Mapping[str, int | str], TensorSpec | None]] = [({}, None)]
-        else:
-            partner = NameMatcher(statement.for_each, types, self.scope.names)
-            _refuse_unbound(statement.pattern, target.captures - partner.captures, "they have to be in the pattern after 'for'")
-            uses = [(found, spec) for name, spec in self.result.items() if (found := partner.match(name)) is not None]
-            if not uses and not statement.if_absent:
-                near = nearest_name(statement.for_each, self.result)
-                hint = f"the nearest name is '{near}'" if near is not None else None
-                raise statement.for_each.span.error("M206", "no tensor of the result has a name like this", hint=hint)
-        steps = []
-        for bound, like in uses:
-            name = target.render(bound)
-            if name in self.result and statement.if_absent:
-                continue
-            program = self._filled(statement.call, Operand(like.name, like.dtype, like.shape) if like is not None else None)
-            made = program.before[0][0].outputs[0]
-            steps.append(Step("fill", statement, (), (TensorSpec(name, made.dtype, made.shape),), bound, program))
-        return steps
-
-    def _filled(self, call: Call, like: Operand | None) -> Program:
-        from porter.mapping.ops.registry import bind
-
-        operation = bind(call, self.scope.values)
-        try:
-            applied = Applied(operation, call, (like,) if like is not None else (), operation.outputs((like,) if like is not None else ()))
-        except OperationError as error:
-            raise call.span.error(error.code, error.message, hint=error.hint) from error
-        return Program(((applied,),), None, ((),), (0,))
-
-    def _ties(self, steps: list[Step]) -> None:
-        for statement in self.stage.statements:
-            if isinstance(statement, Tie):
-                try:
-                    for step in self._tying(statement):
-                        self._enter(step)
-                        steps.append(step)
-                except MapError as error:
-                    self.problems.append(error)
-
-    def _tying(self, statement: Tie) -> list[Step]:
-        types = capture_types([statement.alias, statement.tensor], self.scope.names)
-        alias, tensor = (NameMatcher(p, types, self.scope.names) for p in (statement.alias, statement.tensor))
-        _refuse_unbound(statement.alias, alias.captures - tensor.captures, "they have to be in the other name")
-        steps = []
-        for name, spec in self.result.items():
-            bound = tensor.match(name)
-            if bound is not None:
-                steps.append(Step("tie", statement, (name,), (renamed(spec, alias.render(bound)),), bound))
-        if not steps and not statement.optional:
-            near = nearest_name(statement.tensor, self.result)
-            hint = f"the nearest name is '{near}'" if near is not None else "both names of a tie are names of the result"
-            raise statement.tensor.span.error("M206", "no tensor of the result has a name like this", hint=hint)
-        return steps
-
-    # ---- expectations --------------------------------------------------------------------------------------------------
+    def _additions(self) -> None:
+        """Fills, then ties."""
+        for kind in (Fill, Tie):
+            for statement in self.stage.statements:
+                if isinstance(statement, kind):
+                    try:
+                        if isinstance(statement, Fill):
+                            steps = fill_steps(statement, self.scope, self.result)
+                        else:
+                            steps = tie_steps(statement, self.scope, self.result)
+                    except MapError as error:
+                        self.problems.append(error)
+                        continue
+                    self._enter(steps)
+                    self.steps += steps
 
     def _expectations(self) -> None:
         if isinstance(self.expect.sources, int) and self.expect.sources != len(self.specs):
-            self.problems.append(
-                self.expect.span.error("M207", f"{self.expect.sources:,} sources are expected, and there are {len(self.specs):,}")
-            )
+            self._problem(self.expect.span, "M207", f"{self.expect.sources:,} sources are expected, and there are {len(self.specs):,}")
         if isinstance(self.expect.targets, int) and self.expect.targets != len(self.result) and not self.problems:
-            self.problems.append(
-                self.expect.span.error("M207", f"{self.expect.targets:,} targets are expected, and {len(self.result):,} are made")
-            )
+            self._problem(self.expect.span, "M207", f"{self.expect.targets:,} targets are expected, and {len(self.result):,} are made")
+
+    def _problem(self, span: Span, code: str, message: str, tensor: str | None = None, hint: str | None = None) -> None:
+        self.problems.append(span.error(code, message, tensor=tensor, hint=hint))
 
 
-class _AsTerm:
-    """A pattern where a term is looked for."""
-
-    def __init__(self, pattern: Pattern) -> None:
-        self.pattern = pattern
-
-
-def _partner(statement: Drop | Keep) -> Pattern | None:
-    condition = statement.same_as if isinstance(statement, Drop) else None
-    return condition if isinstance(condition, Pattern) else None
-
-
-def _refuse_unbound(pattern: Pattern, names: Iterable[str], way: str) -> None:
-    unbound = sorted(names)
-    if unbound:
-        span = next((c.span for c in captures_of(pattern)), pattern.span)
-        raise span.error("M208", f"nothing says what '{unbound[0]}' is", hint=way)
-
-
-def _target_span(statement: Statement) -> Span:
+def _made_at(statement: Statement) -> Span:
+    """Where a statement says what it makes."""
     if isinstance(statement, Rule):
         return statement.target.terms[0].pattern.span
     return statement.pattern.span if isinstance(statement, Drop | Keep | Fill) else statement.span
 
 
-def _whole(stage: Stage) -> Span:
-    from porter.mapping.syntax import NOWHERE
-
-    return stage.statements[0].span if stage.statements else NOWHERE
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(f"'{n}'" for n in names[:SHOWN])
+def listed(names: Sequence[str]) -> str:
+    """Some names, and how many more."""
+    shown = ", ".join([f"'{n}'" for n in names[:SHOWN]])
     return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN:,} more"
 
 
-def _described(spec: TensorSpec) -> str:
-    return f"{spec.dtype} {list(spec.shape)}"
+def _counted(names: Sequence[str]) -> str:
+    """Names and a verb: `'a' is`, `2 tensors ('a', 'b') are`."""
+    return f"'{names[0]}' is" if len(names) == 1 else f"{len(names):,} tensors ({listed(names)}) are"

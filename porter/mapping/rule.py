@@ -121,6 +121,20 @@ def _operations(side: Side, scope: StageScope) -> tuple[Operation, ...]:
 
 
 def _sizes(rule: Rule, scope: StageScope) -> dict[str, int]:
+    """What `where` and parameters say, by axis.
+
+    Raises:
+        MapError: `where` gives a size to what is no axis, or one below zero.
+    """
+    axes = [name for side in (rule.source, rule.target) for term in side.terms for name in axis_names(term)]
+    for name, expression in rule.where:
+        if name not in axes:
+            import difflib
+
+            close = difflib.get_close_matches(name, axes, 1)
+            there = f"the axes are {', '.join(dict.fromkeys(axes))}" if axes else "name the axes: 'a : o i <-> b : i o'"
+            hint = f"did you mean '{close[0]}'?" if close else there
+            raise expression.span.error("M314", f"'{name}' gets a size here, and is no axis of this rule", hint=hint)
     sizes = {name: value for name, value in scope.values.items() if isinstance(value, int) and not isinstance(value, bool)}
     for name, expression in rule.where:
         sizes[name] = _size(name, expression, scope.values)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from porter.dataclass import dataclass
 from porter.errors import UsageError
 from porter.mapping.names import Scope
-from porter.mapping.syntax import Map, Param, Stage, Statement, Table
+from porter.mapping.syntax import Map, Param, Table
 
 ParamValue = int | float | bool | str
 
@@ -26,12 +26,17 @@ class StageScope:
 
 
 def declared_params(map: Map) -> dict[str, Param]:
-    """Every parameter that a stage declares; of several declarations of one name the first."""
+    """Every parameter that a stage declares, by name.
+
+    Raises:
+        MapError: two stages declare one of the same name differently.
+    """
     found: dict[str, Param] = {}
     for stage in map.stages:
         for statement in stage.statements:
-            if isinstance(statement, Param):
-                found.setdefault(statement.name, statement)
+            if isinstance(statement, Param) and found.setdefault(statement.name, statement) != statement:
+                message = f"the parameter '{statement.name}' is declared a second time, with another type or default"
+                raise statement.span.error("M252", message, hint="a parameter is known in the whole map; give one of them another name")
     return found
 
 
@@ -40,7 +45,7 @@ def param_values(map: Map, given: Mapping[str, ParamValue]) -> dict[str, ParamVa
 
     Raises:
         UsageError: a parameter is given that the map does not have, or a value is not of its type.
-        MapError: a parameter has no value.
+        MapError: a parameter has no value, or is declared in two ways.
     """
     declared = declared_params(map)
     for name in given:
@@ -70,12 +75,14 @@ def _typed(param: Param, value: ParamValue) -> ParamValue:
     typed = _parsed(param, value) if isinstance(value, str) else value
     kinds = {"int": int, "float": int | float, "bool": bool, "str": str}[param.type]
     if not isinstance(typed, kinds) or (isinstance(typed, bool) and param.type != "bool"):
-        raise UsageError("U921", f"the parameter '{param.name}' is a {param.type}, {value!r:.60} is none")
+        raise UsageError("U921", f"the parameter '{param.name}' is of type {param.type}, and {value!r:.60} is not")
     return typed
 
 
 def _parsed(param: Param, text: str) -> ParamValue | None:
     """The value that a text stands for, or None where it stands for none."""
+    if "_" in text and param.type in ("int", "float"):
+        return None
     try:
         if param.type == "int":
             return int(text) if len(text) <= 18 else None
@@ -112,24 +119,3 @@ def with_rows(table: Table, provider: Provider | None) -> Table:
     if provider is None:
         raise table.span.error("M250", f"the rows of table '{table.name}' come from a file ({table.provider}), and none is at hand")
     return Table(table.name, provider(table), table.provider, table.span)
-
-
-def settled(map: Map, values: Mapping[str, ParamValue], provider: Provider | None) -> Map:
-    """The map as it stands for one file: computed tables written out, so that its text can be kept and used without that file.
-
-    Raises:
-        MapError: as `with_rows`.
-    """
-
-    def written(stage: Stage) -> Stage:
-        done: list[Statement] = []
-        for s in stage.statements:
-            if isinstance(s, Table):
-                done.append(Table(s.name, with_rows(s, provider).rows, None, s.span))
-            elif isinstance(s, Param):
-                done.append(Param(s.name, s.type, values.get(s.name, s.default), s.span))
-            else:
-                done.append(s)
-        return Stage(tuple(done))
-
-    return Map(tuple([written(stage) for stage in map.stages]), map.name)

@@ -9,6 +9,7 @@ from porter.dataclass import dataclass, field
 from porter.dtypes import DType
 from porter.errors import MapError
 from porter.mapping.computation import Program
+from porter.mapping.scope import StageScope
 from porter.mapping.syntax import Map, Statement
 from porter.tensor import TensorSpec
 
@@ -62,12 +63,14 @@ class StagePlan:
 class Plan:
     """A map on certain tensors.
 
+    scopes: for each stage of the map the values of its parameters and the rows of its tables.
     problems: everything that is wrong, in the order it was found; a plan with problems cannot be executed.
     missing: tensors of the target that nothing makes, where the map allows that.
     """
 
     map: Map
     stages: tuple[StagePlan, ...]
+    scopes: tuple[StageScope, ...]
     problems: tuple[MapError, ...] = ()
     missing: tuple[str, ...] = ()
 
