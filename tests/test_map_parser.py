@@ -720,5 +720,5 @@ def test_a_short_map_is_read_quickly_the_first_time_without_lark() -> None:
     command = [sys.executable, "-c", code, RENAMES]
     runs = [subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ) for _ in range(3)]
     answers = [run.stdout.split() for run in runs]
-    assert min(float(answer[0]) for answer in answers) < 0.03  # 0.004 s where nothing else runs
+    assert min(float(answer[0]) for answer in answers) < 0.05  # 0.004 s where nothing else runs
     assert all(answer[1:] == ["False", "False"] for answer in answers)

@@ -19,6 +19,9 @@ class MapText:
     path: str | None
     text: str
 
+    def __repr__(self) -> str:
+        return f"MapText({self.path!r})"  # every node of a map refers to it
+
     def excerpt(self, line: int) -> str:
         """Line `line`, 1-based, without its end."""
         lines = self.text.split("\n")
@@ -40,12 +43,12 @@ class Span:
             code,
             message,
             path=self.text.path or "<map>",
-            line=self.line,
-            column=self.column,
+            line=self.line or None,
+            column=self.column or None,
             width=self.width,
             tensor=tensor,
             hint=hint,
-            excerpt=self.text.excerpt(self.line),
+            excerpt=self.text.excerpt(self.line) if self.line else None,
         )
 
 
