@@ -274,7 +274,7 @@ def _print_plan(screen: Screen, conversion: Conversion, source: TensorStore, sto
         from porter.mapping.execution import MappedStore
 
         assert isinstance(store, MappedStore)
-        map_screen.table(screen, store.plan, source)
+        map_screen.table(screen, store.plan, {name: tensor.spec for name, tensor in source.items()})
     _print_losses(screen, plan.losses)
     if plan.changes:
         shown = plan.changes if screen.verbose or not screen.terminal or len(plan.changes) <= ROWS else plan.changes[: ROWS - 5]

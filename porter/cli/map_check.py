@@ -9,9 +9,12 @@ from typing import Any
 import click
 
 from porter.cli import map_screen
+from porter.cli.map_sides import specs_of
 from porter.cli.options import common_options, from_option, map_params
+from porter.cli.quantities import count
 from porter.cli.screen import Screen
 from porter.cli.status import ExitCode
+from porter.errors import MapError
 from porter.formats.base import ReadOptions
 from porter.formats.registry import open_store
 from porter.mapping import library
@@ -20,6 +23,7 @@ from porter.mapping.plan import examine
 from porter.mapping.providers import provider_of
 from porter.mapping.steps import Described, Plan
 from porter.store import TensorStore
+from porter.tensor import TensorSpec
 
 
 @click.command("check", short_help="Check a map against the tensors of one file, or of two.")
@@ -44,20 +48,33 @@ def command(
 ) -> ExitCode:
     """Check MAP against the names, types and shapes in SRC, and what it makes against those in DST. Reads no values.
 
-    DST is a weight file or a JSON list of {"name": …, "shape": …, "dtype": …}. Exits with 0 if everything fits, with 1 and a list
-    of all problems if not.
+    SRC and DST are weight files, or JSON lists of {"name": …, "shape": …, "dtype": …} where there are none. Exits with 0 if
+    everything fits, with 1 and a list of all problems if not.
     """
     loaded = library.load(map_name)
     with ExitStack() as stack:
-        store = stack.enter_context(open_store(source, source_format, options=ReadOptions(select=select, net=net)))
-        screen.notices(store.notices)
+        specs, store = _source(screen, stack, source, source_format, ReadOptions(select=select, net=net))
         targets, goal = _goal(stack, target)
-        plan = examine(loaded, store.values(), params=params, targets=targets, provider=provider_of(store, goal))
-        if screen.json:
-            screen.document(_document(map_name, plan))
-        else:
-            _print(screen, map_name, plan, store, target)
+        provider = provider_of(store, goal) if store is not None else None
+        plan = examine(loaded, specs.values(), params=params, targets=targets, provider=provider)
+        if store is not None:
+            screen.notices(store.notices)
+    if screen.json:
+        screen.document(_document(map_name, plan))
+    else:
+        _print(screen, map_name, plan, specs, target)
     return ExitCode.NO if plan.problems else ExitCode.YES
+
+
+def _source(
+    screen: Screen, stack: ExitStack, path: str, source_format: str | None, options: ReadOptions
+) -> tuple[dict[str, TensorSpec], TensorStore | None]:
+    """The tensors of SRC, and the store they are in where it is a weight file."""
+    specs = specs_of(screen, path) if source_format is None else None
+    if specs is not None:
+        return {s.name: s for s in specs}, None
+    store = stack.enter_context(open_store(path, source_format, options=options))
+    return {name: tensor.spec for name, tensor in store.items()}, store
 
 
 def _goal(stack: ExitStack, path: str | None) -> tuple[list[Described] | None, TensorStore | None]:
@@ -71,17 +88,26 @@ def _goal(stack: ExitStack, path: str | None) -> tuple[list[Described] | None, T
     return [Described(t.name, t.shape, t.dtype) for t in store.values()], store
 
 
-def _print(screen: Screen, name: str, plan: Plan, store: TensorStore, target: str | None) -> None:
+def _print(screen: Screen, name: str, plan: Plan, specs: dict[str, TensorSpec], target: str | None) -> None:
     if plan.problems:
+        groups: dict[tuple[object, ...], list[MapError]] = {}
         for problem in plan.problems:
-            screen.problem(problem, sys.stdout)
-        screen.line(f"{screen.name(name)}: {len(plan.problems):,} problem{'s' if len(plan.problems) > 1 else ''}")
+            where = problem.where
+            groups.setdefault((problem.code, where.path, where.line, where.column), []).append(problem)
+        for first, *others in groups.values():
+            screen.problem(first, sys.stdout)
+            if others:
+                # One line of a map goes wrong in one way for tensor after tensor: layer by layer it would fill the screen.
+                names = [p.where.tensor for p in others if p.where.tensor is not None]
+                listed = f": {screen.listed(names)}" if names else ""
+                screen.line(f"   = and so {count(len(others), 'more time')}{listed}")
+        screen.line(f"{screen.name(name)} does not fit: {count(len(groups), 'problem')}")
         return
     if screen.quiet:
         return
-    map_screen.table(screen, plan, store)
+    map_screen.table(screen, plan, specs)
     against = f", as in {screen.name(target)}" if target is not None else ""
-    screen.line(f"{screen.name(name)} fits: {map_screen.plan_count(plan, store)}{against}")
+    screen.line(f"{screen.name(name)} fits: {count(len(specs), 'tensor')} → {len(plan.result):,}{against}")
     if plan.missing:
         screen.paragraph(f"not made, as 'expect targets=any' allows: {screen.listed(plan.missing)}")
 

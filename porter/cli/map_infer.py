@@ -9,18 +9,15 @@ from typing import Any
 import click
 
 from porter.cli.map_output import output_option, write_text
+from porter.cli.map_sides import specs_of
 from porter.cli.options import common_options
 from porter.cli.quantities import count
 from porter.cli.screen import Screen
 from porter.cli.status import ExitCode
-from porter.dtypes import DTYPES
-from porter.errors import FormatError
 from porter.formats.base import ReadOptions
 from porter.formats.registry import open_store
-from porter.mapping.described import listed
 from porter.mapping.inference.infer import Inference, infer
 from porter.mapping.render import statement_text
-from porter.mapping.steps import Described
 from porter.store import TensorStore
 from porter.tensor import TensorSpec
 
@@ -72,23 +69,12 @@ def _side(
     screen: Screen, stack: ExitStack, path: str, source_format: str | None, options: ReadOptions
 ) -> TensorStore | Sequence[TensorSpec]:
     """One side: a store, which stays open as long as `stack`, or what a JSON list says."""
-    entries = listed(path) if source_format is None else None
-    if entries is not None:
-        return _specs(screen, path, entries)
+    specs = specs_of(screen, path) if source_format is None else None
+    if specs is not None:
+        return specs
     store = stack.enter_context(open_store(path, source_format, options=options))
     screen.notices(store.notices)
     return store
-
-
-def _specs(screen: Screen, path: str, entries: Sequence[Described]) -> list[TensorSpec]:
-    shapeless = next((e.name for e in entries if e.shape is None), None)
-    if shapeless is not None:
-        hint = 'write "shape": [16, 3, 3, 3] beside every name'
-        raise FormatError("F002", "a tensor without a shape, which is what it is found by", path=path, tensor=shapeless, hint=hint)
-    untyped = [e.name for e in entries if e.dtype is None]
-    if untyped and not screen.quiet:
-        screen.aside("note", f"{screen.name(path)} gives no dtypes, so they are taken for float32 ({screen.listed(untyped)})")
-    return [TensorSpec(e.name, e.dtype or DTYPES["float32"], e.shape or ()) for e in entries]
 
 
 def _summary(screen: Screen, found: Inference) -> None:

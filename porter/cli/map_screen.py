@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from porter.cli.quantities import count, shape_text
+from porter.cli.quantities import shape_text
 from porter.cli.screen import Screen
 from porter.cli.table import Cell, Column
 from porter.mapping.execution import MappedStore
 from porter.mapping.steps import Plan, StagePlan, Step
-from porter.store import TensorStore
 from porter.tensor import TensorSpec
 
 ROWS = 40
@@ -51,9 +50,8 @@ def summary(store: MappedStore) -> str:
     return ", ".join(said) or "nothing"
 
 
-def table(screen: Screen, plan: Plan, source: TensorStore) -> None:
-    """One row for each step's source and target, stage by stage."""
-    specs = {name: tensor.spec for name, tensor in source.items()}
+def table(screen: Screen, plan: Plan, specs: Mapping[str, TensorSpec]) -> None:
+    """One row for each step's source and target, stage by stage; `specs` are the tensors that the first one is for."""
     for number, stage in enumerate(plan.stages, 1):
         if len(plan.stages) > 1:
             screen.line(screen.styled(f"stage {number} of {len(plan.stages)}", "head"))
@@ -62,10 +60,10 @@ def table(screen: Screen, plan: Plan, source: TensorStore) -> None:
         screen.table(COLUMNS, shown)
         if len(shown) < len(rows):
             screen.line(f"…{len(rows) - len(shown):,} more (-v)")
-        specs = dict(stage.result)
+        specs = stage.result
 
 
-def _rows(screen: Screen, stage: StagePlan, specs: dict[str, TensorSpec]) -> Iterator[tuple[str | Cell, ...]]:
+def _rows(screen: Screen, stage: StagePlan, specs: Mapping[str, TensorSpec]) -> Iterator[tuple[str | Cell, ...]]:
     for step in stage.steps:
         place = f"line {step.line}" if step.line else ""
         for i in range(max(len(step.sources), len(step.targets), 1)):
@@ -115,8 +113,3 @@ def step_json(step: Step, stage: int, store: MappedStore | None, digests: bool) 
         origin = store.origins[stage][step.targets[0].name]
         document["sha256"] = [t.digest() for t in origin.inputs]
     return document
-
-
-def plan_count(plan: Plan, source: TensorStore) -> str:
-    """`13 tensors → 11`."""
-    return f"{count(len(source), 'tensor')} → {len(plan.result):,}"

@@ -118,7 +118,7 @@ def _checked(capture: Capture, given: CaptureType, scope: Scope) -> CaptureType:
 
         close = difflib.get_close_matches(given.table, [*scope.tables, "int", "path", "name"], 1)
         hint = f"did you mean '{close[0]}'?" if close else f"'table {given.table} {{ … }}' declares one; other types are int, path, name"
-        raise capture.span.error("M101", f"there is no table '{given.table}'", hint=hint)
+        raise capture.span.error("M101", f"'{given.table}' is no type of a capture, and there is no table of this name", hint=hint)
     if isinstance(given, Int | Ranges) and given.width > DIGITS:
         raise capture.span.error("M111", f"an integer padded to {given.width} digits; {DIGITS} is the most")
     if isinstance(given, Ranges):

@@ -6,32 +6,55 @@ from collections.abc import Mapping
 
 from porter.dataclass import replace
 from porter.errors import MapError
-from porter.mapping.ops.base import Irreversible
 from porter.mapping.ledger import SHOWN
+from porter.mapping.ops.base import Irreversible, OperationError
 from porter.mapping.plan import with_more
-from porter.mapping.scope import ParamValue, declared_params
-from porter.mapping.syntax import Call, Drop, Expect, Fill, Keep, Map, Param, Pattern, Remaining, Rule, Side, Stage, Statement, Table, Tie
+from porter.mapping.references import captures_of, tables_of, values_of, words_of
+from porter.mapping.scope import ParamValue, declared_params, param_values
+from porter.mapping.syntax import (
+    Call,
+    Drop,
+    Expect,
+    Fill,
+    Keep,
+    Map,
+    Param,
+    Pattern,
+    Remaining,
+    Rule,
+    Side,
+    Stage,
+    Statement,
+    Table,
+    Tie,
+    Variable,
+)
 
 
 def invert(map: Map, *, params: Mapping[str, ParamValue] | None = None) -> Map:
     """The map that undoes `map`. Its stages stand in the opposite order, each with the tables and parameters it refers to.
 
-    `params` are needed only where an operation's arguments refer to parameters without a default.
+    `params` are needed only where an operation's arguments refer to parameters without a default. Operations of the inverse
+    have their values written out.
 
     Raises:
-        MapError: a statement goes one way only; the error says which and why, and how many others there are.
+        MapError: a statement goes one way only; the error says which and why, and which others there are.
+        UsageError: a parameter that the map does not have.
     """
-    values = {name: p.default for name, p in declared_params(map).items() if p.default is not None} | dict(params or {})
-    problems: list[MapError] = []
-    stages = []
-    declared: dict[tuple[type, str], Statement] = {}
-    for stage in map.stages:
-        declared |= {(type(s), s.name): s for s in stage.statements if isinstance(s, Table | Param)}
-        stages.append(_inverted(stage, list(declared.values()) if len(map.stages) > 1 else None, values, problems))
-    if problems:
-        first, *others = problems
+    values = {name: p.default for name, p in declared_params(map).items() if p.default is not None} | _given(map, params or {})
+    turning = _Turning(map, values)
+    stages = [turning.stage(stage) for stage in map.stages]
+    if turning.problems:
+        first, *others = turning.problems
         raise with_more(first, f"{_places(others)} cannot be undone either") if others else first
     return Map(tuple(reversed(stages)))
+
+
+def _given(map: Map, params: Mapping[str, ParamValue]) -> dict[str, ParamValue]:
+    """The values that are given, read as their declared types; nothing has to be given."""
+    declared = declared_params(map)
+    known = Map((Stage(tuple([p for name, p in declared.items() if name in params])),))
+    return param_values(known if params.keys() <= declared.keys() else map, params)
 
 
 def _places(errors: list[MapError]) -> str:
@@ -43,79 +66,129 @@ def _places(errors: list[MapError]) -> str:
     return f"line{'s' if len(lines) > 1 else ''} {shown}" + (f" and {len(lines) - SHOWN:,} more" if len(lines) > SHOWN else "")
 
 
-def _inverted(stage: Stage, declared: list[Statement] | None, values: Mapping[str, ParamValue], problems: list[MapError]) -> Stage:
-    """`stage` turned around, with `declared` in front in place of its own tables and parameters where given."""
-    done: list[Statement] = list(declared or ())
-    for statement in stage.statements:
-        if isinstance(statement, Table | Param):
-            if declared is None:
-                done.append(statement)
-            continue
+class _Turning:
+    """Turns the stages of one map around, first to last."""
+
+    def __init__(self, map: Map, values: Mapping[str, ParamValue]) -> None:
+        self.problems: list[MapError] = []
+        self._values = values
+        self._params = declared_params(map)
+        self._tables: dict[str, Table] = {}
+
+    def stage(self, stage: Stage) -> Stage:
+        """`stage` turned around, with the tables and parameters it refers to in front."""
+        self._tables |= {s.name: s for s in stage.statements if isinstance(s, Table)}
+        copies = {s.pattern.literal: s.same_as for s in stage.statements if isinstance(s, Drop) and isinstance(s.same_as, Pattern)}
+        done: list[Statement] = []
+        written: dict[str, Call] = {}
+        for statement in stage.statements:
+            if isinstance(statement, Table | Param):
+                continue
+            try:
+                done.append(self._undone(statement, copies, written))
+            except MapError as error:
+                self.problems.append(error)
+        tables = set[str]().union(*[tables_of(s) for s in done])
+        params = set[str]().union(*[values_of(s) for s in done])
+        for name in sorted(written.keys() & params):
+            self.problems.append(
+                written[name].span.error(
+                    "M506",
+                    f"the parameter '{name}' is an argument here, where the inverse needs its value, and stands elsewhere too",
+                    hint="write the number here, or use a parameter of its own",
+                )
+            )
+        declared: list[Statement] = [t for name, t in self._tables.items() if name in tables]
+        declared += [p for name, p in self._params.items() if name in params]
+        return Stage((*declared, *done))
+
+    def _undone(self, statement: Statement, copies: Mapping[str | None, Pattern], written: dict[str, Call]) -> Statement:
+        if isinstance(statement, Rule):
+            return self._rule(statement, written)
+        if isinstance(statement, Drop):
+            return self._drop(statement, copies)
+        if isinstance(statement, Tie):
+            return _tie(statement)
+        if isinstance(statement, Fill):
+            return _fill(statement)
+        if isinstance(statement, Remaining) and statement.action == "drop":
+            raise statement.span.error("M501", "what is dropped cannot be made again", hint="map it, or keep it")
+        if isinstance(statement, Expect):
+            return Expect(statement.targets, statement.sources, statement.span)
+        assert isinstance(statement, Keep | Remaining)
+        return statement
+
+    # ---- rules and operations ------------------------------------------------------------------------------------------
+
+    def _rule(self, rule: Rule, written: dict[str, Call]) -> Rule:
+        if rule.arrow == "->":
+            raise rule.span.error("M502", self._why_one_way(rule), hint="a rule with '<->' is checked to go both ways")
+        return replace(rule, source=self._side(rule.target, written), target=self._side(rule.source, written))
+
+    def _why_one_way(self, rule: Rule) -> str:
+        for call in (*rule.source.calls, *rule.target.calls):
+            try:
+                self._undo(call, {})
+            except MapError as error:
+                return f"this rule goes one way: {error.message}"
+        return "this rule goes one way: it is written with '->'"
+
+    def _side(self, side: Side, written: dict[str, Call]) -> Side:
+        """A side as it stands on the other side of the arrow: its operations undone, the last one first."""
+        return replace(side, calls=tuple([self._undo(call, written) for call in reversed(side.calls)]))
+
+    def _undo(self, call: Call, written: dict[str, Call]) -> Call:
+        """The call that undoes `call`. Parameters whose values stand in it as numbers are noted in `written`."""
+        from porter.mapping.ops.registry import bind, call_of
+
+        params = words_of(call) & self._params.keys()
+        for name in sorted(params - self._values.keys()):
+            raise call.span.error("M251", f"the parameter '{name}' has no value", hint=f"say '--param {name}=…'")
+        operation = bind(call, self._values)
+        inverse = operation.inverse(None)
+        if isinstance(inverse, Irreversible):
+            raise call.span.error("M503", f"'{call.name}' cannot be undone: {inverse.reason}")
+        if inverse == operation:
+            return call
+        written |= dict.fromkeys(params, call)
+        return call_of(inverse, self._params)
+
+    # ---- drops, ties and fills -----------------------------------------------------------------------------------------
+
+    def _drop(self, drop: Drop, copies: Mapping[str | None, Pattern]) -> Statement:
+        if drop.same_as is None:
+            hint = "'-> drop if = other' or '-> drop if = fill(0, …)' can be undone"
+            raise drop.span.error("M501", "what is dropped cannot be made again", hint=hint)
+        if drop.optional or captures_of(drop.pattern):
+            hint = "write one such statement for each name, without 'optional'"
+            raise drop.span.error("M504", "it is not known afterwards which tensors were there and dropped", hint=hint)
+        if isinstance(drop.same_as, Pattern):
+            return Tie(drop.pattern, _original(drop.same_as, copies), False, drop.span)
+        from porter.mapping.ops.registry import bind
+
         try:
-            done.append(_undone(statement, values))
-        except MapError as error:
-            problems.append(error)
-    return Stage(tuple(done))
+            bind(drop.same_as, self._values).outputs(())
+        except OperationError as error:
+            hint = "say them: 'drop if = fill(0, shape=[64], dtype=f32)'"
+            raise drop.same_as.span.error("M504", "the type and shape of what is dropped are not known afterwards", hint=hint) from error
+        return Fill(drop.same_as, drop.pattern, False, None, drop.span)
 
 
-def _undone(statement: Statement, values: Mapping[str, ParamValue]) -> Statement:
-    if isinstance(statement, Rule):
-        return _rule(statement, values)
-    if isinstance(statement, Drop):
-        return _drop(statement)
-    if isinstance(statement, Tie):
-        return Drop(statement.alias, statement.tensor, statement.optional, statement.span)
-    if isinstance(statement, Fill):
-        return _fill(statement)
-    if isinstance(statement, Remaining) and statement.action == "drop":
-        raise statement.span.error("M501", "what is dropped cannot be made again", hint="map it, or keep it")
-    if isinstance(statement, Expect):
-        return Expect(statement.targets, statement.sources, statement.span)
-    assert isinstance(statement, Keep | Remaining)
-    return statement
+def _original(copy: Pattern, copies: Mapping[str | None, Pattern]) -> Pattern:
+    """What is left of a tensor where it is dropped for being equal to another, too."""
+    seen = [copy]
+    while seen[-1].literal in copies and copies[seen[-1].literal] not in seen:
+        seen.append(copies[seen[-1].literal])
+    return seen[-1]
 
 
-def _rule(rule: Rule, values: Mapping[str, ParamValue]) -> Rule:
-    if rule.arrow == "->":
-        raise rule.span.error("M502", _why_one_way(rule, values), hint="a rule with '<->' is checked to go both ways")
-    return replace(rule, source=_side(rule.target, values), target=_side(rule.source, values))
-
-
-def _why_one_way(rule: Rule, values: Mapping[str, ParamValue]) -> str:
-    for call in (*rule.source.calls, *rule.target.calls):
-        try:
-            _undo(call, values)
-        except MapError as error:
-            return f"this rule goes one way: {error.message}"
-    return "this rule goes one way: it is written with '->'"
-
-
-def _side(side: Side, values: Mapping[str, ParamValue]) -> Side:
-    """A side as it stands on the other side of the arrow: its operations undone, the last one first."""
-    return replace(side, calls=tuple([_undo(call, values) for call in reversed(side.calls)]))
-
-
-def _undo(call: Call, values: Mapping[str, ParamValue]) -> Call:
-    from porter.mapping.ops.registry import bind, call_of
-
-    inverse = bind(call, values).inverse(None)
-    if isinstance(inverse, Irreversible):
-        raise call.span.error("M503", f"'{call.name}' cannot be undone: {inverse.reason}")
-    return call_of(inverse, values)
-
-
-def _drop(drop: Drop) -> Statement:
-    if drop.same_as is None:
-        raise drop.span.error(
-            "M501", "what is dropped cannot be made again", hint="'-> drop if = other' or '-> drop if = fill(0, …)' can be undone"
+def _tie(tie: Tie) -> Drop:
+    lost = sorted({c.expression.name for c in captures_of(tie.tensor) if isinstance(c.expression, Variable)} - values_of(Keep(tie.alias)))
+    if lost:
+        raise tie.alias.span.error(
+            "M504", f"it is not known afterwards which '{lost[0]}' this is another name of", hint="write one tie for each name"
         )
-    if isinstance(drop.same_as, Pattern):
-        return Tie(drop.pattern, drop.same_as, drop.optional, drop.span)
-    if any(not isinstance(part, str) for part in drop.pattern.parts):
-        raise drop.span.error(
-            "M504", "nothing says for which tensors it would have to be filled in again", hint="write one such statement for each name"
-        )
-    return Fill(drop.same_as, drop.pattern, False, None, drop.span)
+    return Drop(tie.alias, tie.tensor, tie.optional, tie.span)
 
 
 def _fill(fill: Fill) -> Statement:

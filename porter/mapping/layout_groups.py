@@ -89,6 +89,7 @@ def check_complete(group: Group, sizes: Mapping[str, int], span: Span) -> None:
         text = ", ".join(shown[:3]) + (" and more" if len(shown) > 3 else "")
         message = f"'{group.single.name}' is not complete: there is no tensor for {text}"
         hint = f"{len(there)} are there, such as '{group.members[0].operand.name}'"
+        hint += "; a stack counts from 0 without gaps" if group.at else ""
         raise fault("M308", message, span, group.single, group.form, sizes, hint=hint)
 
 
@@ -221,5 +222,15 @@ def _one_sided(name: str, operand: Operand, form: Form, other: Operand, group: G
     what = "'...'" if name == REST else f"axis '{name}'"
     elsewhere = any(name in group.form.path(block) for block in range(group.blocks)) and operand is not group.single
     hint = "it is an axis of another term of the sum, and the terms stand for the members of the list in their order" if elsewhere else None
-    hint = hint or "every axis is on both sides; an axis of size 1 that is on one side only is written '1'"
+    hint = hint or _alike(name, other, group) or "every axis is on both sides; an axis of size 1 that is on one side only is written '1'"
     return fault("M300", f"{what} of '{operand.name}' is not an axis of '{other.name}'", form.spans[name], operand, form, {}, hint=hint)
+
+
+def _alike(name: str, other: Operand, group: Group) -> str | None:
+    """An axis of the other side that is written nearly like this one and is not on this side."""
+    import difflib
+
+    mine = {n for m in group.members for n in m.form.path(0)} if other is group.single else {*group.form.spans}
+    theirs = {*group.form.spans} if other is group.single else {n for m in group.members for n in m.form.path(0)}
+    close = difflib.get_close_matches(name, sorted(theirs - mine), 1) if name != REST else []
+    return f"did you mean '{close[0]}', which is on the other side only?" if close else None

@@ -10,6 +10,9 @@ from porter.mapping.layout_patterns import REST, Dim, Form, Operand, dim_text, f
 
 GIVEN = "by parameter or 'where'"
 
+_UNEVEN = "one axis has one size in all tensors of a rule; parts of unequal size are a sum of axes of their own, as '(q + k + v) i'"
+_RANK = "a pattern has a name for each dimension; '...' stands for those that stay together"
+
 
 @dataclass(frozen=True, slots=True)
 class _Equation:
@@ -146,7 +149,14 @@ class Sizes:
         else:
             text = dim_text(form.dims[equation.dim]).replace("#", str(form.count))
             message = f"dimension {equation.dim} of '{operand.name}' is {value}, and '{text}' is {constant}"
-        return fault("M303", message, span, operand, form, self.found)
+            return fault("M303", message, span, operand, form, self.found, hint=self._doubt(form, equation.dim))
+        return fault("M303", message, span, operand, form, self.found, hint=self._doubt(form, equation.dim) or _UNEVEN)
+
+    def _doubt(self, form: Form, dim: int) -> str | None:
+        """What of a dimension does not come from the shapes, and may be wrong."""
+        names = list(dict.fromkeys(name for product in products_of(form.dims[dim]) for name in product))
+        said = [f"{name}={self.found[name]}" for name in names if self._origin.get(name) == GIVEN]
+        return f"{', '.join(said)}: said by 'where' or a parameter; is that right for this network?" if said else None
 
     def _indivisible(self, equation: _Equation, constant: int, factor: int, unknown: str) -> MapError:
         operand, form = equation.operand, equation.form
@@ -155,7 +165,7 @@ class Sizes:
             f"dimension {equation.dim} of '{operand.name}', {equation.value}{rest}, is no multiple of {factor}, "
             f"so that '{_plain(unknown)}' has no size"
         )
-        return fault("M303", message, form.dim_spans[equation.dim], operand, form, self.found)
+        return fault("M303", message, form.dim_spans[equation.dim], operand, form, self.found, hint=self._doubt(form, equation.dim))
 
 
 def _plain(name: str) -> str:
@@ -176,7 +186,7 @@ def wrong_rank(operand: Operand, form: Form, wanted: int, sizes: Mapping[str, in
     rank = len(operand.shape or ())
     more = " or more" if form.run is not None else ""
     message = f"'{operand.name}' has {rank} dimension{'s' * (rank != 1)}, its axis pattern {wanted}{more}"
-    return fault("M302", message, form.span, operand, form, sizes)
+    return fault("M302", message, form.span, operand, form, sizes, hint=_RANK)
 
 
 def rest_length(pairs: Sequence[tuple[Operand, Form]]) -> int:

@@ -120,8 +120,8 @@ class _Reading:
                 stages.append([])
                 continue
             if isinstance(item, Table | Param | Expect | Remaining):
-                # Tables and parameters are known in the whole map, the others say something of one stage.
-                key = (type(item), item.name) if isinstance(item, Table | Param) else (type(item), len(stages))
+                # A parameter has one value in the whole map; the others say something of one stage, a table until there is another.
+                key = (type(item), item.name if isinstance(item, Table | Param) else None, 0 if isinstance(item, Param) else len(stages))
                 earlier, stage = declared.setdefault(key, (item, len(stages)))
                 if earlier is not item:
                     _check_repeated(item, earlier, stage == len(stages))

@@ -132,7 +132,7 @@ def _sizes(rule: Rule, scope: StageScope) -> dict[str, int]:
             import difflib
 
             close = difflib.get_close_matches(name, axes, 1)
-            there = f"the axes are {', '.join(dict.fromkeys(axes))}" if axes else "name the axes: 'a : o i <-> b : i o'"
+            there = f"the axes are {', '.join(sorted(set(axes)))}" if axes else "name the axes: 'a : o i <-> b : i o'"
             hint = f"did you mean '{close[0]}'?" if close else there
             raise expression.span.error("M314", f"'{name}' gets a size here, and is no axis of this rule", hint=hint)
     sizes = {name: value for name, value in scope.values.items() if isinstance(value, int) and not isinstance(value, bool)}

@@ -148,7 +148,10 @@ def _hint(problem: Unexpected, source: str, offset: int, span: Callable[[int, in
         opened = problem.opened[-1]
         where = f" on line {span(opened, opened + 1).line}" if "\n" in source[opened:offset] else ""
         return f"the '{source[opened]}'{where} is still open: '{_CLOSED_BY[source[opened]]}' closes it"
-    return next((hint for pattern, hint in _MISTAKES if re.match(pattern, here)), None)
+    hint = next((hint for pattern, hint in _MISTAKES if re.match(pattern, here)), None)
+    if hint is None and problem.opened and source[problem.opened[-1]] == "{" and "RBRACE" in problem.expected:
+        return "a capture ends with '}': '{p}', '{i:int}', '{i-1}', '{k:q|k|v}'"
+    return hint
 
 
 def _hint_of_names(problem: Unexpected, last: Token, here: str) -> str | None:
@@ -165,7 +168,7 @@ def _hint_of_names(problem: Unexpected, last: Token, here: str) -> str | None:
         return f"put a blank after ':' where it begins the axes: '{word.replace(':', ' : ', 1)}'"
     ends_name = in_name or kind in ("RBRACE", "NEXT_STAR", "STAR", "QUOTE")
     if ends_name and problem.expected & {"ARROW", "COLON"} and re.match(r"[\w{*.\"]", here):
-        return "a name has no blanks; one with blanks is quoted"
+        return f"an arrow stands between two names: {_ARROWS}; a name with blanks in it is quoted"
     return None
 
 
@@ -176,6 +179,10 @@ def _hint_of_statements(problem: Unexpected, last: Token, here: str) -> str | No
         return "a statement ends with its line: put this at the end of the line before"
     if kind == "RSQB" and here.startswith("["):
         return "'[e]' stands after a single name"
+    if kind == "EXPECT" and re.match(r"sourc|targ|src|dst", here):
+        return f"did you mean '{'sources' if here[0] == 's' else 'targets'}'?"
+    if "SIZE" not in problem.expected and problem.expected == {"EQUAL"}:
+        return "a row of a table is 'left=right'" if kind in ("CELL", "STRING") else "sizes are written 'where h=7, w=7'"
     keywords = ("REST", "PARAM", "TABLE", "INCLUDE", "EXPECT", "FILL", "OPTIONAL", "THEN", "DROP", "KEEP")
     if kind in keywords and re.match(r"<?->|:|=|[|?\[.{*]", here):
         return f"a tensor named '{word}' is quoted: \"{word}\""

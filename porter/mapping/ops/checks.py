@@ -104,8 +104,9 @@ def dimension(axis: int, operand: Operand, *, input: int = 0) -> int:
     """The dimension, counted from 0, that `axis` is of this operand; negative ones count from the end."""
     rank = len(operand.shape)
     if not -rank <= axis < rank:
-        message = f"axis {axis} of a tensor that has {rank} dimension{'s' if rank != 1 else ''}: {list(operand.shape)}"
-        raise OperationError("M407", message, input=input, argument="axis")
+        message = f"there is no axis {axis}: this tensor has {rank} dimension{'s' if rank != 1 else ''}, {list(operand.shape)}"
+        hint = f"axes are counted from 0: 0 to {rank - 1}, or -1 for the last" if rank else None
+        raise OperationError("M407", message, input=input, argument="axis", hint=hint)
     return axis % rank
 
 

@@ -100,7 +100,9 @@ class FoldBn(FloatOperation):
         shape = channels.shape
         other = next((axis for axis in (1, 0, len(shape) - 1) if axis < len(shape) and shape[axis] == size), None)
         message = f"the weight {list(shape)} has {channels.size} output channels on axis {channels.axis}, the batch normalisation {size}"
-        hint = None if other is None else f"'output_axis={other}' would fit" + (", as in a deconvolution" if other == 1 else "")
+        hint = "does this batch normalisation follow this layer?"
+        if other is not None:
+            hint = f"'output_axis={other}' would fit" + (", as in a deconvolution" if other == 1 else "")
         raise OperationError("M455", message, input=index, hint=hint)
 
     def inverse(self, inputs: Sequence[Operand] | None) -> Irreversible:

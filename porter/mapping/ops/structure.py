@@ -137,7 +137,8 @@ class Slice(BitOperation):
         stop = length if self.stop is None else self.stop + length if self.stop < 0 else self.stop
         if not 0 <= start <= stop <= length:
             asked = f"{self.start} to {self.stop if self.stop is not None else 'the end'}"
-            raise OperationError("M407", f"axis {self.axis} of {list(given.shape)} has no positions {asked}", input=0)
+            hint = f"it has {length}: 0 to {length}, or counted from the end -{length} to -1" if length else None
+            raise OperationError("M407", f"axis {self.axis} of {list(given.shape)} has no positions {asked}", input=0, hint=hint)
         return start, stop
 
     def inverse(self, inputs: Sequence[Operand] | None) -> Slice | Pad | Irreversible:
