@@ -12,6 +12,9 @@ from porter.mapping.inference.tokens import canonical, family_of, layer_of, word
 RIVALS = 4
 """Rivals that are listed by name."""
 
+_ORDERED = 0.9
+"""The share of neighbours in the same order from which on the order of the files is the better evidence."""
+
 _SIMILAR = 300
 """Tensors on each side up to which all names are compared with all."""
 
@@ -44,9 +47,10 @@ def paired(state: State, ours: Sequence[Entry], theirs: Sequence[Entry], *, gues
         work.by_key(lambda e: 0, lambda e: 0, 0.85, "the only ones alike")
     work.by_key(lambda e: _next_partner(state, e, -1), lambda e: e.order, 0.8, "next to each other in both files")
     work.by_key(lambda e: _next_partner(state, e, 1), lambda e: e.order, 0.8, "next to each other in both files")
-    work.by_likeness()
+    trust = state.order_agrees()
+    work.by_likeness(with_numbers=trust < _ORDERED)
     if guess:
-        work.by_order(state.order_agrees())
+        work.by_order(trust)
     return work.pairs
 
 
@@ -91,20 +95,21 @@ class _Work:
             if one is not None and other is not None and key is not None:
                 self._pair(one, other, confidence, reason)
 
-    def by_likeness(self) -> None:
-        """Pair names that are more like each other than like any other."""
+    def by_likeness(self, *, with_numbers: bool) -> None:
+        """Pair names that are more like each other than like any other. Where order speaks, numbers do not: one side may count from 1."""
         import numpy as np
 
         if not 0 < len(self.ours) <= _SIMILAR or not 0 < len(self.theirs) <= _SIMILAR:
             return
         a, b = list(self.ours.values()), list(self.theirs.values())
-        vocabulary = {w: i for i, w in enumerate(sorted({w for e in (*a, *b) for w in words(e.name)}))}
+        said = {e.name: [w for w in words(e.name) if with_numbers or not w.isdigit()] for e in (*a, *b)}
+        vocabulary = {w: i for i, w in enumerate(sorted({w for found in said.values() for w in found}))}
         if not vocabulary:
             return
         sides = [np.zeros((len(side), len(vocabulary)), np.float32) for side in (a, b)]
         for side, rows in zip((a, b), sides, strict=True):
             for row, entry in zip(rows, side, strict=True):
-                row[[vocabulary[w] for w in words(entry.name)]] = 1
+                row[[vocabulary[w] for w in said[entry.name]]] = 1
         common = sides[0] @ sides[1].T
         alike = common / np.maximum(sides[0].sum(1)[:, None] + sides[1].sum(1)[None, :] - common, 1)
         for i, entry in enumerate(a):

@@ -52,8 +52,8 @@ class BatchNorm:
         return min(e.order for e in self.parts.values())
 
 
-def batch_norms(state: State) -> list[BatchNorm]:
-    """The batch normalisations of A of which nothing has been matched yet but what B may hold as it is, in the order of the file.
+def batch_norms(state: State, needed: Sequence[str]) -> list[BatchNorm]:
+    """The batch normalisations of A that have the parts `needed` and of which none of these is matched yet, in the order of the file.
 
     Caffe's scale and shift are in a layer of their own, the next in the file.
     """
@@ -77,7 +77,7 @@ def batch_norms(state: State) -> list[BatchNorm]:
             part = next((parts[r] for r in roles if r in parts and parts[r].size == labelled["variance"].size), None)
             if part is not None:
                 labelled[label] = part
-        if all(e.name in state.left_a for e in labelled.values()):
+        if all(label in labelled and labelled[label].name in state.left_a for label in needed):
             found.append(BatchNorm(labelled))
     return found
 
@@ -88,15 +88,14 @@ def batch_norms(state: State) -> list[BatchNorm]:
 def match_statistics(state: State) -> None:
     """Match means and variances that are A's divided by Caffe's scale factor, and variances to which B has eps added already."""
     at = {(e.dtype, e.array().tobytes()): e for e in state.left_b.values() if max(e.shape, default=1) == e.size}
-    for norm in batch_norms(state):
-        if "scale_factor" in norm.parts:
-            labels = ("mean", "variance", "scale_factor")
-            members = [norm.parts[label] for label in labels]
-            found = [at.get((e.dtype, values.tobytes())) for e, values in zip(members, _made(BnStats(), labels, members), strict=False)]
-            if found[0] is not None and found[1] is not None and found[0] is not found[1]:
-                form = Form(calls=(Call("bn_stats"),), arrow="->", source_labels=labels, target_labels=("mean", "variance"))
-                names = tuple(e.name for e in members), (found[0].name, found[1].name)
-                state.add(Match(*names, form, 1.0, "equal once divided by the scale factor"))
+    labels = ("mean", "variance", "scale_factor")
+    for norm in batch_norms(state, labels):
+        members = [norm.parts[label] for label in labels]
+        found = [at.get((e.dtype, values.tobytes())) for e, values in zip(members, _made(BnStats(), labels, members), strict=False)]
+        if found[0] is not None and found[1] is not None and found[0] is not found[1]:
+            form = Form(calls=(Call("bn_stats"),), arrow="->", source_labels=labels, target_labels=("mean", "variance"))
+            names = tuple(e.name for e in members), (found[0].name, found[1].name)
+            state.add(Match(*names, form, 1.0, "equal once divided by the scale factor"))
     for entry in list(state.left_a.values()):
         if role_of(entry.spec) == "variance":
             _match_with_eps(state, entry, at)
@@ -120,7 +119,7 @@ def match_folds(state: State, *, near: bool = False) -> None:
 
     near: with what is no further from it than another state of the same training.
     """
-    norms = batch_norms(state)
+    norms = [n for n in batch_norms(state, ("mean", "variance")) if all(e.name in state.left_a for e in n.parts.values())]
     if not norms:
         return
     methods = [FoldBn()] if near else _methods()

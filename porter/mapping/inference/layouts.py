@@ -133,7 +133,7 @@ def layout_of(digits: Digits, source: Sequence[int], target: Sequence[int], chan
     for layout in USUAL:
         if layout.digits(source, target) == digits:
             return layout
-    return made(digits, source, target, channels)
+    return made(digits, source, target, channels) if size else None
 
 
 def made(digits: Digits, source: Sequence[int], target: Sequence[int], channels: frozenset[int] = frozenset()) -> Layout | None:

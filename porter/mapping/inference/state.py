@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Sequence
 
@@ -92,10 +91,13 @@ class State:
         return self.b[made].order if made is not None else None
 
     def order_agrees(self) -> float:
-        """How far the order of the files speaks: the share of neighbours among the matches that stand in the same order in B."""
+        """How far the order of the files speaks: the share of matches that stand in the same order in both, of pairs that are a
+        quarter of all apart. Within a layer the order is the framework's and says nothing.
+        """
         places = [self.b[self._made[e.name]].order for e in self._order_a if e.name in self._made]
-        steps = list(itertools.pairwise(places))
-        return sum(x <= y for x, y in steps) / len(steps) if steps else 1.0
+        apart = max(1, len(places) // 4)
+        ordered = [x <= y for x, y in zip(places, places[apart:], strict=False)]
+        return sum(ordered) / len(ordered) if ordered else 1.0
 
 
 def _layers(name: str) -> tuple[str, str]:

@@ -23,7 +23,6 @@ from porter.mapping.syntax import (
     Fill,
     InTable,
     Keep,
-    Number,
     Pattern,
     Remaining,
     Rule,
@@ -252,8 +251,7 @@ def _fills(value: int | float, group: Sequence[Entry], made: Sequence[Entry]) ->
 
 
 def _filling(value: int | float, entry: Entry) -> Call:
-    shape = tuple(Number(n) for n in entry.shape)
-    return Call("fill", (Argument(None, value), Argument("shape", shape), Argument("dtype", Variable(entry.dtype.short))))
+    return Call("fill", (Argument(None, value), Argument("shape", entry.shape), Argument("dtype", Variable(entry.dtype.short))))
 
 
 def _value_of(entry: Entry) -> int | float | None:
