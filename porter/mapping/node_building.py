@@ -77,7 +77,7 @@ class NodeBuilder:
 
     # ---- values
 
-    def float(self, children: list[Any], start: int, end: int) -> float:
+    def decimal(self, children: list[Any], start: int, end: int) -> float:
         text = "".join(token[1] for token in children)
         value = float(text)
         if abs(value) == inf and children[-1][0] == "FLOAT":
@@ -87,10 +87,10 @@ class NodeBuilder:
     def boolean(self, children: list[Any], start: int, end: int) -> bool:
         return bool(children[0][0] == "TRUE")
 
-    def text(self, children: list[Any], start: int, end: int) -> str:
+    def literal(self, children: list[Any], start: int, end: int) -> str:
         return self._word(children[0])
 
-    def list(self, children: list[Any], start: int, end: int) -> tuple[object, ...]:
+    def items(self, children: list[Any], start: int, end: int) -> tuple[object, ...]:
         return tuple(plain_value(value) for value in children)
 
     def arithmetic(self, children: list[Any], start: int, end: int) -> Arithmetic:
@@ -138,7 +138,8 @@ class NodeBuilder:
 
     def kind(self, children: list[Any], start: int, end: int) -> CaptureType:
         word = children[0][1]
-        return {"int": Int(), "path": Path(), "name": Name()}.get(word) or InTable(word)
+        kinds: dict[str, CaptureType] = {"int": Int(), "path": Path(), "name": Name()}
+        return kinds.get(word) or InTable(word)
 
     def width(self, children: list[Any], start: int, end: int) -> Int:
         return Int(self._width(children[0]))
@@ -147,7 +148,7 @@ class NodeBuilder:
         width, *ranges = children
         return Ranges(tuple(ranges), 0 if width is None else self._width(width))
 
-    def range(self, children: list[Any], start: int, end: int) -> tuple[Expression, Expression]:
+    def bounds(self, children: list[Any], start: int, end: int) -> tuple[Expression, Expression]:
         first, last = children
         if isinstance(first, Number) and isinstance(last, Number) and not 0 <= first.value <= last.value:
             raise self.span(start, end).error(
