@@ -14,29 +14,18 @@ from porter.mapping.chains import applied_after, applied_to
 from porter.mapping.computation import Applied, Program
 from porter.mapping.ops.base import Operand
 from porter.mapping.rule import CompiledRule
-from porter.mapping.steps import Action, Described, Step
+from porter.mapping.steps import Action, Bindings, Described, Step, renamed
 from porter.mapping.syntax import Axes, Side, Term
+from porter.mapping.way_back import refuse_unsolvable
 from porter.tensor import TensorSpec
 
 if TYPE_CHECKING:
     from porter.mapping import layout
 
-Bindings = Mapping[str, int | str]
 Key = tuple[int | str, ...]
 
 MOST = 100_000
 """Tensors that one use of a rule makes at most."""
-
-FORMAT_ATTRIBUTES = ("caffe.", "keras.", "onnx.", "pytorch.", "ncnn.", "darknet.")
-"""Attributes that say where in its file a tensor was; under another name they would say something wrong."""
-
-
-def renamed(spec: TensorSpec, name: str) -> TensorSpec:
-    """`spec` under another name, without what its attributes said of the file it was in."""
-    kept = spec.attributes
-    if kept:
-        kept = {k: v for k, v in kept.items() if not k.startswith(FORMAT_ATTRIBUTES)}
-    return TensorSpec(name, spec.dtype, spec.shape, spec.axes, spec.role, kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +61,7 @@ class RuleUses:
         """
         compiled = self._compiled
         if compiled.simple:
-            target = compiled.targets[0].render(bound)
-            if compiled.plain:
-                return Step("rename", compiled.rule, (name,), (renamed(self._specs[name], target),), bound)
-            return self._moved(name, target, bound)
+            return self._moved(name, compiled.targets[0].render(bound), bound)
         shared = {k: v for k, v in bound.items() if k not in compiled.gathered}
         key = tuple([shared[k] for k in sorted(shared)])
         self._bindings.setdefault(key, shared)
@@ -106,7 +92,9 @@ class RuleUses:
         program = self._moves.get((spec.shape, goal))
         if program is None:
             source = layout.Operand(name, spec.shape, compiled.source_axes[0])
-            solved = layout.solve([source], [layout.Operand(target, goal, compiled.target_axes[0])], compiled.sizes, compiled.rule.span)
+            made = layout.Operand(target, goal, compiled.target_axes[0])
+            solved = layout.solve([source], [made], compiled.sizes, compiled.rule.span)
+            refuse_unsolvable(compiled, [source], [made], solved)
             program = self._moves[spec.shape, goal] = Program((), solved, ((),), ())
         assert program.layout is not None
         return Step("layout", compiled.rule, (name,), (TensorSpec(target, spec.dtype, program.layout.target_shapes[0]),), bound, program)
@@ -271,6 +259,7 @@ def _laid_out(
         for m in targets
     ]
     solved = layout.solve(sources, goals, compiled.sizes, rule.span)
+    refuse_unsolvable(compiled, sources, goals, solved)
     dtype = _common_dtype(compiled, middle) if len(middle) != len(targets) else None
     moved = [
         Operand(m.name, dtype or middle[i].dtype, shape) for i, (m, shape) in enumerate(zip(targets, solved.target_shapes, strict=True))

@@ -9,7 +9,7 @@ from porter.errors import MapError
 from porter.mapping.ledger import SHOWN
 from porter.mapping.ops.base import Irreversible, OperationError
 from porter.mapping.plan import with_more
-from porter.mapping.references import captures_of, tables_of, values_of, words_of
+from porter.mapping.references import captures_of, names_of, tables_of, values_of, words_of
 from porter.mapping.scope import ParamValue, declared_params, param_values
 from porter.mapping.syntax import (
     Call,
@@ -27,7 +27,6 @@ from porter.mapping.syntax import (
     Statement,
     Table,
     Tie,
-    Variable,
 )
 
 
@@ -108,7 +107,7 @@ class _Turning:
         if isinstance(statement, Drop):
             return self._drop(statement, copies)
         if isinstance(statement, Tie):
-            return _tie(statement)
+            return self._tie(statement)
         if isinstance(statement, Fill):
             return _fill(statement)
         if isinstance(statement, Remaining) and statement.action == "drop":
@@ -159,7 +158,7 @@ class _Turning:
         if drop.same_as is None:
             hint = "'-> drop if = other' or '-> drop if = fill(0, …)' can be undone"
             raise drop.span.error("M501", "what is dropped cannot be made again", hint=hint)
-        if drop.optional or captures_of(drop.pattern):
+        if drop.optional or self._open(drop.pattern) or any(c.expression is None for c in captures_of(drop.pattern)):
             hint = "write one such statement for each name, without 'optional'"
             raise drop.span.error("M504", "it is not known afterwards which tensors were there and dropped", hint=hint)
         if isinstance(drop.same_as, Pattern):
@@ -173,6 +172,17 @@ class _Turning:
             raise drop.same_as.span.error("M504", "the type and shape of what is dropped are not known afterwards", hint=hint) from error
         return Fill(drop.same_as, drop.pattern, False, None, drop.span)
 
+    def _tie(self, tie: Tie) -> Drop:
+        lost = sorted(self._open(tie.tensor) - self._open(tie.alias))
+        if lost:
+            message = f"it is not known afterwards which '{lost[0]}' this is another name of"
+            raise tie.alias.span.error("M504", message, hint="write one tie for each name")
+        return Drop(tie.alias, tie.tensor, tie.optional, tie.span)
+
+    def _open(self, pattern: Pattern) -> set[str]:
+        """The captures of a name that are no parameters."""
+        return names_of(Keep(pattern)) - self._params.keys()
+
 
 def _original(copy: Pattern, copies: Mapping[str | None, Pattern]) -> Pattern:
     """What is left of a tensor where it is dropped for being equal to another, too."""
@@ -180,15 +190,6 @@ def _original(copy: Pattern, copies: Mapping[str | None, Pattern]) -> Pattern:
     while seen[-1].literal in copies and copies[seen[-1].literal] not in seen:
         seen.append(copies[seen[-1].literal])
     return seen[-1]
-
-
-def _tie(tie: Tie) -> Drop:
-    lost = sorted({c.expression.name for c in captures_of(tie.tensor) if isinstance(c.expression, Variable)} - values_of(Keep(tie.alias)))
-    if lost:
-        raise tie.alias.span.error(
-            "M504", f"it is not known afterwards which '{lost[0]}' this is another name of", hint="write one tie for each name"
-        )
-    return Drop(tie.alias, tie.tensor, tie.optional, tie.span)
 
 
 def _fill(fill: Fill) -> Statement:

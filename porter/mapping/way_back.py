@@ -1,14 +1,46 @@
-"""Whether what `rest <-> keep` passes on would be passed on backwards, too."""
+"""What `<->` promises beyond inverse operations: sizes that are known backwards, and tensors that are not mistaken for others."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
+from porter.dataclass import replace
 from porter.errors import MapError
 from porter.mapping.names import NameIndex, NameMatcher, capture_types
 from porter.mapping.references import patterns_of
+from porter.mapping.rule import CompiledRule
 from porter.mapping.scope import StageScope
 from porter.mapping.syntax import Drop, Fill, Pattern, Remaining, Rule, Stage, Tie
+
+if TYPE_CHECKING:
+    from porter.mapping import layout
+
+
+def refuse_unsolvable(
+    compiled: CompiledRule, sources: Sequence[layout.Operand], targets: Sequence[layout.Operand], solved: layout.Layout
+) -> None:
+    """Refuse a change of layout whose sizes do not follow backwards, from the targets' shapes alone.
+
+    Raises:
+        MapError: they do not, and the rule has `<->`.
+    """
+    from porter.mapping import layout
+
+    if compiled.rule.arrow == "->":
+        return
+    given = [replace(t, shape=shape) for t, shape in zip(targets, solved.target_shapes, strict=True)]
+    try:
+        known = dict(compiled.sizes)
+        for operand in given:
+            known |= layout.axis_sizes(operand, known)
+        if any(name not in known for name in compiled.gathered):
+            name = min(n for n in compiled.gathered if n not in known)
+            raise compiled.rule.span.error("M217", f"the size of '{name}' is not known")
+        layout.solve(given, [replace(s, shape=None) for s in sources], compiled.sizes, compiled.rule.span)
+    except MapError as error:
+        hint = "say the sizes after 'where', or write '->' for a rule that goes one way"
+        raise compiled.rule.span.error("M226", f"backwards, {error.message}", tensor=sources[0].name, hint=hint) from error
 
 
 def confused(stage: Stage, scope: StageScope, kept: Sequence[str]) -> list[MapError]:
