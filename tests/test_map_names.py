@@ -12,7 +12,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from porter.errors import MapError
-from porter.mapping.names import NameIndex, NameMatcher, Scope, capture_types, evaluate, nearest_name, nearest_pattern
+from porter.mapping.names import NameIndex, NameMatcher, Scope, capture_types, evaluate
+from porter.mapping.nearest import nearest_name, nearest_pattern
 from porter.mapping.syntax import (
     Arithmetic,
     Capture,

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from porter.mapping.computation import Applied, Program
-from porter.mapping.instances import renamed
-from porter.mapping.names import NameMatcher, capture_types, nearest_name
+from porter.mapping.names import NameMatcher, capture_types
+from porter.mapping.nearest import nearest_name
 from porter.mapping.ops.base import Operand, OperationError
 from porter.mapping.references import captures_of
 from porter.mapping.scope import StageScope
-from porter.mapping.steps import Step
+from porter.mapping.steps import Step, renamed
 from porter.mapping.syntax import Call, Fill, Pattern, Tie
 from porter.tensor import TensorSpec
 
 
-def filling(call: Call, scope: StageScope) -> Callable[[Operand | None], Program]:
+def filling(call: Call, scope: StageScope) -> Callable[[TensorSpec | None], Program]:
     """Makes the program of a constant, for the tensor that it takes shape and type from where `call` does not say them.
 
     Raises:
@@ -25,8 +25,8 @@ def filling(call: Call, scope: StageScope) -> Callable[[Operand | None], Program
 
     operation = bind(call, scope.values)
 
-    def program(like: Operand | None) -> Program:
-        given = (like,) if like is not None else ()
+    def program(like: TensorSpec | None) -> Program:
+        given = (Operand(like.name, like.dtype, like.shape),) if like is not None else ()
         try:
             applied = Applied(operation, call, given, operation.outputs(given))
         except OperationError as error:
@@ -54,7 +54,7 @@ def fill_steps(statement: Fill, scope: StageScope, result: Mapping[str, TensorSp
             raise statement.pattern.span.error(
                 "M205", f"'{name}' is made twice", tensor=name, hint="the name lacks a capture of those after 'for', or say 'if absent'"
             )
-        program = fill(Operand(like.name, like.dtype, like.shape) if like is not None else None)
+        program = fill(like)
         made = program.before[0][0].outputs[0]
         steps[name] = Step("fill", statement, (), (TensorSpec(name, made.dtype, made.shape),), bound, program)
     return list(steps.values())

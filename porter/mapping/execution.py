@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from porter.dataclass import dataclass
 from porter.errors import UsageError
-from porter.mapping.computation import Program, Report
 from porter.mapping.plan import plan
 from porter.mapping.providers import provider_of
 from porter.mapping.scope import ParamValue, Provider
@@ -14,6 +14,9 @@ from porter.mapping.steps import Described, Plan, StagePlan, Step
 from porter.mapping.syntax import Map
 from porter.store import TensorStore
 from porter.tensor import CHUNK, Json, Payload, Tensor, TensorSpec
+
+if TYPE_CHECKING:
+    from porter.mapping.computation import Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,11 +205,11 @@ def _verify_drops(stage: StagePlan, tensors: Mapping[str, Tensor]) -> None:
             continue
         name = step.sources[0]
         tensor = tensors[name]
-        if isinstance(step.same_as, Program):
+        if isinstance(step.same_as, str):
+            other, what = tensors[step.same_as], f"'{step.same_as}'"
+        else:
             (payload,) = step.same_as.payloads((), (tensor.spec,), lambda name, what: None)
             other, what = Tensor(tensor.spec, payload), "what it is to be dropped for"
-        else:
-            other, what = tensors[step.same_as], f"'{step.same_as}'"
         if tensor.payload is not other.payload and not _equal(tensor, other):
             raise step.statement.span.error(
                 "M240",

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from porter.errors import MapError
-from porter.mapping.additions import fill_steps, tie_steps
-from porter.mapping.names import NameIndex, nearest_name, nearest_pattern
+from porter.mapping.names import NameIndex
 from porter.mapping.scope import StageScope
 from porter.mapping.steps import Described, StagePlan, Step
 from porter.mapping.syntax import Drop, Expect, Fill, Keep, Remaining, Rule, Span, Stage, Statement, Tie
 from porter.mapping.takers import Taker, place_of, taker
-from porter.mapping.way_back import confused
 from porter.tensor import TensorSpec
 
 SHOWN = 5
@@ -92,7 +90,9 @@ class Ledger:
                 self.problems.append(error.located(tensor=name))
         for (first, second), names in twice.items():
             self._taken_twice(names, first, second)
-        self._unmatched([t for t in takers if id(t) not in matched and not t.statement.optional])
+        idle = [t for t in takers if id(t) not in matched and not t.statement.optional]
+        if idle:
+            self._unmatched(idle)
         return untaken
 
     def _taken_twice(self, names: Sequence[str], first: Span, second: Span) -> None:
@@ -107,6 +107,8 @@ class Ledger:
 
     def _unmatched(self, takers: Sequence[Taker]) -> None:
         """Report statements that matched nothing."""
+        from porter.mapping.nearest import nearest_name
+
         for number, idle in enumerate(takers):
             near = nearest_name(idle.patterns[0].pattern, self.specs) if number < HINTS else None
             hint = f"the nearest name is '{near}'; " if near is not None else ""
@@ -139,6 +141,8 @@ class Ledger:
                 made = (self.specs[name],) if rest.action == "keep" else ()
                 self.steps.append(Step(rest.action, rest, (name,), made))
             if rest.action == "keep" and untaken:
+                from porter.mapping.way_back import confused
+
                 self.problems += confused(self.stage, self.scope, untaken)
         elif self.expect.sources == "any":
             self.left = tuple(untaken)
@@ -146,6 +150,8 @@ class Ledger:
             self._uncovered(untaken)
 
     def _uncovered(self, names: Sequence[str]) -> None:
+        from porter.mapping.nearest import nearest_pattern
+
         rules = [s for s in self.stage.statements if isinstance(s, Rule | Drop | Keep)]
         patterns = [p for s in rules for p in ([t.pattern for t in s.source.terms] if isinstance(s, Rule) else [s.pattern])]
         near = nearest_pattern(names[0], patterns)
@@ -203,19 +209,22 @@ class Ledger:
 
     def _additions(self) -> None:
         """Fills, then ties."""
-        for kind in (Fill, Tie):
-            for statement in self.stage.statements:
-                if isinstance(statement, kind):
-                    try:
-                        if isinstance(statement, Fill):
-                            steps = fill_steps(statement, self.scope, self.result)
-                        else:
-                            steps = tie_steps(statement, self.scope, self.result)
-                    except MapError as error:
-                        self.problems.append(error)
-                        continue
-                    self._enter(steps)
-                    self.steps += steps
+        added = [s for s in self.stage.statements if isinstance(s, Fill | Tie)]
+        if not added:
+            return
+        from porter.mapping.additions import fill_steps, tie_steps
+
+        for statement in sorted(added, key=lambda s: isinstance(s, Tie)):
+            try:
+                if isinstance(statement, Fill):
+                    steps = fill_steps(statement, self.scope, self.result)
+                else:
+                    steps = tie_steps(statement, self.scope, self.result)
+            except MapError as error:
+                self.problems.append(error)
+                continue
+            self._enter(steps)
+            self.steps += steps
 
     def _expectations(self) -> None:
         if isinstance(self.expect.sources, int) and self.expect.sources != len(self.specs):

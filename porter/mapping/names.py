@@ -6,6 +6,5 @@ from porter.mapping.captures import Scope, capture_types
 from porter.mapping.expressions import evaluate
 from porter.mapping.name_index import NameIndex
 from porter.mapping.name_matcher import NameMatcher
-from porter.mapping.nearest import nearest_name, nearest_pattern
 
-__all__ = ["NameIndex", "NameMatcher", "Scope", "capture_types", "evaluate", "nearest_name", "nearest_pattern"]
+__all__ = ["NameIndex", "NameMatcher", "Scope", "capture_types", "evaluate"]

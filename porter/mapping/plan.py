@@ -9,7 +9,6 @@ from porter.mapping.ledger import Ledger
 from porter.mapping.scope import ParamValue, Provider, param_values, stage_scopes
 from porter.mapping.steps import Described, Plan, StagePlan
 from porter.mapping.syntax import NOWHERE, Expect, Map, Span
-from porter.mapping.target_fit import misfits
 from porter.tensor import Tensor, TensorSpec
 
 STAGES = 100
@@ -55,6 +54,8 @@ def examine(
         specs = dict(stages[-1].result)
     missing: tuple[str, ...] = ()
     if wanted is not None:
+        from porter.mapping.target_fit import misfits
+
         expect = _last_expect(map)
         missing = tuple([name for name in wanted if name not in specs])
         problems += misfits(stages[-1], wanted, missing if expect.targets != "any" else (), _place(map, expect))

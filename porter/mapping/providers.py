@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, cast
 
 from porter.errors import MapError, PorterError, printable
 from porter.mapping.syntax import NOWHERE, Span, Table
-from porter.mapping.tables.base import Area, Rows, Tables
 from porter.store import TensorStore
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+    from porter.mapping.tables.base import Area, Rows, Tables
 
 GROUP = "porter.map_tables"
 
@@ -110,6 +111,8 @@ def _checked(found: Tables) -> Tables:
     Raises:
         ValueError: a row is something else, or a word stands twice in its column.
     """
+    from porter.mapping.tables.base import Tables
+
     checked: dict[str, Rows] = {}
     for name, pairs in found.rows.items():
         checked[name] = plain = tuple([(left, right) for left, right in pairs])
@@ -122,12 +125,12 @@ def _checked(found: Tables) -> Tables:
 
 def _area(area: str, table: Table) -> Area:
     if area in _BUILT_IN:
-        return cast(Area, importlib.import_module(_BUILT_IN[area][0]).tables)
+        return cast("Area", importlib.import_module(_BUILT_IN[area][0]).tables)
     point = _entry_points().get(area)
     if point is None:
         raise table.span.error("M272", f"no tables are called '{printable(table.provider or '')}'", hint=_nearest(area, areas()))
     try:
-        return cast(Area, point.load())
+        return cast("Area", point.load())
     except Exception as error:  # whatever a package does when it is imported
         raise table.span.error(
             "M274", f"the tables of '{area}' cannot be loaded from {point.value}: {error}", hint="install its package again, or remove it"

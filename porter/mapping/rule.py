@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from porter.dataclass import dataclass
 from porter.mapping.expressions import variables
 from porter.mapping.names import NameMatcher, capture_types, evaluate
-from porter.mapping.ops.base import Operation
 from porter.mapping.references import axis_names, captures_of
 from porter.mapping.scope import ParamValue, StageScope
 from porter.mapping.syntax import Axes, Axis, Capture, Expression, Rest, Rule, Side, Term
+
+if TYPE_CHECKING:
+    from porter.mapping.ops.base import Operation
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from porter.dataclass import dataclass, field
 from porter.dtypes import DType
 from porter.errors import MapError
-from porter.mapping.computation import Program
 from porter.mapping.scope import StageScope
 from porter.mapping.syntax import Map, Statement
 from porter.tensor import TensorSpec
+
+if TYPE_CHECKING:
+    from porter.mapping.computation import Program
+
+Bindings = Mapping[str, int | str]
+"""What captures stand for."""
 
 Action = Literal["keep", "rename", "layout", "compute", "fill", "tie", "drop"]
 
@@ -29,7 +34,7 @@ class Step:
     statement: Statement
     sources: tuple[str, ...]
     targets: tuple[TensorSpec, ...]
-    bindings: Mapping[str, int | str] = field(default_factory=dict)
+    bindings: Bindings = field(default_factory=dict)
     program: Program | None = None
     same_as: str | Program | None = None
 
@@ -87,3 +92,15 @@ class Described:
     name: str
     shape: tuple[int, ...] | None = None
     dtype: DType | None = None
+
+
+FORMAT_ATTRIBUTES = ("caffe.", "keras.", "onnx.", "pytorch.", "ncnn.", "darknet.")
+"""Attributes that say where in its file a tensor was; under another name they would say something wrong."""
+
+
+def renamed(spec: TensorSpec, name: str) -> TensorSpec:
+    """`spec` under another name, without what its attributes said of the file it was in."""
+    kept = spec.attributes
+    if kept:
+        kept = {k: v for k, v in kept.items() if not k.startswith(FORMAT_ATTRIBUTES)}
+    return TensorSpec(name, spec.dtype, spec.shape, spec.axes, spec.role, kept)

@@ -6,13 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from porter.errors import MapError
-from porter.mapping.additions import filling
-from porter.mapping.instances import Bindings, RuleUses
 from porter.mapping.names import NameMatcher, capture_types
-from porter.mapping.ops.base import Operand
-from porter.mapping.rule import compile_rule
+from porter.mapping.rule import CompiledRule, compile_rule
 from porter.mapping.scope import StageScope
-from porter.mapping.steps import Described, Step
+from porter.mapping.steps import Bindings, Described, Step, renamed
 from porter.mapping.syntax import Call, Drop, Keep, Rule, Span
 from porter.tensor import TensorSpec
 
@@ -48,13 +45,34 @@ def taker(
         MapError: it is wrong whatever the tensors are.
     """
     if isinstance(statement, Rule):
-        return RuleUses(compile_rule(statement, scope), specs, wanted)
+        compiled = compile_rule(statement, scope)
+        if compiled.plain:
+            return _Renamed(compiled, specs)
+        from porter.mapping.instances import RuleUses
+
+        return RuleUses(compiled, specs, wanted)
     return _Kept(statement, scope, specs) if isinstance(statement, Keep) else _Dropped(statement, scope, specs)
 
 
 def place_of(taker: Taker, term: int) -> Span:
     """Where pattern number `term` stands."""
     return taker.patterns[term].pattern.span
+
+
+class _Renamed:
+    """A rule that changes names alone."""
+
+    def __init__(self, compiled: CompiledRule, specs: Mapping[str, TensorSpec]) -> None:
+        self.statement = compiled.rule
+        self.patterns = compiled.sources
+        self._target = compiled.targets[0]
+        self._specs = specs
+
+    def take(self, term: int, name: str, bound: Bindings) -> Step:
+        return Step("rename", self.statement, (name,), (renamed(self._specs[name], self._target.render(bound)),), bound)
+
+    def steps(self) -> Iterable[Step]:
+        return ()
 
 
 class _Kept:
@@ -79,7 +97,11 @@ class _Dropped:
         condition = statement.same_as
         self.statement = statement
         self._specs = specs
-        self._filling = filling(condition, scope) if isinstance(condition, Call) else None
+        self._filling = None
+        if isinstance(condition, Call):
+            from porter.mapping.additions import filling
+
+            self._filling = filling(condition, scope)
         named = [statement.pattern] if condition is None or isinstance(condition, Call) else [statement.pattern, condition]
         types = capture_types(named, scope.names)
         self.patterns = (NameMatcher(statement.pattern, types, scope.names),)
@@ -88,7 +110,7 @@ class _Dropped:
     def take(self, term: int, name: str, bound: Bindings) -> Step:
         spec = self._specs[name]
         if self._filling is not None:
-            program = self._filling(Operand(name, spec.dtype, spec.shape))
+            program = self._filling(spec)
             made = program.before[0][0].outputs[0]
             if (made.dtype, made.shape) != (spec.dtype, spec.shape):
                 self._refuse(f"'{name}' is {_described(spec)}, and is to be dropped if it is {made.dtype} {list(made.shape)}")
