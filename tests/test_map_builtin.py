@@ -9,6 +9,7 @@ import json
 import os
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -1079,6 +1080,8 @@ class TestUsualMap:
         assert list(convert(tmp_path / "k.h5", tmp_path / "k.pth")[0]) == ["layer-1/kernel:0"]
 
 
+loaded = cache(library.load)
+
 JUNK = (
     st.none() | st.booleans() | st.integers(-2, 3) | st.sampled_from(["", "bn", "sc", "BatchNorm", "Scale", "LSTM", "PReLU", "a/b", "x\n"])
 )
@@ -1127,7 +1130,7 @@ def test_files_made_to_break_tables(tensors: dict[str, Any], net: bytes, config:
     store.attachments = {"caffe.net": net, "keras.model_config": config}
     for name in ("caffe:torch", "keras:torch", "torch:caffe", "torch:keras", "caffe-resnet:torchvision", "torchvision:caffe-resnet"):
         try:
-            result = apply(library.load(name), store)
+            result = apply(loaded(name), store)
         except PorterError as error:
             assert str(error)
         else:
