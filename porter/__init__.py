@@ -6,12 +6,16 @@ store = porter.open("det1.caffemodel")      # reads the index; values stay in th
 store["conv1.weight"].numpy()               # mapped from the file
 porter.save(store, "det1.safetensors")      # streams; returns a report of what was lost
 porter.diff("det1.caffemodel", "det1.safetensors").equal
+
+porter.convert("det1.caffemodel", "det1.pth")           # Caffe's names and layouts become torch's
+porter.apply_map("pnet.pmap", store)                    # by a map of one's own
+print(porter.infer_map("det1.caffemodel", "pnet.pt").text())
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from porter.api import diff, save
+    from porter.api import apply_map, convert, diff, infer_map, load_map, save
     from porter.api import open_ as open
     from porter.errors import PorterError
     from porter.store import TensorStore
@@ -19,14 +23,31 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["PorterError", "Tensor", "TensorSpec", "TensorStore", "__version__", "diff", "open", "save"]
+__all__ = [
+    "PorterError",
+    "Tensor",
+    "TensorSpec",
+    "TensorStore",
+    "__version__",
+    "apply_map",
+    "convert",
+    "diff",
+    "infer_map",
+    "load_map",
+    "open",
+    "save",
+]
 
 _HOMES = {
     "PorterError": ("porter.errors", "PorterError"),
     "Tensor": ("porter.tensor", "Tensor"),
     "TensorSpec": ("porter.tensor", "TensorSpec"),
     "TensorStore": ("porter.store", "TensorStore"),
+    "apply_map": ("porter.api", "apply_map"),
+    "convert": ("porter.api", "convert"),
     "diff": ("porter.api", "diff"),
+    "infer_map": ("porter.api", "infer_map"),
+    "load_map": ("porter.api", "load_map"),
     "open": ("porter.api", "open_"),
     "save": ("porter.api", "save"),
 }
