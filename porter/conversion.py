@@ -102,9 +102,10 @@ class Conversion:
         from porter.mapping.providers import provider_of
 
         try:
-            # Tables of a map towards Caffe are those of the net that is to be written.
-            net = open_store(self.write_options.net) if self.write_options.net is not None else None
-            return apply(self.map.map, store, params=self.map.params, provider=provider_of(store, net))
+            # Tables of a map towards Caffe or Keras are those of the net or model that is to be written.
+            path = self.write_options.net or self.write_options.into
+            with open_store(path) if path is not None else TensorStore() as model:
+                return apply(self.map.map, store, params=self.map.params, provider=provider_of(store, model))
         except MapError as error:
             if self.map.chosen:
                 leave = f"--raw leaves names and values as they are ('{self.map.name}' was porter's choice)"

@@ -100,7 +100,9 @@ def command(
         refuse_path(provenance, conversion)
     with conversion.open() as source_store:
         screen.notices(source_store.notices)
+        read = len(source_store.notices)
         store = conversion.mapped(source_store)
+        screen.notices(source_store.notices[read:])
         if store is not source_store:
             screen.notices(store.notices)
         if show_map and not screen.json:

@@ -1,0 +1,20 @@
+"""The map language as a whole, from the command line: what a user who does not trust it would try."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cli_runner import Porter
+
+
+class TestBuiltInMaps:
+    def test_keras_to_torch_and_back_into_the_model(self, porter_cli: Porter, shared: Path, tmp_path: Path) -> None:
+        model = shared / "real/keras_faceclass/tiny_XCEPTION_KDEF.hdf5"
+        assert porter_cli("convert", model, "there.pth", "--map", "keras:torch").code == 0
+        back = porter_cli("convert", "there.pth", "back.h5", "--map", "torch:keras", "--into", model)
+        assert back.code == 0, back.err
+        assert (tmp_path / "back.h5").read_bytes() == model.read_bytes()
+
+    def test_what_tables_find_out_is_said(self, porter_cli: Porter, shared: Path) -> None:
+        model = shared / "oracle/zoo/BatchNorm_eps0p01_globalstats/model.caffemodel"
+        assert "BatchNorm with eps=0.01" in porter_cli("convert", model, "out.pth").err
