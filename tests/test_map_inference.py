@@ -633,6 +633,19 @@ def test_specs_alone_are_matched_by_names_and_shapes() -> None:
     assert all("values unknown" in r.reason for r in inference.rules if r.matches)
 
 
+def test_folding_is_seen_in_names_and_shapes() -> None:
+    a = network()
+    b = named(folded(a, 1e-5, np.float32))
+    source = named({n: x for n, x in a.items() if n.startswith("blocks")})
+    inference = infer(source, [t.spec for t in b.values()])
+    (fold,) = [r for r in inference.rules if "fold_bn" in statement_text(r.statement)]
+    assert fold.tensors == 6
+    assert fold.confidence < 0.6
+    assert "with eps as usual" in fold.reason
+    made = apply(inference.map, source, targets=list(b.values()))
+    assert all(np.allclose(made[n].numpy(), t.numpy(), atol=1e-5) for n, t in b.items())
+
+
 def test_a_module_of_torch() -> None:
     torch = pytest.importorskip("torch")
     module = torch.nn.Sequential(

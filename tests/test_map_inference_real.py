@@ -145,10 +145,14 @@ NAMED = [
     (f"{CAFFE}det3.caffemodel", f"{NPY}det3.npy"),
     (LPR, LPRK),
     (SLIM["pth"], SLIM["onnx"]),
+    (SLIM["pth"], SLIM["simplified"]),
+    (SLIM["pth"], SLIM["ncnn"]),
+    ("yolofastest/darknet/yolo-fastest-1.1.weights", "yolofastest/ncnn/yolo-fastest-1.1.param"),
     (f"{YOLOFACE}.caffemodel", f"{YOLOFACE}.weights"),
 ]
 
 
+# Folded batch normalisation too: B has none, and each layer has a bias instead.
 @pytest.mark.parametrize(("source", "target"), NAMED, ids=[f"{Path(a).name}-{Path(b).name}" for a, b in NAMED])
 def test_names_and_shapes_alone_lead_to_the_same_pairs(shared: Path, source: str, target: str) -> None:
     a, b, known = sides(shared, source, target)

@@ -32,6 +32,9 @@ _NEAR, _NEAR_NARROW = 1e-3, 1e-2
 """How far profiles may be apart for weights to be compared at all, in float32 and in narrower types."""
 
 
+NORM_LABELS = ("gamma", "beta", "mean", "variance", "scale_factor")
+"""What `fold_bn` calls the parts of a batch normalisation, in the order in which rules list them."""
+
 _ROUGH = 4
 """Layers that are exactly no fold after which the methods tried are fewer."""
 
@@ -246,7 +249,7 @@ def _methods() -> list[FoldBn]:
 
 def _fold(state: State, weight: Entry, target: Entry, norm: BatchNorm, methods: list[FoldBn], near: bool) -> _Folded | None:
     """The match of a layer with its fold, by the method that comes nearest, if that is near enough."""
-    labels = ["weight", *(label for label in ("gamma", "beta", "mean", "variance", "scale_factor") if label in norm.parts)]
+    labels = ["weight", *(label for label in NORM_LABELS if label in norm.parts)]
     members = [weight, *(norm.parts[label] for label in labels[1:])]
     bias = _bias_of(state, weight)
     if bias is not None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from porter.dataclass import dataclass
 from porter.errors import MapError, printable
 from porter.mapping.inference.batch_norm import match_folds, match_statistics
+from porter.mapping.inference.described_folds import match_described_folds
 from porter.mapping.inference.entries import entries
 from porter.mapping.inference.equal_values import match_cast, match_equal
 from porter.mapping.inference.near_values import NOT_EQUAL, match_near
@@ -116,6 +117,7 @@ def infer(a: TensorStore | Sequence[TensorSpec], b: TensorStore | Sequence[Tenso
         match_constants(state)
         _match_what_differs(state)
     else:
+        match_described_folds(state, "values unknown")
         match_described(state, "values unknown")
     if not state.matches:
         raise MapError(

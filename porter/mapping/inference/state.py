@@ -77,6 +77,12 @@ class State:
             del self.left_b[name]
         self.matches.append(match)
 
+    def take_back(self, match: Match) -> None:
+        """Undo `add`, but for what the match has shown of layers and order."""
+        self.matches.remove(match)
+        self.left_a.update((name, self.a[name]) for name in match.sources)
+        self.left_b.update((name, self.b[name]) for name in match.targets)
+
     def partner(self, layer: str) -> str | None:
         """The layer of B, or block of layers, that most tensors of one of A went to."""
         votes = self._votes.get(layer) if layer else None
