@@ -101,6 +101,8 @@ def command(
     with conversion.open() as source_store:
         screen.notices(source_store.notices)
         read = len(source_store.notices)
+        if conversion.map is not None and conversion.map.chosen and not screen.quiet:
+            screen.aside("note", f"mapped by {conversion.map.name}, as is usual; --raw leaves names and values as they are")
         store = conversion.mapped(source_store)
         screen.notices(source_store.notices[read:])
         if store is not source_store:
@@ -162,8 +164,7 @@ def _mapped_lines(screen: Screen, conversion: Conversion, store: TensorStore) ->
     from porter.mapping.execution import MappedStore
 
     assert isinstance(store, MappedStore)
-    name = screen.name(conversion.map.name) + (" (--raw: none)" if conversion.map.chosen else "")
-    return [("mapped", name, count(len(store), "tensor"), bytes_text(store.nbytes), summary(store))]
+    return [("mapped", screen.name(conversion.map.name), count(len(store), "tensor"), bytes_text(store.nbytes), summary(store))]
 
 
 def _print_losses(screen: Screen, losses: tuple[Loss, ...]) -> None:

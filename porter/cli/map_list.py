@@ -35,7 +35,10 @@ def command(screen: Screen) -> ExitCode:
     screen.line()
     screen.line(screen.styled("OPERATIONS", "head"))
     for o in operations:
-        screen.line(f"{o.name}({o.arguments})" if o.arguments else o.name)
+        if o.arguments:
+            screen.paragraph(f"{o.arguments})", f"{o.name}(")
+        else:
+            screen.line(o.name)
         screen.paragraph(o.summary, "    ")
         screen.paragraph(o.takes, "    takes   ")
         screen.paragraph(o.undone, "    undone  ")

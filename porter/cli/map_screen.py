@@ -29,23 +29,23 @@ COLUMNS = (
 WORDS = {
     "keep": "kept",
     "rename": "renamed",
-    "layout": "moved",
+    "layout": "rearranged",
     "compute": "computed",
     "fill": "filled in",
     "tie": "tied",
     "drop": "dropped",
 }
-"""What the steps of a plan did with tensors; `moved`: to another layout."""
+"""What the steps of a plan did with tensors; `rearranged`: in another layout."""
 
 
 def summary(store: MappedStore) -> str:
-    """What the map did, in a few words: `8 renamed, 5 moved to another layout`."""
+    """What the map did, in a few words: `8 renamed, 5 rearranged`."""
     counts: Counter[str] = Counter()
     for stage in store.plan.stages:
         for step in stage.steps:
             counts[step.action] += len(step.sources) if step.action == "drop" else len(step.targets)
     left = sum(len(stage.left) for stage in store.plan.stages)
-    said = [f"{counts[a]:,} {word}{' to another layout' if a == 'layout' else ''}" for a, word in WORDS.items() if counts[a]]
+    said = [f"{counts[action]:,} {word}" for action, word in WORDS.items() if counts[action]]
     said += [f"{left:,} left out"] if left else []
     return ", ".join(said) or "nothing"
 

@@ -108,11 +108,21 @@ class Screen:
         sys.stdout.write(self._shown(text, sys.stdout))
 
     def aligned(self, rows: Sequence[Row]) -> None:
-        """Lines of the result whose parts stand under each other."""
+        """Lines of the result whose parts stand under each other; in a terminal the words of the last part wrap beneath it."""
         from porter.cli import table
 
-        for line in table.aligned([[table.text_of(cell) for cell in row] for row in rows]):
-            self.line(line)
+        texts = [[table.text_of(cell) for cell in row] for row in rows]
+        start = max(map(len, table.aligned([row[:-1] for row in texts])), default=0) + table.GAP
+        for line in table.aligned(texts):
+            if self.width is None or len(line) <= self.width:
+                self.line(line)
+                continue
+            import textwrap
+
+            first, *more = textwrap.wrap(line[start:], max(self.width - start, 20), break_long_words=False, break_on_hyphens=False) or [""]
+            self.line(line[:start] + first)
+            for words in more:
+                self.line(" " * start + words)
 
     def paragraph(self, text: str, label: str = "") -> None:
         """`text` behind `label`, in lines that fit the terminal; one line where there is none."""

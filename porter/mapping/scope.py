@@ -34,9 +34,11 @@ def declared_params(map: Map) -> dict[str, Param]:
     found: dict[str, Param] = {}
     for stage in map.stages:
         for statement in stage.statements:
-            if isinstance(statement, Param) and found.setdefault(statement.name, statement) != statement:
-                message = f"the parameter '{statement.name}' is declared a second time, with another type or default"
-                raise statement.span.error("M252", message, hint="a parameter is known in the whole map; give one of them another name")
+            if isinstance(statement, Param) and (first := found.setdefault(statement.name, statement)) != statement:
+                there = f"line {first.span.line}" + (f" of '{first.span.text.path}'" if first.span.text is not statement.span.text else "")
+                message = f"the parameter '{statement.name}' is {_declared(statement)} here, and {_declared(first)} on {there}"
+                hint = "a parameter has one value for the whole map: give one of them another name, or declare both alike"
+                raise statement.span.error("M252", message, hint=hint)
     return found
 
 
@@ -62,6 +64,10 @@ def param_values(map: Map, given: Mapping[str, ParamValue]) -> dict[str, ParamVa
     return values
 
 
+def _declared(param: Param) -> str:
+    return param.type + (f" = {param.default}" if param.default is not None else " without a default")
+
+
 def _known(name: str, declared: Sequence[str]) -> str:
     import difflib
 
@@ -75,7 +81,9 @@ def _typed(param: Param, value: ParamValue) -> ParamValue:
     typed = _parsed(param, value) if isinstance(value, str) else value
     kinds = {"int": int, "float": int | float, "bool": bool, "str": str}[param.type]
     if not isinstance(typed, kinds) or (isinstance(typed, bool) and param.type != "bool"):
-        raise UsageError("U921", f"the parameter '{param.name}' is of type {param.type}, and {value!r:.60} is not")
+        given = {"int": "4", "float": "1e-5", "bool": "true", "str": "text"}[param.type]
+        message = f"the parameter '{param.name}' is of type {param.type}, and {value!r:.60} is not"
+        raise UsageError("U921", message, hint=f"it is given like '--param {param.name}={given}'")
     return typed
 
 
@@ -117,5 +125,6 @@ def with_rows(table: Table, provider: Provider | None) -> Table:
     if table.provider is None:
         return table
     if provider is None:
-        raise table.span.error("M250", f"the rows of table '{table.name}' come from a file ({table.provider}), and none is at hand")
+        message = f"the rows of table '{table.name}' come from a file ({table.provider}), and none is at hand"
+        raise table.span.error("M250", message, hint="give the weight file itself; 'porter map show MAP FILE -o OUT' writes the rows down")
     return Table(table.name, provider(table), table.provider, table.span)
