@@ -18,3 +18,11 @@ class TestBuiltInMaps:
     def test_what_tables_find_out_is_said(self, porter_cli: Porter, shared: Path) -> None:
         model = shared / "oracle/zoo/BatchNorm_eps0p01_globalstats/model.caffemodel"
         assert "BatchNorm with eps=0.01" in porter_cli("convert", model, "out.pth").err
+
+    def test_a_scale_without_bias_gets_none_back(self, porter_cli: Porter, shared: Path) -> None:
+        folder = shared / "oracle/zoo/BatchNorm_scale_nobias"
+        assert porter_cli("convert", folder / "model.caffemodel", "there.pth").code == 0
+        back = porter_cli("convert", "there.pth", "back.caffemodel", "--map", "torch:caffe", "--net", folder / "deploy.prototxt")
+        assert back.code == 0, back.err
+        names = [tensor["name"] for tensor in porter_cli("inspect", "back.caffemodel", "--json").json["tensors"]]
+        assert sorted(names) == ["bn.mean", "bn.scale_factor", "bn.variance", "scale.weight"]

@@ -8,6 +8,7 @@ The rows of every table are a layer's key, which is what stands before the role 
     shared_prelu_layers PReLU with one slope for all
     batch_norm_layers   BatchNorm: mean, variance, scale factor
     scale_layers        Scale that only applies to a BatchNorm; its module is the BatchNorm's
+    shifted_scales      those of them that have a bias
     bn_layers           BN of forks, and BatchNorm without a scale factor: statistics that are used as they are
     lstm_layers, rnn_layers
     shiftless_norms     module and module again: a BatchNorm whose Scale has no bias
@@ -88,8 +89,9 @@ def tables(store: TensorStore) -> Tables | None:
     kinds = {layer.key: _kind(layer, layer.key in pairs) for layer in net.layers}
     modules = _modules(net.layers, pairs)
     rows = {kind: tuple([(key, modules[key]) for key in kinds if kinds[key] == kind]) for kind in KINDS}
-    shiftless = [modules[layer.key] for layer in net.layers if layer.key in pairs and not layer.may_have("bias")]
-    rows["shiftless_norms"] = tuple([(module, module) for module in shiftless])
+    scales = [layer for layer in net.layers if layer.key in pairs]
+    rows["shifted_scales"] = tuple([(layer.key, modules[layer.key]) for layer in scales if _shifted(layer)])
+    rows["shiftless_norms"] = tuple([(modules[layer.key],) * 2 for layer in scales if not _shifted(layer)])
     return Tables(rows, tuple(_notices(net, kinds, pairs)))
 
 
@@ -184,6 +186,11 @@ def _shared_slope(layer: Layer) -> bool:
     if "slope" in layer.tensors:
         return not layer.tensors["slope"].shape
     return layer.parameter("prelu_param.channel_shared") is True
+
+
+def _shifted(scale: Layer) -> bool:
+    """Whether a Scale has a bias."""
+    return "bias" in scale.tensors if scale.tensors else scale.parameter("scale_param.bias_term") is True
 
 
 def _has_static_input(layer: Layer) -> bool:
