@@ -14,6 +14,8 @@ from porter.mapping.steps import Step, renamed
 from porter.mapping.syntax import Call, Fill, Pattern, Tie
 from porter.tensor import TensorSpec
 
+_NONE = "such tensors are looked for in the result, among the names that the map makes; 'if absent' allows that there are none"
+
 
 def filling(call: Call, scope: StageScope) -> Callable[[TensorSpec | None], Program]:
     """Makes the program of a constant, for the tensor that it takes shape and type from where `call` does not say them.
@@ -71,7 +73,9 @@ def _partners(
     _refuse_unbound(statement.pattern, target.captures - partner.captures, "they have to be in the pattern after 'for'")
     found = [(bound, spec) for name, spec in result.items() if (bound := partner.match(name)) is not None]
     if not found and not statement.if_absent:
-        raise statement.for_each.span.error("M206", "no tensor of the result has a name like this", hint=_near(statement.for_each, result))
+        raise statement.for_each.span.error(
+            "M206", "no tensor of the result has a name like this", hint=_near(statement.for_each, result) or _NONE
+        )
     return list(found)
 
 

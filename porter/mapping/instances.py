@@ -65,7 +65,7 @@ class RuleUses:
         shared = {k: v for k, v in bound.items() if k not in compiled.gathered}
         key = tuple([shared[k] for k in sorted(shared)])
         self._bindings.setdefault(key, shared)
-        place = {k: self._index(k, v) for k, v in bound.items() if k in compiled.gathered}
+        place = {k: v for k, v in bound.items() if k in compiled.gathered and isinstance(v, int)}
         self._found[term].setdefault(key, []).append(_Member(term, place, name))
         return None
 
@@ -76,12 +76,6 @@ class RuleUses:
                 yield self._step([members.get(key, []) for members in self._found], bound)
             except MapError as error:
                 yield error
-
-    def _index(self, capture: str, value: int | str) -> int:
-        if isinstance(value, int):
-            return value
-        message = f"'{capture}' is stacked, so it has to be a number, and '{value}' is none"
-        raise self.statement.span.error("M213", message, hint=f"{{{capture}:int}}")
 
     def _moved(self, name: str, target: str, bound: Bindings) -> Step:
         """The step of a rule that changes the layout of one tensor. Those of one shape share the program."""
@@ -149,7 +143,10 @@ def _incomplete(compiled: CompiledRule, index: int, found: Sequence[Sequence[_Me
     except MapError:
         missing = "a member of the list"
     return term.span.error(
-        "M214", f"{missing} is missing, which goes together with '{other}'", hint="a '?' after its name says that it may be missing"
+        "M214",
+        f"{missing} is missing, which goes together with '{other}'",
+        tensor=other,
+        hint="a '?' after its name says that it may be missing; a narrower pattern would leave that one alone",
     )
 
 
@@ -293,7 +290,9 @@ def _paired(side: Side, middle: Sequence[Operand], targets: Sequence[_Member]) -
     known = {o.label: i for i, o in enumerate(middle) if o.label is not None}
     given = ", ".join([o.label or o.name for o in middle])
     if len(middle) != len(targets):
-        raise side.span.error("M222", f"{len(middle)} tensors come in ({given}), and {len(targets)} names are given to them")
+        arrives = f"a tensor arrives here ({given})" if len(middle) == 1 else f"{len(middle)} tensors arrive here ({given})"
+        hint = "write as many names, or '-> drop' tensors that are not wanted in a statement of their own"
+        raise side.span.error("M222", f"{arrives}, and {len(targets)} names are given", tensor=middle[0].name, hint=hint)
     if not any(labels):
         return tuple(range(len(targets)))
     for m, label in zip(targets, labels, strict=True):

@@ -8,12 +8,15 @@ from porter.errors import MapError
 from porter.mapping.names import NameIndex
 from porter.mapping.scope import StageScope
 from porter.mapping.steps import Described, StagePlan, Step
-from porter.mapping.syntax import Drop, Expect, Fill, Keep, Remaining, Rule, Span, Stage, Statement, Tie
+from porter.mapping.syntax import NOWHERE, Drop, Expect, Fill, Keep, Remaining, Rule, Span, Stage, Statement, Tie
 from porter.mapping.takers import Taker, place_of, taker
 from porter.tensor import TensorSpec
 
 SHOWN = 5
 """Names that an error lists before it only counts."""
+
+_WAYS = "drop one of its sources, or give it another name"
+_COUNTS = "is it the file that the map is for? Without a number all have to be there: 'sources=all', 'targets=all'"
 
 HINTS = 20
 """Statements that match nothing for which the nearest name is looked for; where there are more, the file is another one."""
@@ -36,6 +39,7 @@ class Ledger:
         self.problems: list[MapError] = []
         self.steps: list[Step] = []
         self.result: dict[str, TensorSpec] = {}
+        self.makers: dict[str, Step] = {}
         self.expect = next((s for s in stage.statements if isinstance(s, Expect)), Expect())
         self.left: tuple[str, ...] = ()
 
@@ -88,6 +92,9 @@ class Ledger:
                     untaken.append(name)
             except MapError as error:
                 self.problems.append(error.located(tensor=name))
+                # A pattern that matches in several ways does match.
+                at = (error.where.line, error.where.column)
+                matched.update(id(t) for t in takers for p in t.patterns if (p.pattern.span.line, p.pattern.span.column) == at)
         for (first, second), names in twice.items():
             self._taken_twice(names, first, second)
         idle = [t for t in takers if id(t) not in matched and not t.statement.optional]
@@ -107,17 +114,14 @@ class Ledger:
 
     def _unmatched(self, takers: Sequence[Taker]) -> None:
         """Report statements that matched nothing."""
-        from porter.mapping.nearest import nearest_name
+        from porter.mapping.near_misses import way_to_match
 
         for number, idle in enumerate(takers):
-            near = nearest_name(idle.patterns[0].pattern, self.specs) if number < HINTS else None
-            hint = f"the nearest name is '{near}'; " if near is not None else ""
-            self._problem(
-                place_of(idle, 0),
-                "M202",
-                "no tensor has a name like this",
-                hint=hint + "'optional' before the rule allows it to match nothing",
-            )
+            pattern = idle.patterns[0].pattern
+            way = way_to_match(pattern, self.specs, self.scope.names) if number < HINTS else None
+            hint = f"{way}{' ' if way.endswith('?') else '; '}" if way is not None else ""
+            what = "no tensor has a name like this" if pattern.literal is None else f"there is no tensor '{pattern.literal}'"
+            self._problem(place_of(idle, 0), "M202", what, hint=hint + "'optional' before the rule allows it to match nothing")
 
     def _collect(self, takers: Sequence[Taker]) -> None:
         """The steps that take several tensors together."""
@@ -151,17 +155,20 @@ class Ledger:
 
     def _uncovered(self, names: Sequence[str]) -> None:
         from porter.mapping.nearest import nearest_pattern
+        from porter.mapping.render import pattern_text
 
         rules = [s for s in self.stage.statements if isinstance(s, Rule | Drop | Keep)]
         patterns = [p for s in rules for p in ([t.pattern for t in s.source.terms] if isinstance(s, Rule) else [s.pattern])]
         near = nearest_pattern(names[0], patterns)
         hint = f"the nearest pattern is {near}; " if near is not None else ""
-        first = rules[0] if rules else self.stage.statements[0] if self.stage.statements else None
+        nearest = next((p.span for p in patterns if pattern_text(p) == near), None) if near is not None else None
+        last = self.stage.statements[-1].span if self.stage.statements else NOWHERE
         count = "a tensor" if len(names) == 1 else f"{len(names):,} tensors"
+        shown = ", ".join([f"'{n}' {list(self.specs[n].shape)}" for n in names[:SHOWN]])
         self._problem(
-            self.expect.span if self.expect.span.line or first is None else first.span,
+            nearest or last,
             "M204",
-            f"nothing is said of {count}: {listed(names)}",
+            f"nothing is said of {count}: {shown}" + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""),
             names[0],
             hint + "map it, say '… -> drop', or 'rest <-> keep' for all that is left",
         )
@@ -196,15 +203,18 @@ class Ledger:
                     twice.setdefault(id(step.statement), []).append((spec.name, step))
                 else:
                     self.result[spec.name] = spec
+                    self.makers[spec.name] = step
         for found in twice.values():
             names, (_, step) = list(dict.fromkeys([name for name, _ in found])), found[0]
-            of = f", of {listed(step.sources)} too" if step.sources and len(names) == 1 else ""
+            first = self.makers[names[0]]
+            # What comes out twice needs no word about the way back.
+            self.problems = [p for p in self.problems if p.code != "M225" or p.where.tensor not in names]
             self._problem(
                 _made_at(step.statement),
                 "M205",
-                f"{_counted(names)} made twice{of}",
+                f"{_counted(names)} made {_said(first)}, and {_said(step)} again",
                 names[0],
-                "two tensors would have one name: a capture is lost on the way, or two statements overlap",
+                "two tensors would have one name: " + ("a capture is lost on the way" if first.statement is step.statement else _WAYS),
             )
 
     def _additions(self) -> None:
@@ -228,12 +238,19 @@ class Ledger:
 
     def _expectations(self) -> None:
         if isinstance(self.expect.sources, int) and self.expect.sources != len(self.specs):
-            self._problem(self.expect.span, "M207", f"{self.expect.sources:,} sources are expected, and there are {len(self.specs):,}")
+            message = f"{self.expect.sources:,} sources are expected, and there are {len(self.specs):,}"
+            self._problem(self.expect.span, "M207", message, hint=_COUNTS)
         if isinstance(self.expect.targets, int) and self.expect.targets != len(self.result) and not self.problems:
-            self._problem(self.expect.span, "M207", f"{self.expect.targets:,} targets are expected, and {len(self.result):,} are made")
+            message = f"{self.expect.targets:,} targets are expected, and {len(self.result):,} are made"
+            self._problem(self.expect.span, "M207", message, hint=_COUNTS)
 
     def _problem(self, span: Span, code: str, message: str, tensor: str | None = None, hint: str | None = None) -> None:
         self.problems.append(span.error(code, message, tensor=tensor, hint=hint))
+
+
+def _said(step: Step) -> str:
+    """What a step makes something of, and where: `of 'conv1.bias' (line 2)`."""
+    return f"{f'of {listed(step.sources)} ' if step.sources else ''}on line {step.line}"
 
 
 def _made_at(statement: Statement) -> Span:

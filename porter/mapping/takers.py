@@ -113,23 +113,29 @@ class _Dropped:
             program = self._filling(spec)
             made = program.before[0][0].outputs[0]
             if (made.dtype, made.shape) != (spec.dtype, spec.shape):
-                self._refuse(f"'{name}' is {_described(spec)}, and is to be dropped if it is {made.dtype} {list(made.shape)}")
+                message = f"'{name}' is {_described(spec)}, and is to be dropped if it is {made.dtype} {list(made.shape)}"
+                self._refuse(message, "without 'shape' and 'dtype' it is compared as what it is")
             return Step("drop", self.statement, (name,), (), bound, same_as=program)
         if self._other is None:
             return Step("drop", self.statement, (name,), (), bound)
         other = self._other.render(bound)
         if other not in self._specs:
-            self._refuse(f"there is no tensor '{other}' that '{name}' could be equal to")
+            import difflib
+
+            near = difflib.get_close_matches(other, list(self._specs), 1)
+            hint = f"did you mean '{near[0]}'?" if near else "the name after 'if =' is that of another source"
+            self._refuse(f"there is no tensor '{other}' that '{name}' could be equal to", hint)
         if other == name:
-            self._refuse(f"'{name}' is to be dropped for being equal to itself")
+            self._refuse(f"'{name}' is to be dropped for being equal to itself", "name the tensor that it is a copy of")
         theirs = self._specs[other]
         if (spec.dtype, spec.shape) != (theirs.dtype, theirs.shape):
-            self._refuse(f"'{name}' is {_described(spec)}, and '{other}' is {_described(theirs)}: they cannot be equal")
+            message = f"'{name}' is {_described(spec)}, and '{other}' is {_described(theirs)}: they cannot be equal"
+            self._refuse(message, "name the tensor that it is a copy of, or map it")
         return Step("drop", self.statement, (name,), (), bound, same_as=other)
 
-    def _refuse(self, message: str) -> None:
+    def _refuse(self, message: str, hint: str) -> None:
         assert self.statement.same_as is not None
-        raise self.statement.same_as.span.error("M203", message)
+        raise self.statement.same_as.span.error("M203", message, hint=hint)
 
     def steps(self) -> Iterable[Step]:
         return ()

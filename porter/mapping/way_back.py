@@ -65,7 +65,7 @@ def confused(stage: Stage, scope: StageScope, kept: Sequence[str]) -> list[MapEr
                     "M225",
                     f"'{name}' is kept by 'rest' and has a name like this, so that backwards it would be taken for what is made here",
                     tensor=name,
-                    hint="write '->' in place of '<->' if the way back is not needed, or a narrower pattern",
+                    hint="map it under another name, make this pattern narrower, or write '->' where the way back is not needed",
                 )
     return list(errors.values())
 
