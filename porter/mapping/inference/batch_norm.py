@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from porter.dataclass import dataclass, replace
@@ -90,7 +90,8 @@ def batch_norms(state: State, needed: Sequence[str]) -> list[BatchNorm]:
 
 def match_statistics(state: State) -> None:
     """Match means and variances that are A's divided by Caffe's scale factor, and variances to which B has eps added already."""
-    at = {(e.dtype, e.array().tobytes()): e for e in state.left_b.values() if max(e.shape, default=1) == e.size}
+    sizes = {e.size for e in state.left_a.values() if role_of(e.spec) in ("mean", "variance")}
+    at = {(e.dtype, e.array().tobytes()): e for e in state.left_b.values() if e.size in sizes}
     labels = ("mean", "variance", "scale_factor")
     for norm in batch_norms(state, labels):
         members = [norm.parts[label] for label in labels]
@@ -127,8 +128,8 @@ def match_folds(state: State, *, near: bool = False) -> None:
         return
     methods = [FoldBn()] if near else _methods()
     found = list[_Folded]()
-    weights = [e for e in state.left_a.values() if len(e.shape) >= 2 and e.size]
-    for weight, target in _candidates(weights, [e for e in state.left_b.values() if len(e.shape) >= 2 and e.size], near):
+    weights, targets = (_weights(side.values()) for side in (state.left_a, state.left_b))
+    for weight, target in _candidates(weights, targets, near):
         if target.name not in state.left_b or weight.name not in state.left_a:
             continue
         norm = _norm_of(weight, target, norms)
@@ -178,22 +179,30 @@ def _call(method: FoldBn) -> Call:
     return Call("fold_bn", tuple(Argument(k, Variable(v) if isinstance(v, str) else v) for k, v in arguments if v != usual[k]))
 
 
+def _weights(entries: Iterable[Entry]) -> list[Entry]:
+    return [e for e in entries if len(e.shape) >= 2 and e.size and e.dtype.kind == "float"]
+
+
 def _candidates(ours: Sequence[Entry], theirs: Sequence[Entry], near: bool) -> Iterator[tuple[Entry, Entry]]:
-    """Pairs of weights of one shape whose channels differ by a factor each, nothing else. Near ones of B first."""
+    """Pairs of weights of one shape whose channels differ by a factor each, nothing else."""
     import numpy as np
 
-    by_shape: dict[tuple[tuple[int, ...], str], list[tuple[Entry, NDArray[Any]]]] = defaultdict(list)
+    by_shape = defaultdict[tuple[int, ...], list[Entry]](list)
     for entry in theirs:
-        by_shape[entry.shape, entry.dtype.kind].append((entry, _profile(entry)))
+        by_shape[entry.shape].append(entry)
+    profiles: dict[tuple[int, ...], NDArray[Any]] = {}
     for entry in ours:
-        alike = by_shape.get((entry.shape, entry.dtype.kind))
+        alike = by_shape.get(entry.shape)
         if not alike:
             continue
-        profile = _profile(entry)
-        for other, seen in alike:
-            both = (profile > 0) & (seen > 0)
-            limit = NEAR if near else _NEAR if other.dtype.bits >= 32 else _NEAR_NARROW
-            if both.any() and np.abs(profile[both] - seen[both]).max() < limit:
+        if entry.shape not in profiles:
+            profiles[entry.shape] = np.stack([_profile(other) for other in alike])
+        profile, seen = _profile(entry), profiles[entry.shape]
+        both = (profile > 0) & (seen > 0)
+        apart = np.where(both, np.abs(seen - profile), 0).max(1)
+        for place in np.flatnonzero(both.any(1)):
+            other = alike[place]
+            if apart[place] < (NEAR if near else _NEAR if other.dtype.bits >= 32 else _NEAR_NARROW):
                 yield entry, other
 
 
@@ -296,11 +305,12 @@ def _bias_in(state: State, made: NDArray[Any], target: Entry, norm: BatchNorm, d
     if "beta" in norm.parts:
         terms = np.maximum(terms, np.abs(np.asarray(norm.parts["beta"].array().reshape(-1), np.float64)))
     best: tuple[Entry, float] | None = None
-    for entry in state.left_b.values():
-        if entry.size != made.size or entry.name == target.name or entry.dtype != dtype:
-            continue
+    vectors = [e for e in state.left_b.values() if e.size == made.size and e.dtype == dtype and e.name != target.name]
+    for entry in sorted(vectors, key=lambda e: abs(e.order - target.order)):
         values = entry.array().reshape(-1)
         apart = _share(made.reshape(-1), values) if near else _ulp(made.reshape(-1), values, terms)
+        if apart == 0:
+            return entry, 0.0
         if apart <= (2 * NEAR if near else ULP) and (best is None or apart < best[1]):
             best = (entry, apart)
     return best

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -74,17 +75,38 @@ def _verified(state: State, pairing: Pairing, dtype: DType | None) -> None:
     """Match a pair if its elements are really the same as `dtype`, and an axis pattern says how they move."""
     a, b = pairing.a, pairing.b
     source, target = (codes(cast(e.array(), e.dtype, dtype or e.dtype)) for e in (a, b))
+    flips: tuple[int, ...] = ()
     layout = _layout(source, target, a, b, state.channels)
+    if layout is None:
+        layout, flips = _flipped(source, target, a, b, state.channels)
     if layout is None:
         return
     if dtype is None:
         what = "equal bytes" if layout is SAME else f"equal values, {'moved' if layout.moves_elements(a.shape, b.shape) else 'reshaped'}"
     else:
         what = f"equal values {'as' if dtype == b.dtype else 'only as'} {dtype.short}" + ("" if layout is SAME else ", moved")
+    if flips:
+        what = what.replace("equal bytes", "equal values").removesuffix(", moved") + ", turned round"
     confidence = (0.9 if a.size < FEW else 1.0) * pairing.confidence * (1.0 if dtype in (None, b.dtype) else 0.8)
     reason = what + (f", one of several alike: {pairing.reason}" if pairing.reason else "")
     form = form_of(layout, a.dtype, b.dtype if dtype else None)
-    state.add(Match((a.name,), (b.name,), form, confidence, reason, pairing.rivals))
+    calls = tuple(Call("flip", (Argument(None, axis),)) for axis in flips)
+    state.add(Match((a.name,), (b.name,), replace(form, calls=calls + form.calls), confidence, reason, pairing.rivals))
+
+
+def _flipped(
+    source: NDArray[Any], target: NDArray[Any], a: Entry, b: Entry, channels: frozenset[int]
+) -> tuple[Layout | None, tuple[int, ...]]:
+    """The layout once one dimension of A is turned round (blue, green, red), or two (a kernel for convolution), and which."""
+    import numpy as np
+
+    long = [axis for axis, n in enumerate(a.shape) if n > 1]
+    for axes in (*((axis,) for axis in long), *itertools.combinations(long, 2)):
+        turned = np.ascontiguousarray(np.flip(source.reshape(a.shape), axes)).reshape(-1)
+        layout = _layout(turned, target, a, b, channels)
+        if layout is not None:
+            return layout, axes
+    return None, ()
 
 
 def _layout(source: NDArray[Any], target: NDArray[Any], a: Entry, b: Entry, channels: frozenset[int]) -> Layout | None:

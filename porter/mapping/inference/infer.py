@@ -122,7 +122,7 @@ def infer(a: TensorStore | Sequence[TensorSpec], b: TensorStore | Sequence[Tenso
     if not state.matches:
         raise MapError(
             "M601",
-            f"none of the {len(state.b):,} tensors of {names[1]} could be found among the {len(state.a):,} of {names[0]}",
+            f"nothing of {names[1]} could be found in {names[0]}: {len(state.b):,} and {len(state.a):,} tensors, and none alike",
             hint="are these the same network? 'porter inspect' shows names and shapes",
         )
     settle_layouts(state)

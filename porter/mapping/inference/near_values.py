@@ -48,9 +48,13 @@ def _nearest(ours: list[Entry], theirs: list[Entry]) -> list[tuple[Entry, Entry]
     import numpy as np
 
     one, other = (np.stack([_spread(e) for e in side]) for side in (ours, theirs))
-    apart = np.nan_to_num(np.stack([np.abs(other - row).max(1) for row in one]), nan=np.inf)
-    best = apart.argmin(1)
-    return [(a, theirs[j]) for i, (a, j) in enumerate(zip(ours, best, strict=True)) if apart[:, j].argmin() == i and apart[i, j] < 2 * NEAR]
+    nearest = list[tuple[int, float]]()
+    closest = np.full(len(theirs), np.inf)
+    for row in one:
+        apart = np.nan_to_num(np.abs(other - row).max(1), nan=np.inf)
+        nearest.append((int(apart.argmin()), float(apart.min())))
+        closest = np.minimum(closest, apart)
+    return [(a, theirs[j]) for a, (j, apart) in zip(ours, nearest, strict=True) if apart < 2 * NEAR and apart == closest[j]]
 
 
 def _spread(entry: Entry) -> NDArray[Any]:
