@@ -290,7 +290,7 @@ def _paired(side: Side, middle: Sequence[Operand], targets: Sequence[_Member]) -
     known = {o.label: i for i, o in enumerate(middle) if o.label is not None}
     given = ", ".join([o.label or o.name for o in middle])
     if len(middle) != len(targets):
-        arrives = f"a tensor arrives here ({given})" if len(middle) == 1 else f"{len(middle)} tensors arrive here ({given})"
+        arrives = "one tensor arrives here" if len(middle) == 1 else f"{len(middle)} tensors arrive here ({given})"
         hint = "write as many names, or '-> drop' tensors that are not wanted in a statement of their own"
         raise side.span.error("M222", f"{arrives}, and {len(targets)} names are given", tensor=middle[0].name, hint=hint)
     if not any(labels):

@@ -170,7 +170,9 @@ class Ledger:
             "M204",
             f"nothing is said of {count}: {shown}" + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""),
             names[0],
-            hint + "map it, say '… -> drop', or 'rest <-> keep' for all that is left",
+            hint + "map it, say '… -> drop', or 'rest <-> keep' for all that is left"
+            if self.stage.statements
+            else "this stage says nothing: after 'then' everything is mentioned again, if only by 'rest <-> keep'",
         )
 
     def _refuse_rings(self) -> None:

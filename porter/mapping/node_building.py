@@ -40,7 +40,7 @@ OPERATORS = 32
 DIGITS = 18
 """Of an integer: fewer than make it exceed 64 bits."""
 
-_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
+_ESCAPE = r"(?s)\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))"
 _ESCAPED = {'"': '"', "\\": "\\", "{": "{", "}": "}", "*": "*", "n": "\n", "t": "\t"}
 
 
@@ -115,6 +115,9 @@ class NodeBuilder:
             raise self.span(start, end).error(
                 "M010", f"'{word}' is a word of the language", hint=f'a tensor of that name is written "{word}"'
             )
+        if not word.strip("."):
+            hint = f"many tensors are a pattern, such as 'experts.{{e:0..7}}.w1'; a tensor of that name is written \"{word}\""
+            raise self.span(start, end).error("M010", f"'{word}' is no name; it stands for dimensions, among axes", hint=hint)
         return self._pattern(children, start, end)
 
     def quoted(self, children: list[Any], start: int, end: int) -> Pattern:
@@ -231,7 +234,7 @@ class NodeBuilder:
                 )
             return _ESCAPED[match[4]]
 
-        return _ESCAPE.sub(resolved, raw)
+        return re.sub(_ESCAPE, resolved, raw)
 
     def _word(self, token: Token) -> str:
         return self._unescaped(token, 1) if token[0] == "STRING" else token[1]
