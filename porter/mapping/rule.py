@@ -10,7 +10,7 @@ from porter.mapping.expressions import variables
 from porter.mapping.names import NameMatcher, capture_types, evaluate
 from porter.mapping.references import axis_names, captures_of
 from porter.mapping.scope import ParamValue, StageScope
-from porter.mapping.syntax import Axes, Axis, Capture, Expression, Rest, Rule, Side, Term
+from porter.mapping.syntax import Axes, Axis, Capture, CaptureType, Expression, Int, Ranges, Rest, Rule, Side, Term
 
 if TYPE_CHECKING:
     from porter.mapping.ops.base import Operation
@@ -59,6 +59,7 @@ def compile_rule(rule: Rule, scope: StageScope) -> CompiledRule:
     gathered, spread = of_sources - of_targets, of_targets - of_sources
     _refuse_one_sided(source, gathered, target, "left", "right")
     _refuse_one_sided(target, spread, source, "right", "left")
+    _refuse_words(rule, {name: types[name] for name in gathered | spread})
     _same_captures(source, sources, gathered)
     if rule.arrow == "<->":
         _same_captures(target, targets, spread)
@@ -96,6 +97,15 @@ def _refuse_one_sided(side: Side, names: frozenset[str], other: Side, here: str,
         capture = next(c for t in side.terms for c in captures_of(t.pattern) if name in _names(c))
         way = f"write '{{{name}}}' there too, or make '{name}' an axis of that tensor to stack over it"
         raise capture.span.error("M210", f"the capture '{name}' is on the {here} only; the {there} does not say where it goes", hint=way)
+
+
+def _refuse_words(rule: Rule, stacked: Mapping[str, CaptureType]) -> None:
+    """Refuse to stack by anything but numbers."""
+    for name, kind in sorted(stacked.items()):
+        if not isinstance(kind, Int | Ranges):
+            capture = next(c for t in (*rule.source.terms, *rule.target.terms) for c in captures_of(t.pattern) if name in _names(c))
+            message = f"'{name}' is the place in a stack, so it has to be a number"
+            raise capture.span.error("M213", message, hint=f"write '{{{name}:int}}', or a range such as '{{{name}:0..7}}'")
 
 
 def _names(capture: Capture) -> set[str]:
