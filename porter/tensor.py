@@ -41,7 +41,7 @@ class TensorSpec:
     attributes: Mapping[str, Json] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if any(n < 0 for n in self.shape):
+        if self.shape and min(self.shape) < 0:
             raise FormatError("F002", f"negative dimension in shape {list(self.shape)}", tensor=self.name)
         if self.axes is not None and len(self.axes) != len(self.shape):
             raise UsageError("U010", f"axes {self.axes!r} for {len(self.shape)} dimensions", tensor=self.name)

@@ -184,16 +184,17 @@ def _tensor(source: FileSource, name: str, entry: Any, start: int) -> tuple[Tens
         code, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
     except (TypeError, KeyError, ValueError) as error:
         raise FormatError("F603", "the header's entry lacks dtype, shape or data_offsets", path=path, offset=8, tensor=name) from error
-    if not isinstance(shape, list) or not all(_is_count(n) for n in (*shape, begin, end)) or end < begin:
+    if not isinstance(shape, list) or not _are_counts((*shape, begin, end)) or end < begin:
         raise FormatError("F603", "the header's shape or data_offsets are no counts", path=path, offset=8, tensor=name)
-    if any(not _shallow(value) for key, value in entry.items() if key not in _FIELDS):
+    if len(entry) > len(_FIELDS) and any(not _shallow(value) for key, value in entry.items() if key not in _FIELDS):
         raise FormatError("F601", "the header's entry nests too deeply", path=path, offset=8, tensor=name)
     dtype = BY_SAFETENSORS.get(code) if isinstance(code, str) else None
     if dtype is None:
         raise FormatError("F604", f"unknown dtype {code!r}", path=path, offset=8, tensor=name)
-    if max(itertools.accumulate(shape, operator.mul), default=0) >= 1 << 64:
+    size = math.prod(shape)
+    if (size or max(itertools.accumulate(shape, operator.mul))) >= 1 << 64:
         raise FormatError("F603", "the shape's product is more than 64 bits hold", path=path, offset=8, tensor=name)
-    if math.prod(shape) * dtype.bits % 8:
+    if size * dtype.bits % 8:
         raise FormatError("F608", f"{dtype} {shape} ends within a byte", path=path, offset=8, tensor=name)
     payload = source.payload(start + begin, end - begin, "the tensor")
     return Tensor(TensorSpec(name, dtype, tuple(shape)), payload), begin, end
@@ -207,8 +208,8 @@ def _shallow(value: Any, depth: int = 100) -> bool:
     return depth > 0 and all(_shallow(v, depth - 1) for v in inner)
 
 
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 1 << 63
+def _are_counts(values: tuple[Any, ...]) -> bool:
+    return set(map(type, values)) == {int} and min(values) >= 0 and max(values) < 1 << 63
 
 
 def _check_cover(claimed: list[tuple[int, int, str]], start: int, source: FileSource) -> None:

@@ -181,6 +181,11 @@ def domain_of(given: Ranges, capture: Capture, scope: Scope) -> Domain:
     return tuple(merged)
 
 
+def allowed(value: int, domain: Domain | None) -> bool:
+    """Whether a capture of this domain can have this value."""
+    return value >= 0 if domain is None else any(low <= value <= high for low, high in domain)
+
+
 # ---- the parts of a name -----------------------------------------------------------------------------------------------
 
 

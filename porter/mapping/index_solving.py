@@ -12,7 +12,7 @@ from typing import Any
 
 from porter.dataclass import dataclass
 from porter.errors import MapError
-from porter.mapping.captures import Domain, Field
+from porter.mapping.captures import Domain, Field, allowed
 from porter.mapping.expressions import Linear, Values, evaluate, linear
 from porter.mapping.syntax import Arithmetic, Expression
 
@@ -94,11 +94,6 @@ class IndexSolver:
             return evaluate(expression, {**self._constants, **indices}) == number
         except MapError:
             return False
-
-
-def allowed(value: int, domain: Domain | None) -> bool:
-    """Whether a capture of this domain can have this value."""
-    return value >= 0 if domain is None else any(low <= value <= high for low, high in domain)
 
 
 def _divides(expression: Expression) -> bool:

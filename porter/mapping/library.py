@@ -84,7 +84,7 @@ def _read(path: str, span: Span) -> str:
     try:
         if len(data) > LARGEST or b"\0" in data:
             raise ValueError("binary")
-        return data.decode("utf-8-sig")
+        return data.removeprefix(b"\xef\xbb\xbf").decode()
     except ValueError as error:
         hint = "a map is text in UTF-8; weights are given as SRC and DST"
         if span.line:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from porter.errors import MapError
-from porter.mapping.captures import Domain, Field, Scope, domain_of, parts_of
+from porter.mapping.captures import Domain, Field, Scope, allowed, domain_of, parts_of
 from porter.mapping.expressions import DIGITS, LIMIT, evaluate, variables
-from porter.mapping.index_solving import IndexSolver, allowed
-from porter.mapping.name_scan import NameScan, scan_of
-from porter.mapping.name_search import NameSearch, TooManyWays
+from porter.mapping.name_scan import NameScan, TooManyWays, scan_of
 from porter.mapping.syntax import Capture, CaptureType, Pattern, Ranges
+
+if TYPE_CHECKING:
+    from porter.mapping.index_solving import IndexSolver
+    from porter.mapping.name_search import NameSearch
 
 ENDINGS = 64
 """Ways to write the literal start or end of a pattern that are listed at most."""
@@ -47,7 +50,7 @@ class NameMatcher:
         self._written: dict[int, Mapping[str, str]] = {}
         self._checked = not render_only
         self._readable = False
-        if self._checked:
+        if self._checked and self._fields:
             self._prepare_reading()
 
     def _captures_of(self, field: Field) -> list[str]:
@@ -61,15 +64,17 @@ class NameMatcher:
         """Find out how names are taken apart."""
         _refuse_inseparable(self._literals, self._fields)
         self._scan = scan_of(self._literals, self._fields)
-        self._search = NameSearch(self._literals, self._fields) if self._scan is None else self._scan if len(self._scan.gaps) == 2 else None
+        self._search = self._chosen()
         calculated = [field for field in self._fields if field.kind == "digits" and field.variable is None]
-        self._solver = None
+        self._solver: IndexSolver | None = None
         self._readers = [
             (field.variable, field.width if field.kind == "digits" else 0, field.words, self._domains.get(field.variable or ""))
             for field in self._fields
         ]
         known = frozenset([field.variable for field in self._fields if field.variable is not None])
         if calculated:
+            from porter.mapping.index_solving import IndexSolver
+
             self._solver = IndexSolver(calculated, known, self._domains, self._values)
             known |= self._solver.found
         for name in sorted(self.captures - known):
@@ -81,6 +86,14 @@ class NameMatcher:
             if field.kind == "digits"
         )
         self._readable = True
+
+    def _chosen(self) -> NameSearch | NameScan | None:
+        """What finds the ways in which a name matches, where there may be several."""
+        if self._scan is None:
+            from porter.mapping.name_search import NameSearch
+
+            return NameSearch(self._literals, self._fields)
+        return self._scan if len(self._scan.gaps) == 2 else None
 
     def match(self, name: str) -> Bindings | None:
         """The captures' values with which this pattern is `name`, or None where there are none.

@@ -23,6 +23,10 @@ _Gap = tuple[str, Mapping[str, str] | None]
 """A field that takes what the others leave: its kind, and its words."""
 
 
+class TooManyWays(Exception):
+    """There are more ways to try than is sensible, and none or one is found."""
+
+
 @dataclass(frozen=True, slots=True)
 class NameScan:
     """Reads names of one pattern. `forward` from the start, `backward` from the end with everything reversed.

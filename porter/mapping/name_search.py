@@ -11,15 +11,12 @@ import re
 from collections.abc import Iterator, Sequence
 
 from porter.mapping.captures import Field
+from porter.mapping.name_scan import TooManyWays
 
 STEPS = 10_000
 """Places that are tried for one name at most."""
 
 _DIGITS = "0123456789"
-
-
-class TooManyWays(Exception):
-    """There are more ways to try than is sensible, and none or one is found."""
 
 
 class NameSearch:
