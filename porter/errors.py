@@ -4,6 +4,7 @@
     ├── FormatError            F…  the file's content is wrong, truncated, or of no known kind   (ValueError)
     │   └── UnsafeFileError    S…  the file tries something a weight file has no business doing
     ├── MapError               M…  the map is wrong, or does not fit these tensors                (ValueError)
+    ├── GraphError             G…  the network cannot be taken over, or not exactly               (ValueError)
     ├── LossError              L…  the target cannot hold this exactly, and no one allowed it     (ValueError)
     ├── UsageError             U…  the request itself makes no sense                               (ValueError)
     ├── MissingDependencyError D…  an optional library is needed                                   (ImportError)
@@ -144,6 +145,12 @@ class UnsafeFileError(FormatError):
 
 class MapError(PorterError, ValueError):
     """A map is wrong in itself, cannot be inverted, or does not fit the tensors it is applied to."""
+
+    _explained = True
+
+
+class GraphError(PorterError, ValueError):
+    """A network cannot be taken over, or not exactly: an unknown layer, a parameter that cannot be honoured, shapes that do not fit."""
 
     _explained = True
 

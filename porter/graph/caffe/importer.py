@@ -1,0 +1,237 @@
+"""A Caffe net as an ONNX graph: every layer in its order, each by the importer of its type."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from porter.dataclass import dataclass, field
+from porter.errors import GraphError
+from porter.formats.caffe.net import CaffeLayer, CaffeNet
+from porter.graph.builder import OPSET, Batch, GraphBuilder, Named, OpsetTooLow, Shape
+from porter.graph.caffe import registry
+from porter.graph.caffe.blobs import Blob, Memory
+from porter.graph.caffe.layer import Importer, Layer
+from porter.graph.caffe.parameters import Parameters
+from porter.graph.caffe.preparation import Cut, Prepared, State, prepare
+from porter.graph.caffe.weights import Weights
+from porter.store import TensorStore
+from porter.tensor import Tensor
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+
+@dataclass(frozen=True, slots=True)
+class ImportOptions:
+    """What a caller may say about taking a net over.
+
+    state: the phase, level and stages that layers are filtered by. input_shapes: shapes of inputs, by blob. dynamic_batch: leave the
+    first dimension of the inputs open. opset: of the model; None for the lowest that is exact. custom: importers by type of layer.
+    allow_custom: leave layers of unknown types as nodes of the domain `caffe`. seed: of generated weights.
+    """
+
+    state: State = State()
+    input_shapes: Mapping[str, Shape] = field(default_factory=dict)
+    dynamic_batch: bool = False
+    opset: int | None = None
+    custom: Mapping[str, Importer] = field(default_factory=dict)
+    allow_custom: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRecord:
+    """A layer that was taken over: for each top the name of the value that held it right after the layer ran."""
+
+    name: str
+    type: str
+    tops: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedNet:
+    """The model, and what a report says of how it came to be."""
+
+    model: ir.Model
+    layers: tuple[LayerRecord, ...]
+    cut: tuple[Cut, ...]
+    assumed: tuple[str, ...]
+    unused_weights: tuple[str, ...]
+    opset: int
+
+
+def import_net(net: CaffeNet, store: TensorStore | None, options: ImportOptions) -> ImportedNet:
+    """Take a net over. `store` holds its weights, read with the prototxt; None generates some. Reads only small tensors' values.
+
+    Raises:
+        GraphError: a layer of a type porter does not know, a parameter that cannot be honoured, weights that do not fit.
+    """
+    prepared = prepare(net, options.state, options.input_shapes)
+    importers = _importers(prepared.layers, options)
+    opset = options.opset or OPSET
+    while True:
+        try:
+            return _Import(net, prepared, importers, Weights(store, prepared.layers, options.seed), options, opset).run()
+        except OpsetTooLow as low:
+            if options.opset is not None:
+                raise GraphError("G032", f"{low.what} exists from opset {low.needed} on, and opset {opset} is asked for") from low
+            opset = low.needed
+
+
+def _importers(layers: Sequence[CaffeLayer], options: ImportOptions) -> dict[str, Importer]:
+    """The importer for each type in the net; all unknown types are refused together."""
+    found: dict[str, Importer] = {}
+    unknown: list[CaffeLayer] = []
+    for layer in layers:
+        importer = registry.find(layer.type or "", options.custom)
+        if importer is not None:
+            found[layer.type or ""] = importer
+        elif options.allow_custom:
+            from porter.graph.caffe.layers.custom import as_custom_node
+
+            found[layer.type or ""] = as_custom_node
+        else:
+            unknown.append(layer)
+    if unknown:
+        raise _unknown(unknown)
+    return found
+
+
+def _unknown(layers: Sequence[CaffeLayer]) -> GraphError:
+    said = []
+    for layer in layers[:20]:
+        parameters = ", ".join(Parameters(layer).unread()[:6]) or "no parameters"
+        said.append(f"{layer.type} '{layer.name}' of {', '.join(layer.bottoms) or 'nothing'} ({parameters})")
+    more = f" and {len(layers) - 20} more" if len(layers) > 20 else ""
+    close = difflib.get_close_matches(layers[0].type or "", registry.TABLE, 1)
+    meant = f"did you mean '{close[0]}'? " if close else ""
+    first = layers[0]
+    return GraphError(
+        "G033",
+        f"layers of types that porter does not know: {'; '.join(said)}{more}",
+        line=first.line or None,
+        column=first.column or None,
+        hint=f"{meant}'--custom my_layers.py' says how to take them over, '--allow-custom' leaves them as nodes of the domain 'caffe'",
+    )
+
+
+class _Import:
+    """One run over the layers."""
+
+    def __init__(
+        self, net: CaffeNet, prepared: Prepared, importers: Mapping[str, Importer], weights: Weights, options: ImportOptions, opset: int
+    ) -> None:
+        self.net = net
+        self.prepared = prepared
+        self.importers = importers
+        self.weights = weights
+        self.options = options
+        self.builder = GraphBuilder(opset)
+        self.blobs: dict[str, Blob] = {}
+        self.records: list[LayerRecord] = []
+        self._named: list[ir.Value] = []
+        self.assumed: list[str] = list(prepared.assumed)
+
+    def run(self) -> ImportedNet:
+        # Values that come in or go out have Caffe's names; nothing else may take these.
+        for name in (*dict(self.prepared.inputs), *self.prepared.outputs):
+            self.builder.name(name)
+        for name, shape in self.prepared.inputs:
+            self._input(name, shape)
+        for layer in self.prepared.layers:
+            self._layer(layer)
+        outputs = [self._output(name) for name in self.prepared.outputs]
+        return ImportedNet(
+            self._model(outputs),
+            tuple(self.records),
+            self.prepared.cut,
+            tuple(self.assumed),
+            tuple(self.weights.extra(self.prepared.layers)),
+            self.builder.opset,
+        )
+
+    def _input(self, name: str, shape: Shape) -> None:
+        if self.options.dynamic_batch and shape:
+            shape = (Batch(shape[0]), *shape[1:])
+        self.blobs[name] = Blob(name, Memory(self.builder.input(name, shape)), shape)
+
+    def _layer(self, caffe: CaffeLayer) -> None:
+        bottoms = [self._bottom(caffe, name) for name in caffe.bottoms]
+        self.builder.scope = caffe.name
+
+        def weight(index: int, shape: Shape | None) -> Tensor:
+            return self.weights.blob(caffe, index, shape)
+
+        parameters = Parameters(caffe)
+        layer = Layer(parameters, [b.read(self.builder) for b in bottoms], self.builder, weight, self.weights.count(caffe))
+        try:
+            self.importers[caffe.type or ""](layer)
+        except GraphError as error:
+            raise error.located(path=self.net.path) from error.__cause__
+        unread = parameters.unread()
+        if unread:
+            message = f"{', '.join(unread)} {'is' if len(unread) == 1 else 'are'} stated, and porter does not honour that"
+            raise parameters.error("G013", message, hint="take it out of the prototxt if it changes nothing").located(path=self.net.path)
+        if len(layer.tops) != len(caffe.tops):
+            raise parameters.error("G014", f"it has {len(caffe.tops)} tops, and makes {len(layer.tops)}").located(path=self.net.path)
+        self.assumed += [f"{caffe.name}: {what}" for what in layer.assumed]
+        for name, (value, shared) in zip(caffe.tops, layer.tops, strict=True):
+            self._top(name, value, bottoms[shared] if shared is not None else None, caffe)
+        held = {name: self.blobs[name].read(self.builder).value.name or "" for name in caffe.tops}
+        self.records.append(LayerRecord(caffe.name, caffe.type or "", held))
+
+    def _bottom(self, caffe: CaffeLayer, name: str) -> Blob:
+        if name not in self.blobs:
+            close = difflib.get_close_matches(name, self.blobs, 1)
+            raise GraphError(
+                "G034",
+                f"layer '{caffe.name}' ({caffe.type}) reads the blob '{name}', which nothing before it makes",
+                path=self.net.path,
+                line=caffe.line or None,
+                column=caffe.column or None,
+                hint=f"did you mean '{close[0]}'?" if close else None,
+            )
+        return self.blobs[name]
+
+    def _top(self, name: str, value: Named, shared: Blob | None, caffe: CaffeLayer) -> None:
+        if name in caffe.bottoms and name in self.blobs:
+            # In place: everything that lies in this memory is changed.
+            memory = self.blobs[name].memory
+            memory.content = value
+            self.blobs[name] = Blob(name, memory, value.shape)
+        elif shared is not None:
+            self.blobs[name] = Blob(name, shared.memory, value.shape)
+        else:
+            self.blobs[name] = Blob(name, Memory(value), value.shape)
+
+    def _output(self, name: str) -> Named:
+        """The value of an output, under the blob's name."""
+        held = self.blobs[name].read(self.builder)
+        value = held.value
+        if any(name == given for given, _ in self.prepared.inputs):
+            # A layer works in place on an input: two values, which cannot have one name. This one keeps its layer's.
+            return held
+        if value.producer() is None or value in self._named:
+            self.builder.scope = name
+            held = self.builder.op("Identity", [held], held.shape, hint="output")
+        self._named.append(held.value)
+        old, held.value.name = held.value.name, name
+        self.records = [LayerRecord(r.name, r.type, {top: name if v == old else v for top, v in r.tops.items()}) for r in self.records]
+        return held
+
+    def _model(self, outputs: Sequence[Named]) -> ir.Model:
+        import onnx_ir as ir
+
+        from porter import __version__
+
+        graph = ir.Graph(
+            self.builder.inputs,
+            [o.value for o in outputs],
+            nodes=self.builder.nodes,
+            initializers=list(self.builder.initializers.values()),
+            opset_imports={"": self.builder.opset} | ({"caffe": 1} if any(n.domain == "caffe" for n in self.builder.nodes) else {}),
+            name=self.net.name or "caffe",
+        )
+        return ir.Model(graph, ir_version=8, producer_name="porter", producer_version=__version__)
