@@ -19,8 +19,7 @@ from porter.graph.caffe.importer import ImportedNet, ImportOptions, import_net
 class Difference:
     """The largest difference at one top, relative to the blob's largest magnitude in Caffe."""
 
-    layer: str
-    top: str
+    place: str
     relative: float
 
 
@@ -77,11 +76,12 @@ def golden(folder: Path) -> dict[str, np.ndarray]:
 def recorded_inputs(record: dict[str, np.ndarray], net: ImportedNet) -> dict[str, np.ndarray]:
     """Values for the graph's inputs: what was fed to Caffe, or what its data layers made."""
     found = {k.removeprefix("input/"): v for k, v in record.items() if k.startswith("input/")}
-    for i, key in enumerate(record["layer_keys"]):
+    for key in map(str, record["layer_keys"]):
+        top = key[len("layer/0000/") :].rpartition("/")[2]
         for value in net.model.graph.inputs:
-            place = f"layer/{i}/{key}/{value.name}"
-            if value.name not in found and place in record:
-                found[value.name or ""] = record[place].reshape(record[f"{place}@shape"])
+            # Data layers are recorded as layers; a top may have slashes in its name.
+            if value.name not in found and value.name is not None and (value.name == top or key.endswith("/" + value.name)):
+                found[value.name] = record[key].reshape(record[f"{key}@shape"])
     return found
 
 
@@ -90,27 +90,24 @@ def compare(folder: Path, net: ImportedNet) -> list[Difference]:
     record = golden(folder)
     values = run(net, recorded_inputs(record, net))
     found = []
-    ours = {r.name: r.tops for r in net.layers}
-    for i, key in enumerate(record["layer_keys"]):
-        tops = ours.get(str(key).split("#")[0], {})
-        for top, name in tops.items():
-            place = f"layer/{i}/{key}/{top}"
-            if place not in record:
-                continue
-            expected = record[place]
-            actual = values[name]
-            shape = tuple(record[f"{place}@shape"])
-            assert tuple(actual.shape) == shape, f"{key}: {top} is {actual.shape}, Caffe's {shape}"
-            flat = actual.reshape(-1)
-            if f"{place}@idx" in record:
-                flat = flat[record[f"{place}@idx"]]
-            found.append(Difference(str(key), top, relative(flat, expected.reshape(-1), float(record[f"{place}@absmax"]))))
+    ours = {f"{r.name}/{top}": name for r in net.layers for top, name in r.tops.items()}
+    for key in map(str, record["layer_keys"]):
+        place = key[len("layer/0000/") :]
+        if place not in ours:
+            continue
+        actual = values[ours[place]]
+        shape = tuple(record[f"{key}@shape"])
+        assert tuple(actual.shape) == shape, f"{place} is {actual.shape}, Caffe's {shape}"
+        flat = actual.reshape(-1)
+        if f"{key}@idx" in record:
+            flat = flat[record[f"{key}@idx"]]
+        found.append(Difference(place, relative(flat, record[key].reshape(-1), float(record[f"{key}@absmax"]))))
     for key, expected in record.items():
         if key.startswith("output/"):
             name = key.removeprefix("output/")
             if name in values:
                 scale = float(np.abs(expected[np.isfinite(expected)]).max(initial=0))
-                found.append(Difference("output", name, relative(values[name].reshape(-1), expected.reshape(-1), scale)))
+                found.append(Difference(f"output {name}", relative(values[name].reshape(-1), expected.reshape(-1), scale)))
     return found
 
 
