@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Key = tuple[int | str, ...]
 
-MOST = 100_000
+MOST = 10_000
 """Tensors that one use of a rule makes at most."""
 
 

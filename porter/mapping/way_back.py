@@ -32,11 +32,11 @@ def refuse_unsolvable(
     given = [replace(t, shape=shape) for t, shape in zip(targets, solved.target_shapes, strict=True)]
     try:
         known = dict(compiled.sizes)
-        for operand in given:
+        for operand in given if compiled.gathered else ():
             known |= layout.axis_sizes(operand, known)
-        if any(name not in known for name in compiled.gathered):
-            name = min(n for n in compiled.gathered if n not in known)
-            raise compiled.rule.span.error("M217", f"the size of '{name}' is not known")
+        open_axes = sorted(compiled.gathered - known.keys())
+        if open_axes:
+            raise compiled.rule.span.error("M217", f"the size of '{open_axes[0]}' is not known")
         layout.solve(given, [replace(s, shape=None) for s in sources], compiled.sizes, compiled.rule.span)
     except MapError as error:
         hint = "say the sizes after 'where', or write '->' for a rule that goes one way"
