@@ -563,7 +563,7 @@ def test_infer(porter_cli: Porter, net: str) -> None:
     )
     run = porter_cli("map", "infer", net, "goal.npz", "-o", "found.pmap")
     assert (run.code, run.err) == (0, "")
-    assert run.out.startswith("wrote found.pmap\n5 of 5 tensors of B, by ")
+    assert run.out.startswith("wrote found.pmap\n5 of 5 tensors of B matched, by ")
     assert porter_cli("diff", net, "goal.npz", "--map", "found.pmap").out == "equal: 5 tensors, bit for bit\n"
     document = porter_cli("map", "infer", net, "goal.npz", "--json").json
     assert (document["sources"], document["targets"], document["matched"]) == (5, 5, 5)

@@ -82,7 +82,8 @@ def command(
         mapped = _mapped(left, right, map_name, params)
         seen = len(mapped.notices), len(right.notices)
         if mapped is not left:
-            screen.notices(mapped.notices)
+            # Weights alone are compared: what else the map had to leave out is of no interest here.
+            screen.notices([n for n in mapped.notices if n.kind != "skipped" or n.tensor is not None])
         work = mapped.nbytes + right.nbytes
         with screen.progress("comparing", work) as advance:
             result = compare(mapped, right, Tolerance(rtol, atol, ulp), digests=digest, progress=advance)

@@ -18,6 +18,7 @@ from porter.formats.base import ReadOptions
 from porter.formats.registry import open_store
 from porter.mapping.inference.infer import Inference, infer
 from porter.mapping.render import statement_text
+from porter.mapping.syntax import Fill, Tie
 from porter.store import TensorStore
 from porter.tensor import TensorSpec
 
@@ -79,7 +80,9 @@ def _side(
 
 def _summary(screen: Screen, found: Inference) -> None:
     rules = sum(bool(r.matches) for r in found.rules)
-    screen.line(f"{found.matched:,} of {count(found.targets, 'tensor')} of B, by {count(rules, 'rule')}")
+    added = {word: sum(r.tensors for r in found.rules if isinstance(r.statement, kind)) for word, kind in (("filled", Fill), ("tied", Tie))}
+    more = "".join(f", {number:,} {word}" for word, number in added.items() if number)
+    screen.line(f"{found.matched:,} of {count(found.targets, 'tensor')} of B matched, by {count(rules, 'rule')}{more}")
     for names, what in ((found.unmatched_targets, "not made, of B"), (found.unmatched_sources, "dropped, of A")):
         if names:
             screen.paragraph(f"{what}: {screen.listed(names)}")

@@ -196,7 +196,7 @@ def _carry_attachments(mapped: MappedStore, store: TensorStore) -> None:
         mapped.attachments = dict(store.attachments)
         return
     kinds = ", ".join(sorted(store.attachments))
-    mapped.note("skipped", f"left out, because it speaks of the tensors as they were before the map: {kinds}")
+    mapped.note("skipped", f"{kinds} is left out: it speaks of the tensors as they were before the map")
 
 
 def _verify_drops(stage: StagePlan, tensors: Mapping[str, Tensor]) -> None:
