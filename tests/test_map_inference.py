@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from porter.dtypes import DTYPES
-from porter.errors import MapError, PorterError, UsageError
+from porter.errors import MapError, UsageError
 from porter.mapping.execution import apply
 from porter.mapping.inference.digits import agrees, merged, solve
 from porter.mapping.inference.entries import Entry, codes, entries, fingerprint
@@ -726,7 +726,7 @@ def test_nasty_names_are_written_so_that_the_map_can_be_read(prefix: str) -> Non
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_whatever_the_sides_are_there_is_a_map_or_an_error(data: st.DataObject) -> None:
-    names = st.text(alphabet="ab.01_/", min_size=0, max_size=5)
+    names = st.text(alphabet="ab.01_/", min_size=0, max_size=5).filter(lambda n: n == "" or n.strip("."))
     shapes = st.lists(st.integers(0, 4), max_size=4).map(tuple)
     kinds = st.sampled_from(["float32", "float16", "int64", "bool", "uint8", "bfloat16"])
     fillings = st.sampled_from(["zeros", "ones", "few", "random", "nan"])
@@ -741,12 +741,13 @@ def test_whatever_the_sides_are_there_is_a_map_or_an_error(data: st.DataObject) 
     a, b = side(), side()
     try:
         inference = infer(a, b)
-        made = apply(inference.map, a, targets=list(b.values()))
-        assert parse(inference.text()) == inference.map
-        exact = {n for m in inference.matches if m.reason.startswith(("equal bytes", "equal values,", "equal but")) for n in m.targets}
-        assert all(made[n].tobytes() == b[n].tobytes() for n in exact)
-    except PorterError:
+    except MapError as error:
+        assert error.code in ("M600", "M601")
         return
+    made = apply(inference.map, a, targets=list(b.values()))
+    assert parse(inference.text()) == inference.map
+    exact = {n for m in inference.matches if m.reason.startswith(("equal bytes", "equal values,", "equal but")) for n in m.targets}
+    assert all(made[n].tobytes() == b[n].tobytes() for n in exact)
 
 
 def _bytes(filling: str, count: int) -> bytes:

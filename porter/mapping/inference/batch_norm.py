@@ -293,8 +293,8 @@ def _fold(state: State, weight: Entry, target: Entry, norm: BatchNorm, methods: 
 def _bias_of(state: State, weight: Entry) -> Entry | None:
     """The bias of the layer that `weight` is in, where it has one: the tensor of A beside it that is called so."""
     layer = layer_of(weight.name)
-    vectors = (e for e in state.left_a.values() if e.size == weight.shape[0] and role_of(e.spec) == "bias")
-    return next((e for e in vectors if layer and layer_of(e.name) == layer), None)
+    beside = (e for e in state.left_a.values() if layer and layer_of(e.name) == layer)
+    return next((e for e in beside if role_of(e.spec) == "bias" and e.size == weight.shape[0]), None)
 
 
 def _bias_in(state: State, made: NDArray[Any], target: Entry, norm: BatchNorm, dtype: DType, near: bool) -> tuple[Entry, float] | None:

@@ -14,7 +14,7 @@ from porter.mapping.inference.near_values import NOT_EQUAL, match_near
 from porter.mapping.inference.state import Match, State
 from porter.mapping.inference.statements import InferredRule, casts_of, drops_of, expectation, fills_of, gather_casts, rules_of, ties_of
 from porter.mapping.inference.structure import match_constants, match_described, settle_layouts
-from porter.mapping.syntax import Drop, Map, Remaining, Stage, Statement
+from porter.mapping.syntax import Drop, Fill, Map, Remaining, Stage, Statement, Tie
 from porter.store import TensorStore
 from porter.tensor import TensorSpec
 
@@ -68,8 +68,10 @@ class Inference:
         lines.append(
             f"# {self.matched} of the {self.targets} tensors of B are made of {self.sources - dropped} of the {self.sources} of A."
         )
-        if dropped:
-            lines.append(f"# {dropped} of A {'are' if dropped > 1 else 'is'} dropped.")
+        for kind, side, what in ((Drop, "A", "dropped"), (Fill, "B", "filled"), (Tie, "B", "tied")):
+            count = sum(r.tensors for r in self.rules if isinstance(r.statement, kind))
+            if count:
+                lines.append(f"# {count} of {side} {'are' if count > 1 else 'is'} {what}.")
         if self.unmatched_targets:
             lines.append(f"# {len(self.unmatched_targets)} of B that the map does not make:")
             lines += [f"#   {_line(n)}" for n in self.unmatched_targets]
@@ -108,14 +110,7 @@ def infer(a: TensorStore | Sequence[TensorSpec], b: TensorStore | Sequence[Tenso
         if not side:
             raise MapError("M600", f"{name} has no tensors, so there is nothing to infer a map from")
     if state.values:
-        match_equal(state)
-        match_cast(state)
-        match_statistics(state)
-        match_folds(state)
-        match_folds(state, near=True)
-        match_near(state)
-        match_constants(state)
-        _match_what_differs(state)
+        _match_values(state)
     else:
         match_described_folds(state, "values unknown")
         match_described(state, "values unknown")
@@ -127,6 +122,21 @@ def infer(a: TensorStore | Sequence[TensorSpec], b: TensorStore | Sequence[Tenso
         )
     settle_layouts(state)
     return _inference(state, *names)
+
+
+def _match_values(state: State) -> None:
+    """Match by what the tensors hold, best evidence first."""
+    import numpy as np
+
+    with np.errstate(all="ignore"):  # NaN and infinities are compared as any other values
+        match_equal(state)
+        match_cast(state)
+        match_statistics(state)
+        match_folds(state)
+        match_folds(state, near=True)
+        match_near(state)
+        match_constants(state)
+    _match_what_differs(state)
 
 
 def _match_what_differs(state: State) -> None:

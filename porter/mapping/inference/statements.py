@@ -202,7 +202,7 @@ def drops_of(state: State) -> list[InferredRule]:
         by_end[name[len(layer_of(name)) :]].append(name)
     uses = []
     for end, names in by_end.items():
-        if len(names) > 1 and end[:1] in ("/", ".") and sum(n.endswith(end) and n != end for n in state.a) == len(names):
+        if len(names) > 1 and end[:1] in ("/", ".") and {n for n in state.a if n.endswith(end) and n != end} == set(names):
             found.append(_drop(Pattern((Capture(None), end)), names))
         else:
             uses += [Use((name,), ()) for name in names]

@@ -108,7 +108,9 @@ def _dimensions(entry: Entry) -> Hashable:
 
 
 def _described_layouts(a: Entry, b: Entry) -> list[Layout]:
-    """The layouts that fit two shapes, the likeliest first."""
+    """The layouts that fit two tensors, the likeliest first; none where no cast leads from one dtype to the other."""
+    if a.dtype != b.dtype and not castable(a.dtype, b.dtype):
+        return []
     if len(a.shape) < 2 and a.shape == b.shape:
         return [SAME]
     usual = [layout for layout in USUAL if layout.digits(a.shape, b.shape) is not None]
