@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 from cli_runner import Porter
+
+import porter
+from porter.store import TensorStore
+from porter.tensor import Tensor
 
 
 class TestBuiltInMaps:
@@ -26,3 +33,20 @@ class TestBuiltInMaps:
         assert back.code == 0, back.err
         names = [tensor["name"] for tensor in porter_cli("inspect", "back.caffemodel", "--json").json["tensors"]]
         assert sorted(names) == ["bn.mean", "bn.scale_factor", "bn.variance", "scale.weight"]
+
+
+class TestMemory:
+    def test_what_was_moved_leaves_the_memory(self, tmp_path: Path) -> None:
+        """A layout change of many tensors takes the memory of one of them, not that of the file, which is mapped."""
+        block = np.arange(1 << 20, dtype=np.float32).reshape(1024, 1024)
+        porter.save(TensorStore([Tensor.from_array(f"layer{i}", block) for i in range(48)]), tmp_path / "in.safetensors")
+        (tmp_path / "turn.pmap").write_text("layer{i:int} : a b <-> turned{i} : b a\n")
+        code = (
+            "import resource, sys; from porter.cli.main import main; code = main(sys.argv[1:]);"
+            "print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)"
+        )
+        command = [sys.executable, "-c", code, "convert", "in.safetensors", "out.safetensors", "--map", "turn.pmap", "-q"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        status, mebibytes = map(int, done.stdout.split())
+        assert status == 0
+        assert mebibytes < 120, "192 MiB of tensors of 4 MiB each"

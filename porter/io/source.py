@@ -15,6 +15,9 @@ from porter.tensor import Location
 if TYPE_CHECKING:
     import mmap
 
+HELD = 32 << 20
+"""Bytes of views after which the pages of a mapped file are given back."""
+
 
 class FileSource:
     """A regular file, open for reading.
@@ -46,6 +49,7 @@ class FileSource:
             raise FileAccessError("I004", f"reading: {what}", path=self.path)
         self.size = status.st_size
         self._map: mmap.mmap | None = None
+        self._viewed = 0
 
     def read(self, offset: int, nbytes: int, what: str = "data") -> bytes:
         """Exactly `nbytes` bytes at `offset`.
@@ -101,13 +105,15 @@ class FileSource:
             room, offset = room[got:], offset + got
 
     def mapped(self, offset: int, nbytes: int) -> memoryview:
-        """A read-only view of the mapped file; stays valid after `close`."""
+        """A read-only view of the mapped file; stays valid after `close`. Pages of earlier views leave the memory after a while;
+        who still looks at them gets them again.
+        """
         self.check(offset, nbytes)
         if not nbytes:
             return memoryview(b"")
-        if self._map is None:
-            import mmap
+        import mmap
 
+        if self._map is None:
             try:
                 self._map = mmap.mmap(self.fd, 0, access=mmap.ACCESS_READ)
             except OSError as error:
@@ -116,6 +122,10 @@ class FileSource:
         left = min(len(self._map), os.fstat(self.fd).st_size)
         if left < offset + nbytes:
             raise self._shrunk(left)
+        self._viewed += nbytes
+        if self._viewed > HELD:
+            self._map.madvise(mmap.MADV_DONTNEED)
+            self._viewed = nbytes
         return memoryview(self._map)[offset : offset + nbytes]
 
     def check(self, offset: int, nbytes: int, what: str = "data") -> None:
