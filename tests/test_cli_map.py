@@ -361,6 +361,21 @@ def test_diff_across_names_and_layouts(porter_cli: Porter, net: str) -> None:
     assert not porter.diff(net, "out.h5", map="net.pmap", params={"rows": 3}).equal
 
 
+def test_what_computing_lost_is_said(porter_cli: Porter, net: str) -> None:
+    Path("far.pmap").write_text("conv.bias -> conv.bias | mul(1e30) | cast(f16)\nrest <-> keep\n")
+    note = "note: values beyond the range of float16 became infinite (conv.bias)\n"
+    assert porter_cli("convert", net, "out.npz", "--map", "far.pmap").err == note
+    assert porter_cli("diff", net, net, "--map", "far.pmap").err == note
+    notices = porter_cli("convert", net, "out.npz", "--map", "far.pmap", "--overwrite", "--json").json["notices"]
+    assert [n["tensor"] for n in notices if n["kind"] == "changed"] == ["conv.bias"]
+
+
+def test_diff_says_nothing_of_what_it_does_not_compare(porter_cli: Porter, digits: str) -> None:
+    assert porter_cli("convert", digits, "digits.pth").err.count("caffe.net is left out") == 1
+    run = porter_cli("diff", digits, "digits.pth", "--map", "caffe:torch")
+    assert (run.code, run.err) == (0, "")
+
+
 # ---- explain -----------------------------------------------------------------------------------------------------------
 
 

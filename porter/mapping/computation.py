@@ -135,7 +135,6 @@ class _Elementwise:
             rest = bytes(data[whole:])
             values = _run_chain([np.frombuffer(data[:whole], source.numpy())], [(a,) for a in self.chain], tally)[0]
             yield from BytesPayload.of(canonical_bytes(values, self.chain[-1].outputs[0].dtype)).chunks(limit)
-        tally.close()
 
     def buffer(self) -> memoryview:
         return _collected(self.chunks(CHUNK))
@@ -166,7 +165,6 @@ class _Whole:
         given = self.chain[0].inputs[0]
         tally = _Tally(self.name, self.report)
         (values,) = _run_chain([_array(self.base, given)], [(a,) for a in self.chain], tally)
-        tally.close()
         return canonical_bytes(values, self.chain[-1].outputs[0].dtype).toreadonly()
 
 
@@ -224,7 +222,6 @@ class _Run:
         arrays = _run_chain([t.numpy() for t in self.sources], program.before, tally)
         arriving = [_described(o, BytesPayload.of(canonical_bytes(a, o.dtype))) for a, o in zip(arrays, outputs, strict=True)]
         del arrays
-        tally.close()
         moved = program.moved(arriving)
         return [_chain(p, c, t.name, self.report).buffer() for p, c, t in zip(moved, program.after, self.targets, strict=True)]
 
@@ -258,12 +255,14 @@ class _Tally:
 
     def add(self, rounding: Rounding, dtype: DType) -> None:
         if rounding.overflowed:
-            self.said.add(f"values beyond the range of {dtype} became {_beyond(dtype)}")
+            self._say(f"values beyond the range of {dtype} became {_beyond(dtype)}")
         if rounding.underflowed:
-            self.said.add(f"values too small for {dtype} became {'its smallest' if _special(dtype) == 'scale' else '0'}")
+            self._say(f"values too small for {dtype} became {'its smallest' if _special(dtype) == 'scale' else '0'}")
 
-    def close(self) -> None:
-        for what in sorted(self.said):
+    def _say(self, what: str) -> None:
+        # At once: whoever reads a tensor need not read on to the end of its last chunk.
+        if what not in self.said:
+            self.said.add(what)
             self.report(self.name, what)
 
 
