@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -61,7 +61,8 @@ class TestCoverage:
     def test_m204_lists_the_uncovered_with_the_nearest_pattern(self) -> None:
         found = problem("conv{i:int}.weight <-> c{i}.w", {"conv1.weight": [1], "conv1.wieght": [1], "z": [1]}, "M204")
         assert found.message == "nothing is said of 2 tensors: 'conv1.wieght' [1], 'z' [1]"
-        assert found.hint is not None and "conv{i:int}.weight" in found.hint
+        assert found.hint is not None
+        assert "conv{i:int}.weight" in found.hint
         assert found.where.tensor == "conv1.wieght"
 
     def test_m204_counts_after_the_first_five(self) -> None:
@@ -83,7 +84,9 @@ class TestCoverage:
     def test_m202_names_the_nearest(self) -> None:
         first, second = problems("a <-> b\nconv1.weihgt <-> c", {"a": [1], "conv1.weight": [1]})
         assert (first.code, second.code) == ("M202", "M204")
-        assert first.hint is not None and "'conv1.weight'" in first.hint and "'optional'" in first.hint
+        assert first.hint is not None
+        assert "'conv1.weight'" in first.hint
+        assert "'optional'" in first.hint
 
     def test_m202_is_not_raised_of_members_that_match(self) -> None:
         assert result("optional x -> drop\n[a, b?] : n -> c : (1 n)", {"a": [2]}) == {"c": [2]}
@@ -116,7 +119,8 @@ class TestCoverage:
         with pytest.raises(MapError) as raised:
             plan(parse(text), [spec("a.w", [1, 2]), spec("b.b", [3]), spec("left", [1])])
         assert raised.value.code == "M201"
-        assert raised.value.hint is not None and "3 more problems" in raised.value.hint
+        assert raised.value.hint is not None
+        assert "3 more problems" in raised.value.hint
 
     def test_a_name_that_matches_in_two_ways_is_said_with_the_others(self) -> None:
         found = problems("{p}.{q} <-> {q}.{p}\nz <-> y", {"a.b.c": [1], "z": [1], "w": [1]})
@@ -141,11 +145,13 @@ class TestRules:
     def test_m210_a_capture_of_one_side(self) -> None:
         assert problems("{p}.{q}.w -> {p}.w", {"a.b.w": [1]})[0].code == "M210"
         found = problems("w -> {e:int}.w", {"w": [1]})[0]
-        assert found.code == "M210" and "the left does not say" in found.message
+        assert found.code == "M210"
+        assert "the left does not say" in found.message
 
     def test_m211_members_that_do_not_belong_together(self) -> None:
         found = problems("[{p}.q, k] : n -> {p}.qk : (2 n)", {"a.q": [1], "k": [1]})[0]
-        assert found.code == "M211" and (found.where.line, found.where.column) == (1, 9)
+        assert found.code == "M211"
+        assert (found.where.line, found.where.column) == (1, 9)
 
     def test_m212_a_negative_size(self) -> None:
         found = problems("param n : int = 2\na : (x y) -> a : y x where x=n-3", {"a": [4]})[0]
@@ -153,7 +159,8 @@ class TestRules:
 
     def test_m213_a_stack_of_words(self) -> None:
         found = problems("{e}.w -> w[e]", {"a.w": [1], "b.w": [1]})
-        assert found[0].code == "M213" and found[0].hint == "write '{e:int}', or a range such as '{e:0..7}'"
+        assert found[0].code == "M213"
+        assert found[0].hint == "write '{e:int}', or a range such as '{e:0..7}'"
         assert problems("w[e] -> {e:a|b}.w", {"w": [2, 1]})[0].code == "M213"
 
     def test_m214_a_missing_member(self) -> None:
@@ -167,7 +174,8 @@ class TestRules:
 
     def test_m215_an_operation_without_inverse(self) -> None:
         found = problem("a | add(1) <-> b", {"a": [1]}, "M215")
-        assert found.where.column == 5 and "'->' instead of '<->'" in (found.hint or "")
+        assert found.where.column == 5
+        assert "'->' instead of '<->'" in (found.hint or "")
         assert problem("a <-> b | add(1)", {"a": [1]}, "M215")
         assert result("a | add(1) -> b", {"a": [1]}) == {"b": [1]}
 
@@ -211,7 +219,8 @@ class TestRules:
     def test_m225_kept_tensors_that_would_be_mistaken(self) -> None:
         tensors = {"conv1.w": [1], "c9.weight": [1]}
         found = problem("conv{i:int}.w <-> c{i}.weight\nrest <-> keep", tensors, "M225")
-        assert found.where.tensor == "c9.weight" and found.where.column == 19
+        assert found.where.tensor == "c9.weight"
+        assert found.where.column == 19
         assert result("conv{i:int}.w -> c{i}.weight\nrest <-> keep", tensors) == {"c1.weight": [1], "c9.weight": [1]}
         assert problem("{p}.weight = {p}.w\nrest <-> keep", tensors, "M225")
         assert {p.code for p in problems("fill(0) -> {p}.weight for {p}.w\nrest <-> keep", tensors)} == {"M225"}
@@ -239,7 +248,7 @@ class TestRules:
 
 
 class TestDrops:
-    TENSORS: Given = {"a": [2], "b": [2], "c": [3], "d": ("int64", [2])}
+    TENSORS: ClassVar[Given] = {"a": [2], "b": [2], "c": [3], "d": ("int64", [2])}
 
     @pytest.mark.parametrize(
         ("drop", "message"),
@@ -318,9 +327,11 @@ class TestTargets:
     def test_m232_shapes_with_a_way(self) -> None:
         found = problem("a <-> b", {"a": [4, 3, 2]}, "M232", targets=[Described("b", (2, 3, 4))])
         assert found.message == "'b' would have the shape [4, 3, 2], and the target's is [2, 3, 4]"
-        assert found.hint is not None and "': a b c' on the left and ': c b a' on the right" in found.hint
+        assert found.hint is not None
+        assert "': a b c' on the left and ': c b a' on the right" in found.hint
         merged = problem("a <-> b", {"a": [4, 3]}, "M232", targets=[Described("b", (12,))])
-        assert merged.hint is not None and "the elements are as many" in merged.hint
+        assert merged.hint is not None
+        assert "the elements are as many" in merged.hint
         assert problem("a <-> b", {"a": [4, 3]}, "M232", targets=[Described("b", (5,))])
 
     def test_m233_types(self) -> None:
@@ -344,7 +355,8 @@ class TestStages:
 
     def test_problems_of_one_stage_end_the_search(self) -> None:
         found = examined("a <-> b\nthen\nz <-> y", {"x": [1]})
-        assert {p.code for p in found.problems} == {"M202", "M204"} and len(found.stages) == 1
+        assert {p.code for p in found.problems} == {"M202", "M204"}
+        assert len(found.stages) == 1
 
     def test_tables_and_params_are_seen_later(self) -> None:
         text = "param n : int\ntable t { a=0 b=1 }\nrest <-> keep\nthen\n{k:t}.w : (h d) <-> {k}.w : h d where h=n"
@@ -423,7 +435,7 @@ class TestPruned:
 
     def test_names_of_sizes_keep_their_parameter(self) -> None:
         planned = plan(parse("param h : int = 2\na : (h d) <-> a : h d"), [spec("a", [4])])
-        assert [type(s) for s in pruned(planned).stages[0].statements][0] is Param
+        assert next(type(s) for s in pruned(planned).stages[0].statements) is Param
 
     def test_computed_tables_are_written_out(self) -> None:
         planned = examine(parse("table t from x.y\n{k:t}.w <-> {k}.w"), [spec("a.w", [1])], provider=lambda table: (("a", "b"),))
