@@ -584,7 +584,31 @@ def test_names_that_say_nothing_of_each_other_go_through_a_table() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_rules_stand_for_exactly_their_names(data: st.DataObject) -> None:
-    words = st.sampled_from(["conv", "fc", "a", "b.c", "x_1", "7", "10", "layer.3", "3", "w", "bias", "é", "a b", "{i}", "*", '"', "\n"])
+    words = st.sampled_from(
+        [
+            "conv",
+            "fc",
+            "²",
+            "³",
+            "٣",
+            "9999999999999999999999",
+            "a",
+            "b.c",
+            "x_1",
+            "7",
+            "10",
+            "layer.3",
+            "3",
+            "w",
+            "bias",
+            "é",
+            "a b",
+            "{i}",
+            "*",
+            '"',
+            "\n",
+        ]
+    )
     name = st.lists(words, min_size=1, max_size=3).map(".".join)
     sources = data.draw(st.lists(name, min_size=1, max_size=12, unique=True))
     targets = data.draw(st.lists(name, min_size=len(sources), max_size=len(sources), unique=True))
@@ -690,6 +714,11 @@ def test_nothing_to_infer_from() -> None:
 
 
 NASTY = [
+    "²",
+    "٣",
+    "layer.٣",
+    "a²",
+    "9999999999999999999999",
     "",
     " ",
     "a b",
@@ -708,6 +737,7 @@ NASTY = [
     "[x]",
     "a=b",
     "then",
+    "³",
     "fill(0)",
     "{",
     "}}",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from porter.dataclass import dataclass
 from porter.dtypes import DType
@@ -13,6 +15,13 @@ from porter.tensor import Tensor, TensorSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_Named = TypeVar("_Named", TensorSpec, Tensor)
+
+_RUNS = re.compile(r"[0-9]{1,18}|[^0-9]+")
+
+_SORTED = 0.95
+"""The share of neighbours in the order of the alphabet from which on a file is taken for sorted."""
 
 _BLOCK = 1 << 15
 """Elements that are mixed at a time: their 64-bit copies stay in the second-level cache."""
@@ -55,13 +64,29 @@ def entries(tensors: TensorStore | Sequence[TensorSpec]) -> list[Entry]:
         UsageError: two specs have one name.
     """
     if isinstance(tensors, TensorStore):
-        return [Entry(t.spec, i, t) for i, t in enumerate(tensors.values())]
+        return [Entry(t.spec, i, t) for i, t in enumerate(_in_order(list(tensors.values())))]
     seen = set[str]()
     for spec in tensors:
         if spec.name in seen:
             raise UsageError("U012", "two tensors of the list have this name", tensor=spec.name, hint="names have to be unique")
         seen.add(spec.name)
-    return [Entry(spec, i) for i, spec in enumerate(tensors)]
+    return [Entry(spec, i) for i, spec in enumerate(_in_order(tensors))]
+
+
+def _in_order(tensors: Sequence[_Named]) -> Sequence[_Named]:
+    """Tensors in the order of their file, which says how layers follow each other; where a program has sorted them by name, with
+    numbers in their own order: `layer.2` before `layer.10`.
+    """
+    names = [t.name for t in tensors]
+    ascending = sum(x <= y for x, y in itertools.pairwise(names))
+    if ascending < _SORTED * (len(names) - 1):
+        return tensors
+    return sorted(tensors, key=lambda t: [_natural(run) for run in _RUNS.findall(t.name)])
+
+
+def _natural(run: str) -> tuple[bool, int, str]:
+    number = run.isascii() and run.isdigit()
+    return number, int(run) if number else 0, run
 
 
 @dataclass(frozen=True, slots=True)

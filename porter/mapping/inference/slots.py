@@ -22,7 +22,7 @@ from porter.mapping.syntax import (
     Variable,
 )
 
-_TOKENS = re.compile(r"\d+|[A-Za-z]+|.", re.DOTALL)
+_TOKENS = re.compile(r"[0-9]+|[A-Za-z]+|.", re.DOTALL)
 
 _NUMBERS = "ijklmn"
 _WORDS = "abcdefgh"
@@ -261,7 +261,7 @@ def cuts(uses: Sequence[Use]) -> list[list[list[Use]]]:
     """Ways to take uses with one skeleton apart: by what a place holds, words and few values first, or by a line of numbers."""
     rows = [list(itertools.chain.from_iterable(tokens(n) for n in (*u.sources, *u.targets))) for u in uses]
     at = {id(use): row for use, row in zip(uses, rows, strict=True)}
-    places = [(len({row[k] for row in rows}), rows[0][k].isdigit(), k) for k in range(len(rows[0]))]
+    places = [(len({row[k] for row in rows}), _kind(rows[0][k]) == "0", k) for k in range(len(rows[0]))]
     few = sorted((not_word, count, k) for count, not_word, k in places if 1 < count < len(uses))
     seen, found = set[tuple[int, ...]](), list[list[list[Use]]]()
     for _, _, k in few:
