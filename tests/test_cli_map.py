@@ -64,7 +64,7 @@ def fits(text: str) -> bool:
 TABLE = """\
 SOURCE          SHAPE    TARGET       SHAPE    DTYPE  HOW         RULE
 conv.weight     4×3×2×2  conv.kernel  2×2×3×4  f32    rearranged  line 2
-conv.bias       4        conv.bias    4        f32    renamed     line 3
+conv.bias       4        conv.bias    4        f32    kept        line 3
 fc.weight       5×6      fc.kernel    6×5      f32    rearranged  line 4
 bn.running_var  4        bn.scale     4        f32    computed    line 5
 bn.steps        scalar                                dropped     line 6
@@ -104,6 +104,37 @@ def test_check_says_once_what_goes_wrong_again_and_again(porter_cli: Porter, tmp
     assert "   = and so 8 more times: l1, l2 and 6 more\n" in run.out
     assert run.out.endswith("bad.pmap does not fit: 1 problem\n")
     assert len(porter_cli("map", "check", "bad.pmap", "x.npz", "--json").json["problems"]) == 9
+
+
+def test_check_through_stages(porter_cli: Porter, net: str) -> None:
+    Path("stages.pmap").write_text(STAGES)
+    run = porter_cli("map", "check", "stages.pmap", net)
+    assert (
+        run.out
+        == """\
+SOURCE          SHAPE    TARGET  SHAPE    DTYPE  HOW         RULE
+conv.weight     4×3×2×2  second  2×2×3×4  f32    rearranged  lines 1, 4
+conv.weight     4×3×2×2  again   2×2×3×4  f32    tied        lines 1, 4, 5
+conv.bias       4                                left out
+fc.weight       5×6                              left out
+bn.running_var  4                                left out
+bn.steps        scalar                           left out
+stages.pmap fits: 5 tensors → 2
+"""
+    )
+    spelt = porter_cli("map", "check", "stages.pmap", net, "-v").out.splitlines()
+    assert [line for line in spelt if line.startswith("stage ")] == ["stage 1 of 2", "stage 2 of 2"]
+    first = "[conv.bias, bn.running_var] | sum -> s\nbn.steps -> drop\nrest <-> keep\n"
+    Path("sum.pmap").write_text(first + "then\ns <-> t\nfill(0) -> u for t\nrest <-> keep\n")
+    run = porter_cli("map", "check", "sum.pmap", net)
+    assert run.out.splitlines()[1:-1] == [
+        "conv.weight     4×3×2×2  conv.weight  4×3×2×2  f32    kept       lines 3, 7",
+        "conv.bias       4        t            4        f32    computed   lines 1, 5",
+        "bn.running_var  4",
+        "fc.weight       5×6      fc.weight    5×6      f32    kept       lines 3, 7",
+        "bn.steps        scalar                                dropped    line 2",
+        "                         u            4        f32    filled in  line 6",
+    ]
 
 
 def test_check_against_a_target(porter_cli: Porter, net: str) -> None:
@@ -201,7 +232,7 @@ def test_long_tables_fold_in_a_terminal(porter_cli: Porter, tmp_path: Path) -> N
 def test_convert_with_a_map(porter_cli: Porter, net: str) -> None:
     run = porter_cli("convert", net, "out.npz", "--map", "net.pmap")
     assert (run.code, run.err) == (0, "note: dropped, as the map says (bn.steps)\n")
-    assert run.out.splitlines()[1] == ("mapped  net.pmap            4 tensors  344 B    1 renamed, 2 rearranged, 1 computed, 1 dropped")
+    assert run.out.splitlines()[1] == ("mapped  net.pmap            4 tensors  344 B    1 kept, 2 rearranged, 1 computed, 1 dropped")
     with porter.open(net) as source, porter.open("out.npz") as made:
         a, b = ({n: t.numpy().copy() for n, t in s.items()} for s in (source, made))
     assert np.array_equal(b["conv.kernel"], a["conv.weight"].transpose(2, 3, 1, 0))
@@ -340,7 +371,7 @@ def test_the_real_mtcnn(porter_cli: Porter, shared: Path) -> None:
     source, goal = shared / "real/mtcnn/caffe/det1.caffemodel", shared / "real/mtcnn/pytorch/pnet.pt"
     run = porter_cli("convert", source, "det1.pth")
     assert run.code == 0
-    assert "13 renamed" in run.out
+    assert "6 kept, 7 renamed" in run.out
     run = porter_cli("map", "infer", source, goal, "-o", "pnet.pmap")
     assert (run.code, run.out.splitlines()[0]) == (0, "wrote pnet.pmap")
     run = porter_cli("diff", source, goal, "--map", "pnet.pmap")

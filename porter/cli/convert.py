@@ -147,7 +147,7 @@ def _print(screen: Screen, conversion: Conversion, source: TensorStore, store: T
         return
     kind = _kind(report.format, report.dialect)
     wrote = ("wrote", kind, count(report.tensors, "tensor"), bytes_text(report.nbytes), screen.listed(report.paths))
-    screen.aligned([_source_line(screen, source), *_mapped_lines(screen, conversion, store), wrote])
+    screen.aligned([_source_line(screen, source), *_mapped_lines(screen, conversion, source, store), wrote])
     _print_losses(screen, report.losses)
 
 
@@ -157,14 +157,14 @@ def _source_line(screen: Screen, store: TensorStore) -> tuple[str, ...]:
     return "read", kind, count(len(store), "tensor"), bytes_text(store.nbytes), screen.name(source.path) if source else ""
 
 
-def _mapped_lines(screen: Screen, conversion: Conversion, store: TensorStore) -> list[tuple[str, ...]]:
+def _mapped_lines(screen: Screen, conversion: Conversion, source: TensorStore, store: TensorStore) -> list[tuple[str, ...]]:
     if conversion.map is None:
         return []
     from porter.cli.map_screen import summary
     from porter.mapping.execution import MappedStore
 
     assert isinstance(store, MappedStore)
-    return [("mapped", screen.name(conversion.map.name), count(len(store), "tensor"), bytes_text(store.nbytes), summary(store))]
+    return [("mapped", screen.name(conversion.map.name), count(len(store), "tensor"), bytes_text(store.nbytes), summary(store, source))]
 
 
 def _print_losses(screen: Screen, losses: tuple[Loss, ...]) -> None:
@@ -271,7 +271,7 @@ def _print_plan(screen: Screen, conversion: Conversion, source: TensorStore, sto
     kept = len(store) - refused - sum(c.action == "dropped" for c in plan.changes)
     verb = "refuse" if refused else "write"
     would = (verb, kind, count(refused or kept, "tensor"), "", screen.name(conversion.target))
-    screen.aligned([_source_line(screen, source), *_mapped_lines(screen, conversion, store), would])
+    screen.aligned([_source_line(screen, source), *_mapped_lines(screen, conversion, source, store), would])
     if conversion.map is not None and not screen.quiet:
         from porter.cli import map_screen
         from porter.mapping.execution import MappedStore

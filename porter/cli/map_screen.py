@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from porter.cli.map_ways import Way, ways, ways_of_stage
 from porter.cli.quantities import shape_text
 from porter.cli.screen import Screen
 from porter.cli.table import Cell, Column
 from porter.mapping.execution import MappedStore
-from porter.mapping.steps import Plan, StagePlan, Step
+from porter.mapping.steps import Plan, Step
 from porter.tensor import TensorSpec
 
 ROWS = 40
@@ -34,53 +35,53 @@ WORDS = {
     "fill": "filled in",
     "tie": "tied",
     "drop": "dropped",
+    "left out": "left out",
 }
-"""What the steps of a plan did with tensors; `rearranged`: in another layout."""
+"""What is said of what a map did with tensors; `rearranged`: in another layout."""
 
 
-def summary(store: MappedStore) -> str:
-    """What the map did, in a few words: `8 renamed, 5 rearranged`."""
+def summary(store: MappedStore, names: Iterable[str]) -> str:
+    """What the map did to the tensors `names`, in a few words: `8 renamed, 5 rearranged`."""
     counts: Counter[str] = Counter()
-    for stage in store.plan.stages:
-        for step in stage.steps:
-            counts[step.action] += len(step.sources) if step.action == "drop" else len(step.targets)
-    left = sum(len(stage.left) for stage in store.plan.stages)
-    said = [f"{counts[action]:,} {word}" for action, word in WORDS.items() if counts[action]]
-    said += [f"{left:,} left out"] if left else []
-    return ", ".join(said) or "nothing"
+    for way in ways(store.plan, names):
+        counts[way.action] += len(way.targets) or len(way.sources)
+    return ", ".join(f"{counts[action]:,} {word}" for action, word in WORDS.items() if counts[action]) or "nothing"
 
 
 def table(screen: Screen, plan: Plan, specs: Mapping[str, TensorSpec]) -> None:
-    """One row for each step's source and target, stage by stage; `specs` are the tensors that the first one is for."""
+    """What becomes of the tensors `specs`; with `-v` stage by stage."""
+    if len(plan.stages) < 2 or not screen.verbose:
+        _table(screen, ways(plan, specs), specs)
+        return
     for number, stage in enumerate(plan.stages, 1):
-        if len(plan.stages) > 1:
-            screen.line(screen.styled(f"stage {number} of {len(plan.stages)}", "head"))
-        rows = list(_rows(screen, stage, specs))
-        shown = rows if screen.verbose or not screen.terminal or len(rows) <= ROWS else rows[: ROWS - 5]
-        screen.table(COLUMNS, shown)
-        if len(shown) < len(rows):
-            screen.line(f"…{len(rows) - len(shown):,} more (-v)")
+        screen.line(screen.styled(f"stage {number} of {len(plan.stages)}", "head"))
+        _table(screen, ways_of_stage(stage), specs)
         specs = stage.result
 
 
-def _rows(screen: Screen, stage: StagePlan, specs: Mapping[str, TensorSpec]) -> Iterator[tuple[str | Cell, ...]]:
-    for step in stage.steps:
-        place = f"line {step.line}" if step.line else ""
-        for i in range(max(len(step.sources), len(step.targets), 1)):
-            source = step.sources[i] if i < len(step.sources) else ""
-            target = step.targets[i] if i < len(step.targets) else None
-            how: str | Cell = WORDS[step.action] if i == 0 else ""
-            yield (
-                screen.name(source),
-                shape_text(specs[source].shape) if source in specs else "",
-                screen.name(target.name) if target is not None else "",
-                shape_text(target.shape) if target is not None else "",
-                target.dtype.short if target is not None else "",
-                Cell(str(how), "dim") if step.action == "drop" else how,
-                place if i == 0 else "",
-            )
-    for name in stage.left:
-        yield (screen.name(name), shape_text(specs[name].shape), "", "", "", Cell("left out", "dim"), "")
+def _table(screen: Screen, found: Sequence[Way], specs: Mapping[str, TensorSpec]) -> None:
+    rows = [row for way in found for row in _rows(screen, way, specs)]
+    shown = rows if screen.verbose or not screen.terminal or len(rows) <= ROWS else rows[: ROWS - 5]
+    screen.table(COLUMNS, shown)
+    if len(shown) < len(rows):
+        screen.line(f"…{len(rows) - len(shown):,} more (-v)")
+
+
+def _rows(screen: Screen, way: Way, specs: Mapping[str, TensorSpec]) -> Iterator[tuple[str | Cell, ...]]:
+    lines = ", ".join(str(line) for line in way.lines if line)
+    for i in range(max(len(way.sources), len(way.targets))):
+        source = way.sources[i] if i < len(way.sources) else ""
+        target = way.targets[i] if i < len(way.targets) else None
+        how = WORDS[way.action] if i == 0 else ""
+        yield (
+            screen.name(source),
+            shape_text(specs[source].shape) if source in specs else "",
+            screen.name(target.name) if target is not None else "",
+            shape_text(target.shape) if target is not None else "",
+            target.dtype.short if target is not None else "",
+            how if way.targets else Cell(how, "dim"),
+            f"line{'s' if ',' in lines else ''} {lines}" if lines and i == 0 else "",
+        )
 
 
 def text_for(plan: Plan) -> str:
