@@ -22,8 +22,9 @@ AREAS = {
     "map_operations": "Maps: operations",
     "map_inverse": "Maps: inverse and composition",
     "map_inference": "Maps: inference",
+    "graph": "Porting networks",
 }
-"""Files of explanations, by the first digit of their codes, with a heading each; those of maps count from M0 again."""
+"""Files of explanations, by the first digit of their codes, with a heading each; those of maps count from M0 again, graphs from G0."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,12 +33,64 @@ def _entries(module: str, rows: Mapping[str, tuple[str, str, str, str]]) -> dict
 
 
 TABLE: Mapping[str, LayerEntry] = MappingProxyType(
-    _entries(
-        "elementwise",
-        {
-            "ReLU": ("relu", "negative_slope", "Relu, LeakyRelu", "zoo: ReLU_*"),
-        },
-    )
+    {
+        **_entries(
+            "elementwise",
+            {
+                "ReLU": ("relu", "negative_slope", "Relu, LeakyRelu", "zoo: ReLU_*"),
+            },
+        ),
+        **_entries(
+            "shape",
+            {
+                "Concat": ("concat", "axis, concat_dim", "Concat", "zoo: Concat_*"),
+                "Slice": ("slice_", "axis, slice_dim, slice_point", "Split", "zoo: Slice_*"),
+                "Split": ("split", "", "none", "zoo: Split_*, Structure_alias_*"),
+                "Flatten": ("flatten", "axis, end_axis", "Reshape", "zoo: Flatten_*"),
+                "Reshape": ("reshape", "shape with 0 and -1, axis, num_axes", "Reshape", "zoo: Reshape_*"),
+                "Permute": ("permute", "order", "Transpose", "zoo: Permute_*"),
+                "Tile": ("tile", "axis, tiles", "Tile", "zoo: Tile_*"),
+                "Crop": ("crop", "axis, offset", "Slice", "zoo: Crop_*"),
+                "CropCenter": ("crop_center", "crop_size", "Slice", "zoo: CropCenter_*"),
+                "Flip": ("flip", "flip_width, flip_height", "Slice", "zoo: Flip_*"),
+                "Parameter": ("parameter", "shape", "an initialiser", "zoo: Parameter_*"),
+                "Noop": ("noop", "", "none", "a test of its own"),
+            },
+        ),
+        **_entries(
+            "spatial",
+            {
+                "ShuffleChannel": ("shuffle_channel", "group", "Reshape, Transpose", "zoo: ShuffleChannel_*"),
+                "Reorg": ("reorg", "stride, reverse", "SpaceToDepth, DepthToSpace", "zoo: Reorg_*"),
+                "Upsample": (
+                    "upsample",
+                    "YOLO: scale; SegNet: upsample_h, upsample_w, scale, scale_h, scale_w, pad_out_h, pad_out_w",
+                    "Resize; ScatterElements",
+                    "zoo: Upsample_*",
+                ),
+                "Interp": ("interp", "height, width, zoom_factor, shrink_factor, pad_beg, pad_end", "Resize", "zoo: Interp_*"),
+            },
+        ),
+        **_entries(
+            "combine",
+            {
+                "Eltwise": ("eltwise", "operation, coeff", "Mul, Add, Sub, Max", "zoo: Eltwise_*"),
+                "Axpy": ("axpy", "", "Mul, Add", "zoo: Axpy_*"),
+                "ArgMax": ("argmax", "axis, top_k, out_max_val", "ArgMax, ReduceMax, TopK", "zoo: ArgMax_*"),
+                "BatchReindex": ("batch_reindex", "", "Gather", "zoo: BatchReindex_*"),
+                "Filter": ("filter_", "", "Compress", "a test of its own"),
+                "Reduction": ("reduction", "operation, axis, coeff", "ReduceSum, ReduceL1, ReduceSumSquare, ReduceMean", "zoo: Reduction_*"),
+                "Dropout": ("dropout", "scale_train, dropout_ratio", "none", "zoo: Dropout_*"),
+            },
+        ),
+        **_entries(
+            "recurrent",
+            {
+                "LSTM": ("lstm", "num_output, expose_hidden", "unrolled: Gemm, Split, Sigmoid, Tanh, Mul, Add", "zoo: LSTM_*"),
+                "RNN": ("rnn", "num_output, expose_hidden", "unrolled: Gemm, Tanh, Mul", "zoo: RNN_*"),
+            },
+        ),
+    }
 )
 
 
