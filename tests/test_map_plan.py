@@ -269,6 +269,13 @@ class TestDrops:
         chain = {name: [1] for name in "abc"}
         assert result("a -> drop if = b\nb -> drop if = c\nc <-> keep", chain) == {"c": [1]}
 
+    def test_m227_every_original_has_its_copy(self) -> None:
+        text = "{p}.copy -> drop if = {p}.w\n{p}.w <-> keep"
+        tensors = {"a.copy": [2], "a.w": [2], "b.w": [2], "c.w": [2]}
+        found = problem(text, tensors, "M227")
+        assert found.message == "'b.w' has no copy 'b.copy' to be dropped, as others have, and so for 1 more"
+        assert list(result(f"optional {text}", tensors)) == ["a.w", "b.w", "c.w"]
+
     def test_captures_name_the_other(self) -> None:
         text = "{p}.copy -> drop if = {p}.w\n{p}.w <-> keep"
         assert result(text, {"a.copy": [2], "a.w": [2]}) == {"a.w": [2]}

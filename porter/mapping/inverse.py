@@ -77,14 +77,13 @@ class _Turning:
     def stage(self, stage: Stage) -> Stage:
         """`stage` turned around, with the tables and parameters it refers to in front."""
         self._tables |= {s.name: s for s in stage.statements if isinstance(s, Table)}
-        copies = {s.pattern.literal: s.same_as for s in stage.statements if isinstance(s, Drop) and isinstance(s.same_as, Pattern)}
         done: list[Statement] = []
         written: dict[str, Call] = {}
         for statement in stage.statements:
             if isinstance(statement, Table | Param):
                 continue
             try:
-                done.append(self._undone(statement, copies, written))
+                done.append(self._undone(statement, written))
             except MapError as error:
                 self.problems.append(error)
         tables = set[str]().union(*[tables_of(s) for s in done])
@@ -99,13 +98,13 @@ class _Turning:
             )
         declared: list[Statement] = [t for name, t in self._tables.items() if name in tables]
         declared += [p for name, p in self._params.items() if name in params]
-        return Stage((*declared, *done))
+        return Stage((*declared, *_ties_in_order(done)))
 
-    def _undone(self, statement: Statement, copies: Mapping[str | None, Pattern], written: dict[str, Call]) -> Statement:
+    def _undone(self, statement: Statement, written: dict[str, Call]) -> Statement:
         if isinstance(statement, Rule):
             return self._rule(statement, written)
         if isinstance(statement, Drop):
-            return self._drop(statement, copies)
+            return self._drop(statement)
         if isinstance(statement, Tie):
             return self._tie(statement)
         if isinstance(statement, Fill):
@@ -154,15 +153,16 @@ class _Turning:
 
     # ---- drops, ties and fills -----------------------------------------------------------------------------------------
 
-    def _drop(self, drop: Drop, copies: Mapping[str | None, Pattern]) -> Statement:
+    def _drop(self, drop: Drop) -> Statement:
         if drop.same_as is None:
             hint = "'-> drop if = other' or '-> drop if = fill(0, …)' can be undone"
             raise drop.span.error("M501", "what is dropped cannot be made again", hint=hint)
-        if drop.optional or self._open(drop.pattern) or any(c.expression is None for c in captures_of(drop.pattern)):
+        named = self._open(drop.same_as) if isinstance(drop.same_as, Pattern) else set()
+        if drop.optional or self._open(drop.pattern) != named or any(c.expression is None for c in captures_of(drop.pattern)):
             hint = "write one such statement for each name, without 'optional'"
             raise drop.span.error("M504", "it is not known afterwards which tensors were there and dropped", hint=hint)
         if isinstance(drop.same_as, Pattern):
-            return Tie(drop.pattern, _original(drop.same_as, copies), False, drop.span)
+            return Tie(drop.pattern, drop.same_as, False, drop.span)
         from porter.mapping.ops.registry import bind
 
         try:
@@ -184,12 +184,18 @@ class _Turning:
         return names_of(Keep(pattern)) - self._params.keys()
 
 
-def _original(copy: Pattern, copies: Mapping[str | None, Pattern]) -> Pattern:
-    """What is left of a tensor where it is dropped for being equal to another, too."""
-    seen = [copy]
-    while seen[-1].literal in copies and copies[seen[-1].literal] not in seen:
-        seen.append(copies[seen[-1].literal])
-    return seen[-1]
+def _ties_in_order(statements: list[Statement]) -> list[Statement]:
+    """The statements with ties to ties after those."""
+    tensors = {s.alias: s.tensor for s in statements if isinstance(s, Tie)}
+
+    def depth(tie: Tie) -> int:
+        count, tensor = 0, tie.tensor
+        while tensor in tensors and count < len(tensors):
+            count, tensor = count + 1, tensors[tensor]
+        return count
+
+    ties = iter(sorted([s for s in statements if isinstance(s, Tie)], key=depth))
+    return [next(ties) if isinstance(s, Tie) else s for s in statements]
 
 
 def _fill(fill: Fill) -> Statement:

@@ -13,6 +13,9 @@ from porter.mapping.steps import Bindings, Described, Step, renamed
 from porter.mapping.syntax import Call, Drop, Keep, Rule, Span
 from porter.tensor import TensorSpec
 
+HINTS = 5
+"""Tensors of one statement for which the nearest name is looked for."""
+
 
 class Taker(Protocol):
     """A statement and the patterns of what it takes."""
@@ -106,6 +109,8 @@ class _Dropped:
         types = capture_types(named, scope.names)
         self.patterns = (NameMatcher(statement.pattern, types, scope.names),)
         self._other = NameMatcher(named[1], types, scope.names, render_only=True) if len(named) > 1 else None
+        self._originals: set[str] = set()
+        self._searches = 0
 
     def take(self, term: int, name: str, bound: Bindings) -> Step:
         spec = self._specs[name]
@@ -120,25 +125,46 @@ class _Dropped:
             return Step("drop", self.statement, (name,), (), bound)
         other = self._other.render(bound)
         if other not in self._specs:
-            import difflib
-
-            near = difflib.get_close_matches(other, list(self._specs), 1)
-            hint = f"did you mean '{near[0]}'?" if near else "the name after 'if =' is that of another source"
-            self._refuse(f"there is no tensor '{other}' that '{name}' could be equal to", hint)
+            self._refuse(f"there is no tensor '{other}' that '{name}' could be equal to", self._nearest(other))
         if other == name:
             self._refuse(f"'{name}' is to be dropped for being equal to itself", "name the tensor that it is a copy of")
         theirs = self._specs[other]
         if (spec.dtype, spec.shape) != (theirs.dtype, theirs.shape):
             message = f"'{name}' is {_described(spec)}, and '{other}' is {_described(theirs)}: they cannot be equal"
             self._refuse(message, "name the tensor that it is a copy of, or map it")
+        self._originals.add(other)
         return Step("drop", self.statement, (name,), (), bound, same_as=other)
+
+    def _nearest(self, name: str) -> str:
+        import difflib
+
+        self._searches += 1
+        near = difflib.get_close_matches(name, list(self._specs), 1) if self._searches <= HINTS else []
+        return f"did you mean '{near[0]}'?" if near else "the name after 'if =' is that of another source"
 
     def _refuse(self, message: str, hint: str) -> None:
         assert self.statement.same_as is not None
         raise self.statement.same_as.span.error("M203", message, hint=hint)
 
-    def steps(self) -> Iterable[Step]:
-        return ()
+    def steps(self) -> Iterable[MapError]:
+        """What is wrong where some tensors have a copy to be dropped and others have none: the inverse would make one for each."""
+        if self._other is None or not self._originals or self.statement.optional or self._other.captures != self.patterns[0].captures:
+            return
+        try:
+            lonely = [n for n in self._specs if n not in self._originals and self._other.match(n) is not None]
+        except MapError as error:
+            yield error
+            return
+        if lonely:
+            bound = self._other.match(lonely[0])
+            assert bound is not None
+            more = f", and so for {len(lonely) - 1:,} more" if len(lonely) > 1 else ""
+            yield self.patterns[0].pattern.span.error(
+                "M227",
+                f"'{lonely[0]}' has no copy '{self.patterns[0].render(bound)}' to be dropped, as others have{more}",
+                tensor=lonely[0],
+                hint="'optional' before the statement allows that; the map then goes one way",
+            )
 
 
 def _described(spec: TensorSpec) -> str:
