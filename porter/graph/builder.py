@@ -25,8 +25,29 @@ OPSET = 13
 class Batch(int):
     """The size of the batch, where the model is to leave it open: the number itself wherever one is computed with.
 
-    A shape that is passed on keeps it; arithmetic gives plain integers.
+    A shape that is passed on keeps it; arithmetic gives plain integers. `times`: how many of these there are for each image, where
+    axes behind the batch were merged with it. `symbol`: the dimension's name in the model; other than the batch, it is a number that
+    only running the net gives, such as how many boxes it finds, and the integer is then the number that Caffe reserves room for.
     """
+
+    times: int
+    symbol: str
+
+    def __new__(cls, number: int, times: int = 1, symbol: str = "N") -> Batch:
+        made = super().__new__(cls, number)
+        made.times = times
+        made.symbol = symbol
+        return made
+
+    def is_as(self, other: int) -> bool:
+        """Whether `other` is always the same number."""
+        return isinstance(other, Batch) and (other.times, other.symbol) == (self.times, self.symbol)
+
+
+class Unknown(tuple[int, ...]):
+    """The shape of a value of which nothing is known: what a custom node makes, and nobody said."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +116,16 @@ class GraphBuilder:
         return Named(value, shape)
 
     def weight(self, name: str, tensor: ir.TensorProtocol, shape: Shape) -> Named:
-        """An initialiser that bears the store's name, of the shape that its tensor has; the same value again for the same name."""
+        """An initialiser that bears the store's name, of the shape that its tensor has; the same values again for the same name."""
         import onnx_ir as ir
 
         if name not in self.initializers:
             self._names.add(name)
             self.initializers[name] = ir.Value(name=name, shape=_ir_shape(shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
-        return Named(self.initializers[name], shape)
+        value = self.initializers[name]
+        held = tuple([n for n in value.shape or () if isinstance(n, int)])
+        # Layers that share a blob may want it in different shapes.
+        return self.reshape(Named(value, held), shape, hint="weight")
 
     def constant(
         self, values: NDArray[Any] | Sequence[int] | Sequence[float] | float, hint: str = "constant", dtype: str | None = None
@@ -246,17 +270,31 @@ def broadcast(a: Shape, b: Shape) -> Shape:
     return tuple(out)
 
 
+def merged(dims: Sequence[int]) -> int:
+    """The size of one axis that takes the place of all of `dims`: an open batch stays open, with so many more for each image."""
+    total = _size(tuple(dims))
+    batch = next((n for n in dims if isinstance(n, Batch)), None)
+    return total if batch is None else Batch(total, batch.times * (total // batch if batch else 1), batch.symbol)
+
+
 def _target(old: Shape, new: Shape) -> list[int]:
-    """`new` for a Reshape node: an open batch is copied where it stays first, and worked out where it does not."""
-    if new and isinstance(new[0], Batch):
-        return [0 if old and isinstance(old[0], Batch) else -1, *[int(n) for n in new[1:]]]
-    return [int(n) for n in new]
+    """`new` for a Reshape node: what is open is copied where it stays in its place, and worked out where it does not."""
+    same = [isinstance(n, Batch) and i < len(old) and n.is_as(old[i]) for i, n in enumerate(new)]
+    return [0 if kept else -1 if isinstance(n, Batch) else int(n) for n, kept in zip(new, same, strict=True)]
 
 
-def _ir_shape(shape: Shape) -> ir.Shape:
+def _ir_shape(shape: Shape) -> ir.Shape | None:
     import onnx_ir as ir
 
-    return ir.Shape(["N" if isinstance(n, Batch) else int(n) for n in shape])
+    if isinstance(shape, Unknown):
+        return None
+    return ir.Shape([_dimension(n) for n in shape])
+
+
+def _dimension(size: int) -> int | str:
+    if not isinstance(size, Batch):
+        return int(size)
+    return size.symbol if size.times == 1 else f"{size.times}*{size.symbol}"
 
 
 def _dtype(name: str) -> ir.DataType:
