@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from porter.errors import MapError, printable
+from porter.errors import MapError, UsageError, printable
 from porter.io.source import FileSource
 from porter.mapping.syntax import NOWHERE, Map, MapText, Span
 
@@ -48,8 +48,11 @@ def text(name_or_path: str, span: Span = NOWHERE) -> MapText:
     built_in = _file(name_or_path)
     if built_in is not None:
         return MapText(name_or_path, _read(built_in, span))
+    if name_or_path == "-" and not span.line:
+        raise UsageError("U903", "a map is read from a file, not from a stream", hint="name a file")
     if not _is_path(name_or_path) or span.line:
-        raise span.error("M270", f"there is no map '{printable(name_or_path)}', nor a file of this name", hint=_nearest(name_or_path))
+        message, hint = f"there is no map '{printable(name_or_path)}', nor a file of this name", _nearest(name_or_path)
+        raise span.error("M270", message, hint=hint) if span.line else MapError("M270", message, hint=hint)
     return MapText(name_or_path, _read(name_or_path, span))
 
 
