@@ -171,7 +171,15 @@ def test_check_of_lists_alone(porter_cli: Porter, net: str) -> None:
     Path("two.pmap").write_text("{p}.weight <-> {p}.w\nrest <-> keep\n")
     run = porter_cli("map", "check", "two.pmap", "untyped.json")
     assert (run.code, run.err) == (0, "note: untyped.json gives no dtype, so float32 is assumed (conv.weight, conv.bias)\n")
-    for text in ("[", "[1]", '[{"name": 1}]', '[{"name": "a"}]', '[{"name": "a", "shape": [-1]}]', '{"a": [1], "a.b": 3}'):
+    for text in (
+        "[",
+        "[1]",
+        '[{"name": 1}]',
+        '[{"name": "a"}]',
+        '[{"name": "a", "shape": [-1]}]',
+        '{"a": [1], "a.b": 3}',
+        '[{"name": "a", "shape": [1]}, {"name": "a", "shape": [1]}]',
+    ):
         Path("broken.json").write_text(text)
         run = porter_cli("map", "check", "two.pmap", "broken.json")
         assert (run.code, run.out) == (2, ""), text

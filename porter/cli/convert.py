@@ -81,7 +81,7 @@ def command(
     """Write the weights of SRC to DST.
 
     DST appears whole or not at all, and every loss is named. What cannot be held exactly is refused unless an option
-    allows it.
+    allows it. From Caffe to PyTorch names and layouts are changed by the map caffe:torch, unless --map or --raw says otherwise.
     """
     write = WriteOptions(overwrite=overwrite, ints=ints, allow_lossy=allow_lossy, into=into, max_shard_size=max_shard_size)
     conversion = settle(

@@ -52,10 +52,10 @@ def _of_json(data: bytes, path: str) -> list[Described]:
     found: dict[str, Described] = {}
     for entry in document:
         tensor = _entry(entry)
-        if tensor is None or tensor.name in found:
-            raise FormatError(
-                "F002", f"this is no entry of a list of tensors, or one that stands there twice: {entry!r:.80}", path=path, hint=hint
-            )
+        if tensor is None:
+            raise FormatError("F002", f"this is no entry of a list of tensors: {entry!r:.80}", path=path, hint=hint)
+        if tensor.name in found:
+            raise FormatError("F002", "this tensor is listed twice", path=path, tensor=tensor.name, hint="a name stands for one tensor")
         found[tensor.name] = tensor
     return list(found.values())
 
