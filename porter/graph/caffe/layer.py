@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from porter.errors import GraphError
-from porter.graph.builder import GraphBuilder, Named, Shape
+from porter.graph.builder import Batch, GraphBuilder, Named, Shape
 from porter.graph.caffe.parameters import Parameters
 
 if TYPE_CHECKING:
@@ -94,6 +94,11 @@ class Layer:
         if not -rank <= axis < rank:
             raise self.error("G011", f"there is no axis {axis} in a blob of {rank} dimensions")
         return axis + rank if axis < 0 else axis
+
+    def need_fixed(self, sizes: Shape) -> None:
+        """Refuse an open batch among sizes that a weight must have, too."""
+        if any(isinstance(n, Batch) for n in sizes):
+            raise self.error("G015", "its weights span the batch, which then cannot stay open", hint="leave '--dynamic-batch' away")
 
     def need_bottoms(self, least: int, most: int | None = None) -> None:
         """Refuse another number of bottoms; `most` None: exactly `least`."""

@@ -28,12 +28,46 @@ class LayerEntry:
     checked: str
 
 
+_CONVOLUTION = "num_output, bias_term, kernel, stride, pad and dilation in all forms, axis"
+
+
 def _entries(module: str, rows: Mapping[str, tuple[str, str, str, str]]) -> dict[str, LayerEntry]:
     return {name: LayerEntry(name, f"{_LAYERS}{module}:{function}", *rest) for name, (function, *rest) in rows.items()}
 
 
 TABLE: Mapping[str, LayerEntry] = MappingProxyType(
     {
+        **_entries(
+            "convolution",
+            {
+                "Convolution": ("convolution", f"{_CONVOLUTION}, group", "Conv", "zoo: Convolution_*"),
+                "DepthwiseConvolution": ("convolution", f"{_CONVOLUTION}, group", "Conv", "zoo: DepthwiseConvolution_*"),
+                "ConvolutionDepthwise": ("convolution_depthwise", _CONVOLUTION, "Conv with a group a channel", "its source"),
+                "Deconvolution": ("deconvolution", f"{_CONVOLUTION}, group", "ConvTranspose", "zoo: Deconvolution_*"),
+                "Im2col": ("im2col", "kernel, stride, pad and dilation in all forms, axis", "Conv with constant weights", "zoo: Im2col_*"),
+            },
+        ),
+        **_entries(
+            "pooling",
+            {
+                "Pooling": (
+                    "pooling",
+                    "pool, kernel, stride and pad in all forms, global_pooling, round_mode, ceil_mode",
+                    "MaxPool, AveragePool, GlobalMaxPool, GlobalAveragePool, Pad",
+                    "zoo: Pooling_*; STOCHASTIC: its source",
+                ),
+                "SPP": ("spp", "pyramid_height, pool", "MaxPool or AveragePool, Reshape, Concat", "zoo: SPP_*"),
+            },
+        ),
+        **_entries(
+            "linear",
+            {
+                "InnerProduct": ("inner_product", "num_output, bias_term, axis, transpose", "Flatten, Gemm", "zoo: InnerProduct_*"),
+                "Embed": ("embed", "input_dim, num_output, bias_term", "Cast, Gather, Add", "zoo: Embed_*"),
+                "Scale": ("scale", "axis, num_axes, bias_term", "Mul, Add", "zoo: Scale_*"),
+                "Bias": ("bias", "axis, num_axes", "Add", "zoo: Bias_*"),
+            },
+        ),
         **_entries(
             "elementwise",
             {
