@@ -14,7 +14,7 @@ T = TypeVar("T")
 SHAPES = 100_000
 """Shapes of names that are remembered at most."""
 
-_ZEROS = {ord(digit): "0" for digit in "123456789"}
+_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 
 
 class NameIndex(Generic[T]):
@@ -33,8 +33,8 @@ class NameIndex(Generic[T]):
                 self._literals.setdefault(matcher.literal, []).append(i)
             else:
                 self._exact[i] = _Literals(i, matcher.starts(), matcher.ends(), matcher.between())
-        self._by_shape = _Lookup([_zeroed(literals) for literals in self._exact.values()])
-        self._of_shape: dict[str, _Lookup] = {}
+        self._by_shape = _Lookup([_shape_of(literals) for literals in self._exact.values()])
+        self._of_shape: dict[bytes, _Lookup] = {}
         self._of_candidates: dict[tuple[int, ...], _Lookup] = {}
 
     def matches(self, name: str) -> list[tuple[T, dict[str, int | str]]]:
@@ -43,14 +43,13 @@ class NameIndex(Generic[T]):
         Raises:
             MapError: it matches one of them in several ways.
         """
-        shape = name.translate(_ZEROS)
+        shape = _zeroed(name)
         lookup = self._of_shape.get(shape)
         if lookup is None:
             lookup = self._remembered(shape)
         candidates = lookup.possible(name)
-        literal = self._literals.get(name)
-        if literal is not None:
-            candidates = sorted([*candidates, *literal])
+        if name in self._literals:
+            candidates = sorted([*candidates, *self._literals[name]])
         found = []
         for i in candidates:
             item, matcher = self._items[i]
@@ -59,8 +58,8 @@ class NameIndex(Generic[T]):
                 found.append((item, bound))
         return found
 
-    def _remembered(self, shape: str) -> _Lookup:
-        candidates = tuple(self._by_shape.possible(shape))
+    def _remembered(self, shape: bytes) -> _Lookup:
+        candidates = tuple(self._by_shape.possible(shape.decode("utf-8", "surrogatepass")))
         lookup = self._of_candidates.get(candidates)
         if lookup is None:
             lookup = self._of_candidates[candidates] = _Lookup([self._exact[i] for i in candidates])
@@ -80,9 +79,16 @@ class _Literals:
     between: Sequence[str]
 
 
-def _zeroed(literals: _Literals) -> _Literals:
-    starts, ends = ([*dict.fromkeys([text.translate(_ZEROS) for text in texts])] for texts in (literals.starts, literals.ends))
-    return _Literals(literals.item, starts, ends, [text.translate(_ZEROS) for text in literals.between])
+def _shape_of(literals: _Literals) -> _Literals:
+    starts, ends, between = (
+        [_zeroed(text).decode("utf-8", "surrogatepass") for text in texts] for texts in (literals.starts, literals.ends, literals.between)
+    )
+    return _Literals(literals.item, list(dict.fromkeys(starts)), list(dict.fromkeys(ends)), between)
+
+
+def _zeroed(text: str) -> bytes:
+    # Bytes are translated several times as fast.
+    return text.encode("utf-8", "surrogatepass").translate(_ZEROS)
 
 
 _Edges = dict[int, dict[str, list[tuple[str, int]]]]
