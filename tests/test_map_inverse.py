@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from porter.dataclass import dataclass
 from porter.dtypes import DTYPES, DType
 from porter.errors import MapError, UsageError
+from porter.mapping.composition import compose
 from porter.mapping.execution import apply
 from porter.mapping.inverse import invert
 from porter.mapping.parser import parse
@@ -191,6 +192,19 @@ def test_what_is_done_is_undone(case: tuple[str, TensorStore]) -> None:
     assert content(apply(twice, store)) == content(there), text
     assert plan(twice, store.values()).result.keys() == plan(map, store.values()).result.keys()
     assert invert(invert(twice)) == twice, "from then on nothing changes"
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(cases(), st.booleans())
+def test_composed_maps_do_what_both_do(case: tuple[str, TensorStore], backwards: bool) -> None:
+    text, store = case
+    first, *others = [parse(stage) for stage in text.split("\nthen\n")]
+    composed, made = first, apply(first, store)
+    for other in others:
+        composed, made = compose(composed, other), apply(other, made)
+    assert content(apply(parse(dumps(composed)), store)) == content(made)
+    if backwards:
+        assert content(apply(compose(composed, invert(composed)), store)) == content(store)
 
 
 # ---- the trees ---------------------------------------------------------------------------------------------------------
