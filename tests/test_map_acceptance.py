@@ -7,9 +7,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from cli_runner import Porter
 
 import porter
+from porter.errors import MapError
+from porter.mapping.execution import apply
+from porter.mapping.inverse import invert
+from porter.mapping.parser import parse
 from porter.store import TensorStore
 from porter.tensor import Tensor
 
@@ -50,3 +55,23 @@ class TestMemory:
         status, mebibytes = map(int, done.stdout.split())
         assert status == 0
         assert mebibytes < 120, "192 MiB of tensors of 4 MiB each"
+
+
+def contents(store: TensorStore) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+    return {name: (t.dtype.name, t.shape, t.tobytes()) for name, t in store.items()}
+
+
+class TestTurnedAround:
+    def test_what_is_filled_in_is_told_from_what_was_there(self) -> None:
+        """`cx` has the value and nearly the name of what is filled in, and stays."""
+        store = TensorStore([Tensor.from_array(name, np.ones(2, np.float32)) for name in ("cx", "bb")])
+        both = parse("fill(1) -> {k}x for {k:a|b}b\nrest <-> keep\n")
+        filled = apply(both, store)
+        assert list(filled) == ["cx", "bb", "bx"]
+        assert contents(apply(invert(both), filled)) == contents(store)
+
+    @pytest.mark.parametrize("line", ["fill(1) -> x{i+1} for b{i:0..2}", "table t { a=b }\nfill(1) -> {k}x for {k:t}b"])
+    def test_a_fill_whose_captures_are_limited_elsewhere(self, line: str) -> None:
+        with pytest.raises(MapError, match="which tensors were filled in") as caught:
+            invert(parse(line))
+        assert caught.value.code == "M504"

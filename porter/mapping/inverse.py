@@ -13,13 +13,18 @@ from porter.mapping.references import captures_of, names_of, tables_of, values_o
 from porter.mapping.scope import ParamValue, declared_params, param_values
 from porter.mapping.syntax import (
     Call,
+    Capture,
+    CaptureType,
     Drop,
     Expect,
     Fill,
+    Int,
+    InTable,
     Keep,
     Map,
     Param,
     Pattern,
+    Ranges,
     Remaining,
     Rule,
     Side,
@@ -27,6 +32,7 @@ from porter.mapping.syntax import (
     Statement,
     Table,
     Tie,
+    Variable,
 )
 
 
@@ -203,4 +209,38 @@ def _fill(fill: Fill) -> Statement:
         raise fill.span.error(
             "M505", "it is not known afterwards which tensors were absent", hint="leave 'if absent' out where they always are"
         )
-    return Drop(fill.pattern, fill.call, fill.for_each is not None, fill.span)
+    return Drop(_filled_name(fill), fill.call, fill.for_each is not None, fill.span)
+
+
+def _filled_name(fill: Fill) -> Pattern:
+    """The name of what is filled in, with the types that the name after `for` states: backwards it has to match nothing else.
+
+    Raises:
+        MapError: a type cannot be stated there.
+    """
+    stated: dict[str, CaptureType] = {}
+    for capture in captures_of(fill.for_each) if fill.for_each is not None else ():
+        if (
+            isinstance(capture.expression, Variable)
+            and capture.type is not None
+            and not isinstance(stated.get(capture.expression.name), Ranges)
+        ):
+            stated[capture.expression.name] = capture.type
+    parts: list[str | Capture] = []
+    for part in fill.pattern.parts:
+        if isinstance(part, Capture) and isinstance(part.expression, Variable) and part.expression.name in stated:
+            given = stated.pop(part.expression.name)
+            if isinstance(given, InTable) and part.type != given:
+                raise _not_known(fill, part.expression.name)
+            width = part.type.width if isinstance(part.type, Int | Ranges) else 0
+            part = replace(part, type=replace(given, width=width) if isinstance(given, Int | Ranges) else given)
+        parts.append(part)
+    for name in sorted(names_of(Keep(fill.pattern)) & stated.keys()):
+        if isinstance(stated[name], Ranges):
+            raise _not_known(fill, name)
+    return replace(fill.pattern, parts=tuple(parts))
+
+
+def _not_known(fill: Fill, capture: str) -> MapError:
+    message = f"it is not known afterwards which tensors were filled in: this name does not say what '{capture}' can be"
+    return fill.pattern.span.error("M504", message, hint="write one such statement for each name")
