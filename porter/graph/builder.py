@@ -21,13 +21,16 @@ Shape = tuple[int, ...]
 OPSET = 13
 """The lowest opset porter writes: from here on axes, splits and bounds are inputs of their nodes."""
 
+_DTYPES = {"float32": "FLOAT", "int64": "INT64", "bool": "BOOL", "float64": "DOUBLE", "int32": "INT32", "uint8": "UINT8"}
+"""ONNX's names of element types."""
+
 
 class Batch(int):
     """The size of the batch, where the model is to leave it open: the number itself wherever one is computed with.
 
     A shape that is passed on keeps it; arithmetic gives plain integers. `times`: how many of these there are for each image, where
-    axes behind the batch were merged with it. `symbol`: the dimension's name in the model; other than the batch, it is a number that
-    only running the net gives, such as how many boxes it finds, and the integer is then the number that Caffe reserves room for.
+    axes behind the batch were merged with it. `symbol`: the dimension's name in the model, "" for none; other than the batch, it is a
+    number that only running the net gives, such as how many boxes it finds, and the integer is then one that it may be.
     """
 
     times: int
@@ -41,6 +44,8 @@ class Batch(int):
 
     def is_as(self, other: int) -> bool:
         """Whether `other` is always the same number."""
+        if not self.symbol:
+            return other is self
         return isinstance(other, Batch) and (other.times, other.symbol) == (self.times, self.symbol)
 
 
@@ -60,6 +65,11 @@ class Named:
     @property
     def rank(self) -> int:
         return len(self.shape)
+
+    @property
+    def dtype(self) -> str:
+        """The element type as `op` takes it."""
+        return next(name for name, code in _DTYPES.items() if self.value.dtype is not None and self.value.dtype.name == code)
 
 
 class OpsetTooLow(Exception):
@@ -207,23 +217,23 @@ class GraphBuilder:
             return Named(x.value, shape)
         if _size(x.shape) != _size(shape):
             raise GraphError("G001", f"{list(x.shape)} cannot be reshaped to {list(shape)}")
-        return self.op("Reshape", [x, self.constant(_target(x.shape, shape), "shape")], shape, hint=hint)
+        return self.op("Reshape", [x, self.constant(_target(x.shape, shape), "shape")], shape, dtype=x.dtype, hint=hint)
 
     def transpose(self, x: Named, perm: Sequence[int], hint: str | None = "transpose") -> Named:
         """`x` with its axes in another order."""
         if list(perm) == list(range(x.rank)):
             return x
-        return self.op("Transpose", [x], tuple([x.shape[p] for p in perm]), {"perm": list(perm)}, hint=hint)
+        return self.op("Transpose", [x], tuple([x.shape[p] for p in perm]), {"perm": list(perm)}, dtype=x.dtype, hint=hint)
 
     def unary(
         self, op_type: str, x: Named, attributes: Mapping[str, Any] | None = None, *, since: int = 1, hint: str | None = None
     ) -> Named:
         """An operator that works element by element."""
-        return self.op(op_type, [x], x.shape, attributes, since=since, hint=hint)
+        return self.op(op_type, [x], x.shape, attributes, dtype=x.dtype, since=since, hint=hint)
 
     def binary(self, op_type: str, a: Named, b: Named, *, hint: str | None = None) -> Named:
         """An operator on two tensors that are broadcast as numpy does."""
-        return self.op(op_type, [a, b], broadcast(a.shape, b.shape), hint=hint)
+        return self.op(op_type, [a, b], broadcast(a.shape, b.shape), dtype=a.dtype, hint=hint)
 
     def scalar(self, op_type: str, x: Named, number: float, *, hint: str | None = None) -> Named:
         """An operator on a tensor and a float32 constant."""
@@ -235,7 +245,7 @@ class GraphBuilder:
             return x
         shape = (*x.shape[:axis], stop - start, *x.shape[axis + 1 :])
         parts = [self.constant([n], what) for n, what in ((start, "start"), (stop, "stop"), (axis, "axis"))]
-        return self.op("Slice", [x, *parts], shape, hint=hint)
+        return self.op("Slice", [x, *parts], shape, dtype=x.dtype, hint=hint)
 
     def concat(self, parts: Sequence[Named], axis: int, hint: str | None = None) -> Named:
         """The parts one after the other along `axis`."""
@@ -243,7 +253,7 @@ class GraphBuilder:
             return parts[0]
         total = sum(p.shape[axis] for p in parts)
         first = parts[0].shape
-        return self.op("Concat", parts, (*first[:axis], total, *first[axis + 1 :]), {"axis": axis}, hint=hint)
+        return self.op("Concat", parts, (*first[:axis], total, *first[axis + 1 :]), {"axis": axis}, dtype=parts[0].dtype, hint=hint)
 
     def reduce(self, op_type: str, x: Named, axes: Sequence[int], keep: bool, hint: str | None = None) -> Named:
         """ReduceSum, ReduceMean, ReduceMax … over `axes`; the axes are an input from the opset on in which they are one."""
@@ -291,18 +301,18 @@ def _ir_shape(shape: Shape) -> ir.Shape | None:
     return ir.Shape([_dimension(n) for n in shape])
 
 
-def _dimension(size: int) -> int | str:
+def _dimension(size: int) -> int | str | None:
     if not isinstance(size, Batch):
         return int(size)
+    if not size.symbol:
+        return None
     return size.symbol if size.times == 1 else f"{size.times}*{size.symbol}"
 
 
 def _dtype(name: str) -> ir.DataType:
     import onnx_ir as ir
 
-    return ir.DataType[
-        {"float32": "FLOAT", "int64": "INT64", "bool": "BOOL", "float64": "DOUBLE", "int32": "INT32", "uint8": "UINT8"}[name]
-    ]
+    return ir.DataType[_DTYPES[name]]
 
 
 def _size(shape: Shape) -> int:

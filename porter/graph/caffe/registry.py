@@ -118,6 +118,29 @@ TABLE: Mapping[str, LayerEntry] = MappingProxyType(
             },
         ),
         **_entries(
+            "prior_box",
+            {
+                "PriorBox": (
+                    "prior_box",
+                    "min_size, max_size, aspect_ratio, flip, clip, variance, img_size, img_h, img_w, step, step_h, step_w, offset",
+                    "a constant",
+                    "zoo: PriorBox_*",
+                ),
+            },
+        ),
+        **_entries(
+            "detection_output",
+            {
+                "DetectionOutput": (
+                    "detection_output",
+                    "num_classes, share_location, background_label_id, code_type, variance_encoded_in_target, confidence_threshold, "
+                    "nms_param (eta where it has an effect: refused), keep_top_k",
+                    "NonMaxSuppression, TopK, ScatterElements, GatherND, Compress",
+                    "zoo: DetectionOutput_*",
+                ),
+            },
+        ),
+        **_entries(
             "recurrent",
             {
                 "LSTM": ("lstm", "num_output, expose_hidden", "unrolled: Gemm, Split, Sigmoid, Tanh, Mul, Add", "zoo: LSTM_*"),
