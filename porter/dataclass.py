@@ -62,23 +62,25 @@ def _made(kind: C, frozen: bool, slots: bool, eq: bool) -> C:
     """`kind` made again, with slots, which a class cannot be given later."""
     body = {key: value for key, value in vars(kind).items() if key not in ("__dict__", "__weakref__")}
     names = tuple(body.get("__annotations__", ()))
-    defaults = [body.pop(name, _REQUIRED) for name in names]
+    stated = [body.pop(name, _REQUIRED) for name in names]
+    defaults = [d.default if type(d) is _Field and d.make is None else d for d in stated]
     body["__slots__"] = names if slots else (*names, "__dict__")
     body["__match_args__"] = names
     body["__init__"] = _init
     body.setdefault("__repr__", _repr)
     body["__reduce__"] = _reduce
-    body["__signature__"] = _Signature()
+    body["__signature__"] = _SIGNATURE
     if eq:
         body.setdefault("__eq__", _eq)
         body["__hash__"] = _hash if frozen else None
     if frozen:
         body.update(__setattr__=_refuse_set, __delattr__=_refuse_delete)
+    body["_defaults"] = tuple(defaults)
+    body["_needed"] = max([i for i, d in enumerate(defaults, 1) if d is _REQUIRED or type(d) is _Field], default=0)
+    body["_checked"] = "__post_init__" in body
+    body["_countdown"] = [None] * _MANY
+    body["_compared"] = tuple([n for n, d in zip(names, stated, strict=True) if type(d) is not _Field or d.compare])
     made: Any = type(kind)(kind.__name__, kind.__bases__, body)
-    made._defaults = tuple(defaults)
-    made._checked = "__post_init__" in body
-    made._countdown = [None] * _MANY
-    made._compared = tuple(n for n, d in zip(names, defaults, strict=True) if type(d) is not _Field or d.compare)
     made._setters = tuple([getattr(made, name).__set__ for name in names])
     return cast(C, made)
 
@@ -90,8 +92,10 @@ def _init(self: Any, *args: Any, **named: Any) -> None:
     except IndexError:
         kind.__init__ = _own_init(kind)
     setters = kind._setters
-    if named or len(args) != len(setters):
+    if named or not kind._needed <= len(args) <= len(setters):
         args = _bound(kind, args, named)
+    elif len(args) < len(setters):
+        args += kind._defaults[len(args) :]
     for put, value in zip(setters, args, strict=True):
         put(self, value)
     if kind._checked:
@@ -104,11 +108,11 @@ def _own_init(kind: Any) -> Callable[..., None]:
     for name, default, put in zip(field_names(kind), kind._defaults, kind._setters, strict=True):
         value = name
         scope["put_" + name] = put
-        if type(default) is _Field and default.make is not None:
+        if type(default) is _Field:
             scope["make_" + name], scope["default_" + name] = default.make, _REQUIRED
             value = f"make_{name}() if {name} is default_{name} else {name}"
         elif default is not _REQUIRED:
-            scope["default_" + name] = default.default if type(default) is _Field else default
+            scope["default_" + name] = default
         parameters.append(name + (f"=default_{name}" if "default_" + name in scope else ""))
         lines.append(f" put_{name}(self, {value})\n")
     if kind._checked:
@@ -178,3 +182,6 @@ class _Signature:
             shown = Parameter.empty if shown is _REQUIRED else shown
             parameters.append(Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=shown, annotation=kind.__annotations__[name]))
         return Signature(parameters, return_annotation=None)
+
+
+_SIGNATURE = _Signature()

@@ -54,7 +54,7 @@ class TensorSpec:
     @property
     def nbytes(self) -> int:
         """Canonical bytes."""
-        return self.dtype.nbytes(self.size)
+        return self.dtype.nbytes(math.prod(self.shape))
 
 
 @dataclass(frozen=True, slots=True)

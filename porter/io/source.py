@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from porter.dataclass import dataclass
 from porter.errors import FileAccessError, FormatError, UsageError, access_error
-from porter.tensor import Location
+from porter.tensor import Location, Payload
 
 if TYPE_CHECKING:
     import mmap
@@ -128,6 +128,17 @@ class FileSource:
             self._viewed = nbytes
         return memoryview(self._map)[offset : offset + nbytes]
 
+    def release(self, offset: int, nbytes: int) -> None:
+        """Stop counting these bytes as resident, where they are mapped. Views stay valid: what they look at again comes back."""
+        if self._map is None:
+            return
+        import mmap
+
+        first = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
+        last = (offset + nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+        if first < last:
+            self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
+
     def check(self, offset: int, nbytes: int, what: str = "data") -> None:
         """Raise a `FormatError` unless the file has `nbytes` bytes at `offset`, a `UsageError` once the file is closed."""
         if self.fd < 0:
@@ -191,3 +202,10 @@ class FilePayload:
 
     def buffer(self) -> memoryview:
         return self.source.mapped(self.offset, self.nbytes)
+
+
+def release(payloads: Iterable[Payload]) -> None:
+    """Say that what `buffer` mapped of these has been looked at: a file that is read whole is then never in memory whole."""
+    for payload in payloads:
+        if isinstance(payload, FilePayload):
+            payload.source.release(payload.offset, payload.nbytes)

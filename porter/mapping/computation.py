@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from porter.dataclass import dataclass
 from porter.dtypes import DType
+from porter.io.source import release
 from porter.mapping.layout import Layout
 from porter.mapping.ops.base import Operand, Operation, OperationError
 from porter.mapping.syntax import Call
@@ -165,6 +166,7 @@ class _Whole:
         given = self.chain[0].inputs[0]
         tally = _Tally(self.name, self.report)
         (values,) = _run_chain([_array(self.base, given)], [(a,) for a in self.chain], tally)
+        release([self.base])
         return canonical_bytes(values, self.chain[-1].outputs[0].dtype).toreadonly()
 
 
@@ -226,6 +228,7 @@ class _Run:
         del values
         arriving = [_described(o, BytesPayload.of(canonical_bytes(a, o.dtype))) for a, o in zip(arrays, outputs, strict=True)]
         del arrays
+        release([t.payload for t in self.sources])
         moved = program.moved(arriving)
         return [_chain(p, c, t.name, self.report).buffer() for p, c, t in zip(moved, program.after, self.targets, strict=True)]
 

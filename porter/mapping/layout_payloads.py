@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from porter.dataclass import dataclass, replace
 from porter.dtypes import DType
 from porter.io.payloads import ComputedPayload, ConcatPayload
-from porter.io.source import FilePayload
+from porter.io.source import FilePayload, release
 from porter.mapping.layout_moves import Move, fast_step, in_order, is_run, pieces, tiles
 from porter.tensor import CHUNK, BytesPayload, Location, Payload, canonical_bytes, unpack
 
@@ -143,6 +143,7 @@ class RearrangedPayload:
         room = min(_room(self.moves, self.width), self.size)
         for filled in _filled(self.moves, self.size, self._data(), self.width, room, np.empty(room * self.width, np.uint8)):
             yield from BytesPayload(filled.data.toreadonly()).chunks(limit)
+        release(self.sources.values())
 
     def buffer(self) -> memoryview:
         import numpy as np
@@ -150,6 +151,7 @@ class RearrangedPayload:
         whole = np.empty(self.nbytes, np.uint8)
         for _ in _filled(self.moves, self.size, self._data(), self.width, _room(self.moves, self.width), whole):
             pass
+        release(self.sources.values())
         return whole.data.toreadonly()
 
     def _data(self) -> dict[int, memoryview]:
