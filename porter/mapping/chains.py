@@ -18,7 +18,7 @@ def applied_to(side: Side, operations: Sequence[Operation], operands: Sequence[O
     stages = []
     for operation, call in zip(operations, side.calls, strict=True):
         stage = _each(operation, call, operands) if len(operands) > 1 else None
-        stage = stage or (_one(operation, call, tuple(operands)),)
+        stage = stage or (_one(operation, call, tuple(operands), side),)
         for applied in stage if invertible else ():
             _refuse_irreversible(applied)
         stages.append(stage)
@@ -39,13 +39,16 @@ def _each(operation: Operation, call: Call, operands: Sequence[Operand]) -> tupl
     return (Applied(operation, call, tuple(operands), outputs),)
 
 
-def _one(operation: Operation, call: Call, operands: tuple[Operand, ...]) -> Applied:
+def _one(operation: Operation, call: Call, operands: tuple[Operand, ...], side: Side) -> Applied:
     try:
         return Applied(operation, call, operands, operation.outputs(operands))
     except OperationError as error:
         name = operands[error.input].name if error.input is not None and error.input < len(operands) else None
         tensor = name if name is not None else operands[0].name if operands else None
-        raise call.span.error(error.code, error.message, hint=error.hint, tensor=tensor) from error
+        # A label that the operation does not know stands with its tensor.
+        label = operands[error.input].label if error.code == "M451" and error.input is not None and name is not None else None
+        span = next((t.span for t in side.terms if label is not None and t.label == label), call.span)
+        raise span.error(error.code, error.message, hint=error.hint, tensor=tensor) from error
 
 
 def _refuse_irreversible(applied: Applied) -> None:
@@ -67,7 +70,7 @@ def applied_after(side: Side, operations: Sequence[Operation], operand: Operand,
     """
     chain = []
     for operation, call in zip(operations, side.calls, strict=True):
-        applied = _one(operation, call, (operand,))
+        applied = _one(operation, call, (operand,), side)
         if len(applied.outputs) != 1:
             raise call.span.error(
                 "M216", f"'{operation.name}' gives {len(applied.outputs)} tensors; after the arrow an operation takes one and gives one"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from porter.errors import MapError
-from porter.mapping.ledger import listed
+from porter.mapping.ledger import SHOWN, listed
 from porter.mapping.steps import Described, StagePlan
 from porter.mapping.syntax import Rule, Span
 from porter.tensor import TensorSpec
@@ -18,7 +18,7 @@ def misfits(stage: StagePlan, wanted: Mapping[str, Described], missing: Sequence
     `missing` is what nothing makes and something should; `place` is where errors about the result as a whole point.
     """
     extra = [name for name in stage.result if name not in wanted]
-    problems = _uneven(stage, missing, extra, place)
+    problems = _uneven(stage, wanted, missing, extra, place)
     for name, spec in stage.result.items():
         goal = wanted.get(name)
         if goal is not None and goal.shape not in (None, spec.shape):
@@ -31,14 +31,16 @@ def misfits(stage: StagePlan, wanted: Mapping[str, Described], missing: Sequence
     return problems
 
 
-def _uneven(stage: StagePlan, missing: Sequence[str], extra: Sequence[str], place: Span) -> list[MapError]:
+def _uneven(stage: StagePlan, wanted: Mapping[str, Described], missing: Sequence[str], extra: Sequence[str], place: Span) -> list[MapError]:
     """What is wrong with the names that come out."""
     problems = []
     if missing:
         count = "a tensor" if len(missing) == 1 else f"{len(missing):,} tensors"
         near = _nearest(missing[0], extra)
         hint = f"the map makes '{near}'; is that it?" if near else "write a rule that makes it, 'fill' it, or say 'expect targets=any'"
-        problems.append(place.error("M230", f"nothing makes {count} of the target: {listed(missing)}", tensor=missing[0], hint=hint))
+        shown = ", ".join([f"'{name}'{_known(wanted[name])}" for name in missing[:SHOWN]])
+        shown += f" and {len(missing) - SHOWN:,} more" if len(missing) > SHOWN else ""
+        problems.append(place.error("M230", f"nothing makes {count} of the target: {shown}", tensor=missing[0], hint=hint))
     if extra:
         near = _nearest(extra[0], missing)
         hint = f"the target has '{near}', which nothing makes" if near else "'… -> drop' leaves a source out"
@@ -48,6 +50,11 @@ def _uneven(stage: StagePlan, missing: Sequence[str], extra: Sequence[str], plac
             span.error("M231", f"the target has no place for {count} that the map makes: {listed(extra)}", tensor=extra[0], hint=hint)
         )
     return problems
+
+
+def _known(goal: Described) -> str:
+    dtype = f" {goal.dtype}" if goal.dtype is not None else ""
+    return dtype + (f" {list(goal.shape)}" if goal.shape is not None else "")
 
 
 def _turn(spec: TensorSpec, goal: Described) -> str | None:
