@@ -323,7 +323,7 @@ class TestTargets:
     def test_missing_and_extra_name_each_other(self) -> None:
         found = problems("{p}.w <-> {p}.weight", {"a.w": [1], "b.w": [1]}, targets=[spec("a.weight", [1]), spec("b.wieght", [1])])
         assert [p.code for p in found] == ["M230", "M231"]
-        assert found[0].message == "nothing makes a tensor of the target: 'b.wieght'"
+        assert found[0].message == "nothing makes a tensor of the target: 'b.wieght' float32 [1]"
         assert found[0].hint == "the map makes 'b.weight'; is that it?"
         assert found[1].hint == "the target has 'b.wieght', which nothing makes"
 
