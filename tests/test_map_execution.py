@@ -328,6 +328,13 @@ class TestWhatIsSaid:
         made["b"].tobytes()
         assert [n.message.rsplit(" became ", 1)[1] for n in made.notices] == [became]
 
+    def test_each_output_of_a_rule_is_named(self) -> None:
+        big = np.array([6e4, 6e4], "<f2")
+        arrays = {"w": np.ones((2, 1), "<f2"), "v": np.ones(2, "<f2"), "m": -big, "g": big / 6e4, "b": big}
+        made = applied("[weight=w, mean=m, variance=v, gamma=g, beta=b] | fold_bn(eps=0) -> [bias=x, weight=y]", arrays)
+        assert np.isinf(made["x"].numpy()).all()
+        assert {n.tensor for n in made.notices} == {"x"}
+
     def test_refused_values_name_the_tensor_and_the_operation(self) -> None:
         made = applied("a -> b | rsqrt", {"a": np.array([-1.0])})
         with pytest.raises(MapError) as raised:

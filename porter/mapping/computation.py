@@ -128,7 +128,7 @@ class _Elementwise:
         import numpy as np
 
         source = self.chain[0].inputs[0].dtype
-        tally = _Tally(self.name, self.report)
+        tally = _Tally([self.name], self.report)
         rest = b""
         for chunk in self.base.chunks(CHUNK):
             data = rest + bytes(chunk) if rest else chunk
@@ -164,7 +164,7 @@ class _Whole:
 
     def buffer(self) -> memoryview:
         given = self.chain[0].inputs[0]
-        tally = _Tally(self.name, self.report)
+        tally = _Tally([self.name], self.report)
         (values,) = _run_chain([_array(self.base, given)], [(a,) for a in self.chain], tally)
         release([self.base])
         return canonical_bytes(values, self.chain[-1].outputs[0].dtype).toreadonly()
@@ -219,7 +219,8 @@ class _Run:
 
     def _compute(self) -> list[memoryview]:
         program = self.program
-        tally = _Tally(self.targets[0].name, self.report)
+        made = sorted(zip(program.order, self.targets, strict=True), key=lambda pair: pair[0]) if program.order else []
+        tally = _Tally([target.name for _, target in made] or [self.targets[0].name], self.report)
         outputs = [o for applied in program.before[-1] for o in applied.outputs]
         # Two names of one tensor are read once.
         read = {(id(t.payload), t.dtype.name): t for t in self.sources}
@@ -253,24 +254,27 @@ class _Result:
 
 
 class _Tally:
-    """What rounding did to one tensor, over all its chunks."""
+    """What rounding did to the tensors of these names, in all their chunks."""
 
-    def __init__(self, name: str, report: Report) -> None:
-        self.name = name
+    def __init__(self, names: Sequence[str], report: Report) -> None:
+        self.names = names
         self.report = report
-        self.said: set[str] = set()
+        self.said: set[tuple[str, str]] = set()
 
-    def add(self, rounding: Rounding, dtype: DType) -> None:
-        if rounding.overflowed:
-            self._say(f"values beyond the range of {dtype} became {_beyond(dtype)}")
-        if rounding.underflowed:
-            self._say(f"values too small for {dtype} became {'its smallest' if _special(dtype) == 'scale' else '0'}")
+    def add(self, roundings: Sequence[Rounding], operands: Sequence[Operand]) -> None:
+        names = self.names if len(self.names) == len(operands) else [self.names[0]] * len(operands)
+        for name, rounding, operand in zip(names, roundings, operands, strict=True):
+            dtype = operand.dtype
+            if rounding.overflowed:
+                self._say(name, f"values beyond the range of {dtype} became {_beyond(dtype)}")
+            if rounding.underflowed:
+                self._say(name, f"values too small for {dtype} became {'its smallest' if _special(dtype) == 'scale' else '0'}")
 
-    def _say(self, what: str) -> None:
+    def _say(self, name: str, what: str) -> None:
         # At once: whoever reads a tensor need not read on to the end of its last chunk.
-        if what not in self.said:
-            self.said.add(what)
-            self.report(self.name, what)
+        if (name, what) not in self.said:
+            self.said.add((name, what))
+            self.report(name, what)
 
 
 def _special(dtype: DType) -> str:
@@ -307,7 +311,7 @@ def _run_chain(arrays: Sequence[NDArray[Any]], stages: Sequence[Sequence[Applied
             results += _computed(applied, given)
         values = results
         outputs = [o for applied in stage for o in applied.outputs]
-        if wide and (number == len(stages) - 1 or any(a.dtype != b.dtype for a, b in zip(inputs, outputs, strict=False))):
+        if wide and (number == len(stages) - 1 or any(_alone(a) and a.inputs[0].dtype != a.outputs[0].dtype for a in stage)):
             values, wide = _rounded(values, outputs, tally), False
     return values
 
@@ -335,12 +339,9 @@ def _widened(arrays: Sequence[NDArray[Any]], operands: Sequence[Operand], call: 
 def _rounded(arrays: Sequence[NDArray[Any]], operands: Sequence[Operand], tally: _Tally) -> list[NDArray[Any]]:
     from porter.mapping.ops.rounding import rounded
 
-    done = []
-    for array, operand in zip(arrays, operands, strict=True):
-        values, rounding = rounded(array, operand.dtype)
-        tally.add(rounding, operand.dtype)
-        done.append(values)
-    return done
+    done = [rounded(array, operand.dtype) for array, operand in zip(arrays, operands, strict=True)]
+    tally.add([rounding for _, rounding in done], operands)
+    return [values for values, _ in done]
 
 
 def _array(payload: Payload, operand: Operand) -> NDArray[Any]:
