@@ -31,8 +31,8 @@ Token = tuple[str, str, int]
 Action = Callable[[list[Any], int, int], Any]
 """Makes a node of its children, and of the offsets where it begins and ends. A child is a token, a node or None."""
 
-_Candidate = tuple[int, str | None, Callable[[str, int], Any] | None, Mapping[str, int] | None]
-"""A terminal to look for: its number, its text or else how to find it, and which texts are other terminals."""
+_Candidate = tuple[int, str | None, Mapping[str, int] | None]
+"""A terminal to look for: its number, its text where that is always the same, and which texts are other terminals."""
 
 
 class Unexpected(Exception):
@@ -98,6 +98,19 @@ class _Scanner(dict[str, list[_Candidate]]):
         return found
 
 
+class _Finders(dict[int, Callable[[str, int], Any]]):
+    """How to find terminals. Compiling an expression takes longer than reading many lines, and most maps need few."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    def __missing__(self, terminal: int) -> Callable[[str, int], Any]:
+        import re
+
+        find = self[terminal] = re.compile(self._tables.pattern(self._tables.names[terminal])).match
+        return find
+
+
 class Tables:
     """The tables of a grammar. A map uses few of the states, so each is put together when the parser first gets there."""
 
@@ -108,7 +121,7 @@ class Tables:
         self.newline_terminal = self.names.index("_NEWLINE")
         self.verbatim = self.names.index("TEXT")
         self._content = content
-        self._found: dict[int, Callable[[str, int], Any]] = {}
+        self.finders = _Finders(self)
         self.skip = re.compile(content["ignored"]).match
         self.newline = re.compile(self.pattern("_NEWLINE")).match
         self.rules: list[tuple[str, int, int, list[int | None] | None, int]] = content["rules"]
@@ -137,14 +150,7 @@ class Tables:
         _, kind, pattern, first = self._content["terminals"][terminal]
         if terminal == self.newline_terminal or (character not in first and (kind == "str" or character < "\x80")):
             return None
-        if kind == "str":
-            return terminal, pattern, None, words
-        find = self._found.get(terminal)
-        if find is None:
-            import re
-
-            find = self._found[terminal] = re.compile(pattern).match
-        return terminal, None, find, words
+        return terminal, pattern if kind == "str" else None, words
 
     def expected(self, stack: list[_State]) -> frozenset[str]:
         """The terminals that may come next. A state's actions name more: those that it allows in other surroundings."""
@@ -238,11 +244,11 @@ class _Run:
             if position >= len(text):
                 return 0, position, position
             first = text[position]
-            for terminal, literal, find, words in state.scanner[first]:
+            for terminal, literal, words in state.scanner[first]:
                 if literal is not None:
                     if text.startswith(literal, position):
                         return terminal, position, position + len(literal)
-                elif (match := find(text, position)) is not None:  # type: ignore[misc]
+                elif (match := tables.finders[terminal](text, position)) is not None:
                     end = match.end()
                     return (terminal if words is None else words.get(text[position:end], terminal)), position, end
             newline = tables.newline(text, position)
