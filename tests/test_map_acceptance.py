@@ -75,3 +75,26 @@ class TestTurnedAround:
         with pytest.raises(MapError, match="which tensors were filled in") as caught:
             invert(parse(line))
         assert caught.value.code == "M504"
+
+
+class TestTies:
+    @staticmethod
+    def tied() -> TensorStore:
+        store = TensorStore([Tensor.from_array("embed", np.arange(6, dtype=np.float32).reshape(2, 3))])
+        store.tie(Tensor.from_array("head", store["embed"].numpy()), "embed")
+        return store
+
+    @pytest.mark.parametrize("rule", ["{p} <-> x.{p}", "{p} : a b <-> x.{p} : b a"])
+    def test_tensors_that_go_the_same_way_stay_tied(self, rule: str) -> None:
+        result = apply(parse(rule), self.tied())
+        assert result.ties == {"x.head": "x.embed"}
+        assert not result.notices
+        assert result["x.head"].tobytes() == result["x.embed"].tobytes()
+
+    @pytest.mark.parametrize(
+        "rule", ["{p} -> {p} | neg", "embed : a b <-> embed : b a\nhead <-> keep", "[embed, head] : a b <-> both : (2 a) b"]
+    )
+    def test_a_tie_that_ends_is_reported(self, rule: str) -> None:
+        result = apply(parse(rule), self.tied())
+        assert result.ties == {}
+        assert [(n.tensor, n.message[:25]) for n in result.notices] == [("head", "no longer tied to 'embed'")]

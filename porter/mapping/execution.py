@@ -119,7 +119,7 @@ def execute(checked: Plan, store: TensorStore) -> MappedStore:
         origins: dict[str, Origin] = {}
         _verify_drops(stage, tensors)
         made = _made(stage, tensors, origins, mapped)
-        ties = _ties(stage, ties)
+        ties = _ties(stage, ties, mapped)
         mapped.origins.append(origins)
         tensors = {name: made[name] for name in stage.result}
     for name, tensor in tensors.items():
@@ -170,17 +170,29 @@ def _payloads(step: Step, inputs: tuple[Tensor, ...], report: Report) -> Iterabl
     return step.program.payloads(inputs, step.targets, report)
 
 
-def _ties(stage: StagePlan, before: Mapping[str, str]) -> dict[str, str]:
-    """The ties of a stage's result: those of the sources whose bytes passed through, and those that the map makes."""
-    passed = {n: t.name for s in stage.steps if s.action in ("keep", "rename") for n, t in zip(s.sources, s.targets, strict=True)}
+def _ties(stage: StagePlan, before: Mapping[str, str], mapped: MappedStore) -> dict[str, str]:
+    """The ties of a stage's result: those of the sources whose bytes passed through or moved in the same way, and those that the
+    map makes. Ties that end though both tensors go on are noted.
+    """
+    passed: dict[str, tuple[str, int | None]] = {}
+    for step in stage.steps:
+        if step.action in ("keep", "rename"):
+            passed |= {n: (t.name, None) for n, t in zip(step.sources, step.targets, strict=True)}
+        elif step.action == "layout" and len(step.sources) == len(step.targets) == 1:
+            passed[step.sources[0]] = step.targets[0].name, id(step.program)
+    used = {name for step in stage.steps if step.targets for name in step.sources} if before else set()
     ties: dict[str, str] = {}
-    heirs: dict[str, str] = {}
+    heirs = {(target, passed[target][1]): passed[target][0] for target in before.values() if target in passed}
     for alias, target in before.items():
         if alias in passed:
-            # Where the tensor itself does not pass, its other names stay tied to each other.
-            leader = passed.get(target) or heirs.setdefault(target, passed[alias])
-            if leader != passed[alias]:
-                ties[passed[alias]] = leader
+            # Where the tensor itself goes another way, its other names stay tied to each other.
+            name, way = passed[alias]
+            leader = heirs.setdefault((target, way), name)
+            if leader != name:
+                ties[name] = leader
+                continue
+        if alias in used and target in used:
+            mapped.note("changed", f"no longer tied to '{target}': what the map makes of the two is kept apart", alias)
     for step in stage.steps:
         if step.action == "tie":
             target = step.sources[0]
