@@ -56,15 +56,15 @@ class Layer:
 
     def share(self, bottom: int, shape: Shape) -> None:
         """The next top is the memory of `bottom`, seen in this shape."""
-        self.tops.append((self.builder.reshape(self.bottoms[bottom], shape), bottom))
+        self.tops.append((self.builder.reshape(self.bottoms[bottom], shape, hint=None), bottom))
 
     def assume(self, what: str) -> None:
         """Note something that neither the prototxt nor the weights say; it stands in the report."""
         self.assumed.append(what)
 
-    def weight(self, index: int, shape: Shape | None = None) -> Named:
-        """The layer's `index`-th blob as an initialiser under the store's name. `shape`: what the layer needs; a blob with as many
-        values in a legacy shape fits, as it does in Caffe.
+    def weight(self, index: int, shape: Shape | None = None, *, aligned: Shape | None = None) -> Named:
+        """The layer's `index`-th blob as an initialiser under the store's name. `shape`: Caffe's for it; what the file has must fit
+        that, as it must in Caffe. `aligned`: the shape in which a node needs it, of as many values.
 
         Raises:
             GraphError: the file has no such blob, or one of another size.
@@ -72,7 +72,13 @@ class Layer:
         from porter.graph.caffe.initializer import lazy_tensor
 
         tensor = self._weights(index, shape)
+        if aligned is not None and aligned != tensor.shape:
+            tensor = tensor.with_spec(shape=tuple([int(n) for n in aligned]), axes=None)
         return self.builder.weight(tensor.name, lazy_tensor(tensor), tensor.shape)
+
+    def weight_shape(self, index: int) -> Shape | None:
+        """The shape of a blob in the file; None where values are generated."""
+        return None if self.weight_count is None else self._weights(index, None).shape
 
     def weight_values(self, index: int, shape: Shape | None = None) -> NDArray[np.float32]:
         """The values of a blob, for small ones that are computed with now (scale factors, statistics). float32."""
@@ -95,17 +101,17 @@ class Layer:
             raise self.error("G011", f"there is no axis {axis} in a blob of {rank} dimensions")
         return axis + rank if axis < 0 else axis
 
-    def need_fixed(self, sizes: Shape) -> None:
-        """Refuse an open batch among sizes that a weight must have, too."""
-        if any(isinstance(n, Batch) for n in sizes):
-            raise self.error("G015", "its weights span the batch, which then cannot stay open", hint="leave '--dynamic-batch' away")
-
     def need_bottoms(self, least: int, most: int | None = None) -> None:
         """Refuse another number of bottoms; `most` None: exactly `least`."""
         most = least if most is None else most
         if not least <= len(self.bottoms) <= most:
             wanted = f"{least}" if least == most else f"{least} to {most}"
             raise self.error("G012", f"it has {len(self.bottoms)} bottoms, and takes {wanted}")
+
+    def need_fixed(self, x: Named, axis: int, why: str) -> None:
+        """Refuse a dimension that the model leaves open where the layer has to know it; `why` goes on from "axis 1 …: "."""
+        if axis < x.rank and isinstance(x.shape[axis], Batch):
+            raise self.error("G002", f"axis {axis} of {list(x.shape)} is left open, and cannot be: {why}")
 
     def error(self, code: str, message: str, *, hint: str | None = None) -> GraphError:
         """A `GraphError` about this layer."""

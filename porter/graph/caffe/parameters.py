@@ -15,7 +15,18 @@ from porter.formats.caffe.net import CaffeLayer
 HARMLESS = frozenset(
     {
         # About training, or about which code computes the same values.
-        *("weight_filler", "bias_filler", "filler", "engine", "share_in_parallel", "sparse", "debug_info"),
+        *(
+            "weight_filler",
+            "bias_filler",
+            "filler",
+            "scale_filler",
+            "shift_filler",
+            "slope_filler",
+            "engine",
+            "share_in_parallel",
+            "sparse",
+            "debug_info",
+        ),
         *("lr_mult", "decay_mult", "moving_average_fraction", "cudnn_convolution_algo_seeker", "conv_algos_override"),
     }
 )

@@ -206,6 +206,23 @@ TABLE: Mapping[str, LayerEntry] = MappingProxyType(
             },
         ),
         **_entries(
+            "proposal",
+            {
+                "Python:ProposalLayer": (
+                    "python_proposal",
+                    "param_str: feat_stride, scales; the settings of py-faster-rcnn",
+                    "NonMaxSuppression, TopK, Gather",
+                    "a test against its definition",
+                ),
+                "Proposal": (
+                    "proposal",
+                    "base_size, feat_stride, ratio, scale, min_size, pre_nms_topn, post_nms_topn, nms_thresh",
+                    "NonMaxSuppression, TopK, Gather",
+                    "a test against its definition",
+                ),
+            },
+        ),
+        **_entries(
             "recurrent",
             {
                 "LSTM": ("lstm", "num_output, expose_hidden", "unrolled: Gemm, Split, Sigmoid, Tanh, Mul, Add", "zoo: LSTM_*"),

@@ -6,10 +6,15 @@ Source: BVLC/caffe base_conv_layer.cpp, conv_layer.cpp, deconv_layer.cpp, im2col
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from porter.dataclass import dataclass
 from porter.graph.builder import GraphBuilder, Named, Shape, merged
 from porter.graph.caffe.layer import Layer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _PARAM = "convolution_param"
 
@@ -62,7 +67,7 @@ def deconvolution(layer: Layer) -> None:
         sizes = zip(inner, windows.stride, windows.extent, windows.pad, strict=True)
         out = tuple([s * (n - 1) + e - 2 * p for n, s, e, p in sizes])
         _need_positive(layer, out)
-        weight = layer.weight(0, _weight_shape(channels, outputs // group, windows.kernel))
+        weight = _weight(layer, (channels, outputs // group, *windows.kernel))
         inputs = [weight, layer.weight(1, (outputs,))] if bias else [weight]
         attributes = {**windows.attributes([*windows.pad, *windows.pad]), "group": group}
         layer.put(_along(layer, bottom, windows.axis, (outputs, *out), _node("ConvTranspose", inputs, attributes)))
@@ -90,7 +95,7 @@ def _convolve(layer: Layer, depthwise: int | None) -> None:
     for bottom in layer.bottoms:
         _same_shape(layer, bottom)
         out, pads = _conv_sizes(layer, bottom.shape[windows.axis + 1 :], windows)
-        weight = layer.weight(0, _weight_shape(outputs, channels // group, windows.kernel))
+        weight = _weight(layer, (outputs, channels // group, *windows.kernel))
         inputs = [weight, layer.weight(1, (outputs,))] if bias else [weight]
         attributes = {**windows.attributes(pads), "group": group}
         layer.put(_along(layer, bottom, windows.axis, (outputs, *out), _node("Conv", inputs, attributes)))
@@ -102,9 +107,9 @@ def _channels(layer: Layer, axis: int) -> tuple[int, int, int]:
     outputs = layer.parameters.integer(f"{_PARAM}.num_output", 0)
     group = layer.parameters.integer(f"{_PARAM}.group", 1)
     if outputs < 1:
-        raise layer.error("G040", f"num_output is {outputs}, and there must be an output")
+        raise layer.error("G010", f"num_output is {outputs}, and there must be an output")
     if group < 1 or channels % group or outputs % group:
-        raise layer.error("G040", f"{channels} channels and {outputs} outputs do not make {group} groups")
+        raise layer.error("G015", f"{channels} channels and {outputs} outputs do not make {group} groups")
     return channels, outputs, group
 
 
@@ -119,7 +124,7 @@ def _windows(layer: Layer) -> Windows:
     dilation = _spatial(layer, rank, "dilation", None, 1)
     for what, numbers, least in (("kernel", kernel, 1), ("stride", stride, 1), ("pad", pad, 0), ("dilation", dilation, 1)):
         if any(n < least for n in numbers):
-            raise layer.error("G040", f"the {what} is {' x '.join(map(str, numbers))}, and must be at least {least}")
+            raise layer.error("G010", f"the {what} is {' x '.join(map(str, numbers))}, and must be at least {least}")
     return Windows(axis, kernel, stride, pad, dilation)
 
 
@@ -130,15 +135,15 @@ def _spatial(layer: Layer, rank: int, name: str, sides: tuple[str, str] | None, 
         by_side = [layer.parameters.optional_integer(f"{_PARAM}.{side}") for side in sides]
         if any(n is not None for n in by_side):
             if rank != 2:
-                raise layer.error("G040", f"{' and '.join(sides)} are for two spatial axes, and here are {rank}")
+                raise layer.error("G015", f"{' and '.join(sides)} are for two spatial axes, and here are {rank}")
             if given:
-                raise layer.error("G040", f"{name} is stated, and {' and '.join(sides)} as well")
+                raise layer.error("G015", f"{name} is stated, and {' and '.join(sides)} as well")
             # What Caffe reads of a side that is not stated is zero.
             return tuple([n or 0 for n in by_side])
     if not given and default is not None:
         given = [default]
     if len(given) not in (1, rank):
-        raise layer.error("G040", f"{name} is stated {len(given)} times, and there are {rank} spatial axes")
+        raise layer.error("G015", f"{name} is stated {len(given)} times, and there are {rank} spatial axes")
     return tuple(given * rank if len(given) == 1 else given)
 
 
@@ -158,20 +163,20 @@ def _conv_sizes(layer: Layer, sizes: Shape, windows: Windows) -> tuple[Shape, li
 
 def _need_positive(layer: Layer, sizes: Shape) -> None:
     if any(n < 1 for n in sizes):
-        raise layer.error("G041", f"its top would be of size {' x '.join(map(str, sizes))}: the bottom is smaller than the window")
+        raise layer.error("G016", f"its top would be of size {' x '.join(map(str, sizes))}: the bottom is smaller than the window")
 
 
 def _same_shape(layer: Layer, bottom: Named) -> None:
     if bottom.shape != layer.bottoms[0].shape:
-        raise layer.error("G012", f"its bottoms have the shapes {list(layer.bottoms[0].shape)} and {list(bottom.shape)}, and must be alike")
+        raise layer.error("G017", f"its bottoms have the shapes {list(layer.bottoms[0].shape)} and {list(bottom.shape)}, and must be alike")
 
 
-def _weight_shape(first: int, second: int, kernel: Shape) -> Shape:
+def _weight(layer: Layer, shape: Shape) -> Named:
     """ONNX has no convolution without spatial axes; there it is one with one axis of size one."""
-    return (first, second, *(kernel or (1,)))
+    return layer.weight(0, shape, aligned=shape if len(shape) > 2 else (*shape, 1))
 
 
-def _picks(channels: int, kernel: Shape) -> object:
+def _picks(channels: int, kernel: Shape) -> NDArray[np.float32]:
     """Weights that pick one position of the window each, for every channel. Shape (channels * positions, 1, *kernel), float32."""
     import numpy as np
 

@@ -17,11 +17,11 @@ def inner_product(layer: Layer) -> None:
     (x,) = layer.bottoms
     outputs = layer.parameters.integer("inner_product_param.num_output", 0)
     if outputs < 1:
-        raise layer.error("G040", f"num_output is {outputs}, and there must be an output")
+        raise layer.error("G010", f"num_output is {outputs}, and there must be an output")
     axis = layer.axis(layer.parameters.integer("inner_product_param.axis", 1))
     transposed = layer.parameters.flag("inner_product_param.transpose", False)
     lead, inner = x.shape[:axis], math.prod(x.shape[axis:])
-    layer.need_fixed(x.shape[axis:])
+    _need_fixed(layer, axis, x.rank)
     inputs = [layer.weight(0, (inner, outputs) if transposed else (outputs, inner))]
     if layer.parameters.flag("inner_product_param.bias_term", True):
         inputs.append(layer.weight(1, (outputs,)))
@@ -39,7 +39,7 @@ def embed(layer: Layer) -> None:
     rows = layer.parameters.integer("embed_param.input_dim", 0)
     outputs = layer.parameters.integer("embed_param.num_output", 0)
     if rows < 1 or outputs < 1:
-        raise layer.error("G040", f"input_dim is {rows} and num_output {outputs}, and both must be stated")
+        raise layer.error("G010", f"input_dim is {rows} and num_output {outputs}, and both must be stated")
     bias = layer.parameters.flag("embed_param.bias_term", True)
     indices = layer.builder.op("Cast", [x], x.shape, {"to": 7}, dtype="int64", hint="index")
     shape = (*x.shape, outputs)
@@ -54,14 +54,13 @@ def scale(layer: Layer) -> None:
     axis, over = _covered(layer, "scale_param")
     bias = layer.parameters.flag("scale_param.bias_term", False)
     aligned = _aligned(x.shape, axis, over)
-    if len(layer.bottoms) == 2:
-        factor = layer.builder.reshape(layer.bottoms[1], aligned, "factor")
-    else:
-        factor = layer.weight(0, aligned)
+    factor = (
+        layer.builder.reshape(layer.bottoms[1], aligned, "factor") if len(layer.bottoms) == 2 else layer.weight(0, over, aligned=aligned)
+    )
     made = layer.builder.binary("Mul", x, factor, hint="scaled" if bias else None)
     if bias:
-        layer.need_fixed(over)
-        made = layer.builder.binary("Add", made, layer.weight(2 - len(layer.bottoms), aligned))
+        _need_fixed(layer, axis, axis + len(over))
+        made = layer.builder.binary("Add", made, layer.weight(2 - len(layer.bottoms), over, aligned=aligned))
     layer.put(made)
 
 
@@ -71,7 +70,9 @@ def bias(layer: Layer) -> None:
     x = layer.bottoms[0]
     axis, over = _covered(layer, "bias_param")
     aligned = _aligned(x.shape, axis, over)
-    addend = layer.builder.reshape(layer.bottoms[1], aligned, "addend") if len(layer.bottoms) == 2 else layer.weight(0, aligned)
+    addend = (
+        layer.builder.reshape(layer.bottoms[1], aligned, "addend") if len(layer.bottoms) == 2 else layer.weight(0, over, aligned=aligned)
+    )
     layer.put(layer.builder.binary("Add", x, addend))
 
 
@@ -85,16 +86,21 @@ def _covered(layer: Layer, param: str) -> tuple[int, Shape]:
         over = layer.bottoms[1].shape
         axis = layer.axis(stated) if over else 0
         if tuple(x.shape[axis : axis + len(over)]) != tuple(over):
-            raise layer.error("G012", f"its second bottom, {list(over)}, does not lie over {list(x.shape)} from axis {axis} on")
+            raise layer.error("G017", f"its second bottom, {list(over)}, does not lie over {list(x.shape)} from axis {axis} on")
         return axis, over
     if count == 0:
         return 0, ()
     axis = layer.axis(stated)
     if count < -1 or axis + count > x.rank:
-        raise layer.error("G040", f"{count} axes from axis {axis} on are more than the bottom's {x.rank}")
+        raise layer.error("G015", f"{count} axes from axis {axis} on are more than the bottom's {x.rank}")
     over = x.shape[axis:] if count == -1 else x.shape[axis : axis + count]
-    layer.need_fixed(over)
+    _need_fixed(layer, axis, axis + len(over))
     return axis, over
+
+
+def _need_fixed(layer: Layer, first: int, stop: int) -> None:
+    for axis in range(first, stop):
+        layer.need_fixed(layer.bottoms[0], axis, "its weights span it")
 
 
 def _aligned(shape: Shape, axis: int, over: Shape) -> Shape:

@@ -60,7 +60,7 @@ def pooling(layer: Layer) -> None:
     (x,) = layer.bottoms
     mask = len(layer.top_names) > 1
     if mask and method != "MAX":
-        raise layer.error("G042", f"it has {len(layer.top_names)} tops, and only MAX pooling has a mask to put there")
+        raise layer.error("G014", f"it has {len(layer.top_names)} tops, and only MAX pooling has a mask to put there")
     if everything and not mask and method != "STOCHASTIC":
         operator = {"MAX": "GlobalMaxPool", "AVE": "GlobalAveragePool"}[method]
         layer.put(layer.builder.op(operator, [x], (*x.shape[:2], 1, 1)))
@@ -79,7 +79,7 @@ def spp(layer: Layer) -> None:
     levels = layer.parameters.integer("spp_param.pyramid_height", 0)
     method = layer.parameters.choice("spp_param.pool", ("MAX", "AVE", "STOCHASTIC"), "MAX")
     if levels < 1:
-        raise layer.error("G042", f"pyramid_height is {levels}, and there must be a level")
+        raise layer.error("G010", f"pyramid_height is {levels}, and there must be a level")
     parts = []
     for level in range(levels):
         height, width = (_pyramid_side(layer, n, 2**level, method) for n in x.shape[2:])
@@ -106,7 +106,7 @@ def _windows(layer: Layer, method: str) -> tuple[Windows, bool]:
     ceil = _rounds_up(layer)
     if everything:
         if kernel != (0, 0) or pad != (0, 0) or stride != (1, 1):
-            raise layer.error("G042", "global_pooling stands beside a kernel, pad or stride, which Caffe refuses")
+            raise layer.error("G015", "global_pooling stands beside a kernel, pad or stride, which Caffe refuses")
         kernel = (int(x.shape[2]), int(x.shape[3]))
     padded = pad != (0, 0)
     sides = [_side(layer, method, int(x.shape[2 + i]), kernel[i], stride[i], pad[i], ceil, padded) for i in (0, 1)]
@@ -116,17 +116,17 @@ def _windows(layer: Layer, method: str) -> tuple[Windows, bool]:
 def _side(layer: Layer, method: str, size: int, kernel: int, stride: int, pad: int, ceil: bool, padded: bool) -> Side:
     """`padded`: whether height or width is padded; then the last window is dropped where it would begin behind the bottom."""
     if kernel < 1 or stride < 1 or pad < 0:
-        raise layer.error("G042", f"a kernel of {kernel}, a stride of {stride} and a pad of {pad} make no windows")
+        raise layer.error("G010", f"a kernel of {kernel}, a stride of {stride} and a pad of {pad} make no windows")
     if padded and method == "STOCHASTIC":
-        raise layer.error("G042", "stochastic pooling takes no padding")
+        raise layer.error("G015", "stochastic pooling takes no padding")
     if pad >= kernel and padded:
-        raise layer.error("G042", f"a pad of {pad} leaves a kernel of {kernel} nothing of the bottom, which Caffe refuses")
+        raise layer.error("G015", f"a pad of {pad} leaves a kernel of {kernel} nothing of the bottom, which Caffe refuses")
     room = size + 2 * pad - kernel
     windows = (-(-room // stride) if ceil else room // stride) + 1
     if padded and (windows - 1) * stride >= size + pad:
         windows -= 1
     if windows < 1:
-        raise layer.error("G041", f"its top would be of size {windows}: the bottom is smaller than the window")
+        raise layer.error("G016", f"its top would be of size {windows}: the bottom is smaller than the window")
     return Side(size, kernel, stride, pad, windows)
 
 
@@ -135,7 +135,7 @@ def _rounds_up(layer: Layer) -> bool:
     mode = layer.parameters.choice(f"{_PARAM}.round_mode", ("CEIL", "FLOOR"), "CEIL")
     ceil = layer.parameters.flag(f"{_PARAM}.ceil_mode", True)
     if not ceil and layer.parameters.stated(f"{_PARAM}.round_mode") and mode == "CEIL":
-        raise layer.error("G042", "ceil_mode is false, and round_mode is CEIL")
+        raise layer.error("G015", "ceil_mode is false, and round_mode is CEIL")
     return mode == "CEIL" and ceil
 
 
@@ -147,14 +147,14 @@ def _pair(layer: Layer, name: str, sides: tuple[str, str], default: int) -> tupl
         number = default if both is None else both
         return number, number
     if both is not None or height is None or width is None:
-        raise layer.error("G042", f"{name} is stated once for both sides, or {sides[0]} and {sides[1]} are, and nothing else")
+        raise layer.error("G015", f"{name} is stated once for both sides, or {sides[0]} and {sides[1]} are, and nothing else")
     return height, width
 
 
 def _need_planes(layer: Layer) -> None:
     rank = layer.bottoms[0].rank
     if rank != 4:
-        raise layer.error("G042", f"its bottom has {rank} axes, and Caffe pools over the last two of four")
+        raise layer.error("G017", f"its bottom has {rank} axes, and Caffe pools over the last two of four")
 
 
 def _pooled(builder: GraphBuilder, x: Named, method: str, windows: Windows, hint: str | None) -> Named:
