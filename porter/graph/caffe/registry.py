@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from porter.dataclass import dataclass
+from porter.formats.caffe.net import CaffeLayer
 from porter.graph.caffe.layer import Importer
 
 _LAYERS = "porter.graph.caffe.layers."
@@ -233,11 +234,17 @@ TABLE: Mapping[str, LayerEntry] = MappingProxyType(
 )
 
 
-def find(layer_type: str, custom: Mapping[str, Importer]) -> Importer | None:
-    """The importer of a type, or None where porter has none."""
-    if layer_type in custom:
-        return custom[layer_type]
-    entry = TABLE.get(layer_type)
+def kind(layer: CaffeLayer) -> str:
+    """What an importer is found by: the layer's type, for a `Python` layer with the name of its class behind it."""
+    name = layer.parameter("python_param.layer") if layer.type == "Python" else None
+    return f"Python:{name}" if name is not None else layer.type or ""
+
+
+def find(layer_kind: str, custom: Mapping[str, Importer]) -> Importer | None:
+    """The importer of a kind of layer, or None where porter has none."""
+    if layer_kind in custom:
+        return custom[layer_kind]
+    entry = TABLE.get(layer_kind)
     if entry is None:
         return None
     import importlib
