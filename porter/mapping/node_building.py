@@ -115,7 +115,7 @@ class NodeBuilder:
             raise self.span(start, end).error(
                 "M010", f"'{word}' is a word of the language", hint=f'a tensor of that name is written "{word}"'
             )
-        if not word.strip("."):
+        if word == "...":
             hint = f"many tensors are a pattern, such as 'experts.{{e:0..7}}.w1'; a tensor of that name is written \"{word}\""
             raise self.span(start, end).error("M010", f"'{word}' is no name; it stands for dimensions, among axes", hint=hint)
         return self._pattern(children, start, end)

@@ -75,7 +75,7 @@ def statement_text(statement: Statement) -> str:
 def pattern_text(pattern: Pattern) -> str:
     """A name, in quotes where it needs them."""
     bare = "".join(part if isinstance(part, str) else _capture_text(part) for part in pattern.parts)
-    if bare not in RESERVED and _is_bare(pattern, bare):
+    if bare not in RESERVED and bare != "..." and _is_bare(pattern, bare):
         return bare
     return '"' + "".join(_escaped(part, '"\\{}*') if isinstance(part, str) else _capture_text(part) for part in pattern.parts) + '"'
 
