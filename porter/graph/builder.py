@@ -6,7 +6,7 @@ be symbolic all the same: a `Batch` is the number that the network states, and b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from porter.dataclass import dataclass, field
@@ -96,6 +96,8 @@ class GraphBuilder:
     inputs: list[ir.Value] = field(default_factory=list)
     _names: set[str] = field(default_factory=set)
     _nodes: set[str] = field(default_factory=set)
+    _kept: set[str] = field(default_factory=set)
+    _weights: dict[str, ir.Value] = field(default_factory=dict)
     _constants: dict[tuple[str, Shape, bytes], ir.Value] = field(default_factory=dict)
 
     def name(self, wanted: str) -> str:
@@ -106,6 +108,11 @@ class GraphBuilder:
             name = f"{wanted}_{number}"
         self._names.add(name)
         return name
+
+    def keep_for_weights(self, names: Iterable[str]) -> None:
+        """Give these names to no value but the weights that bear them; those that are taken already stay taken."""
+        self._kept = set(names) - self._names
+        self._names |= self._kept
 
     def node_name(self, base: str, op_type: str) -> str:
         """A name for a node: the layer's for its first node, then with the operator and a number behind it."""
@@ -129,10 +136,13 @@ class GraphBuilder:
         """An initialiser that bears the store's name, of the shape that its tensor has; the same values again for the same name."""
         import onnx_ir as ir
 
-        if name not in self.initializers:
-            self._names.add(name)
-            self.initializers[name] = ir.Value(name=name, shape=_ir_shape(shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
-        value = self.initializers[name]
+        if name not in self._weights:
+            free = name in self._kept or name not in self._names
+            tensor.name = name if free else self.name(name)
+            self._names.add(tensor.name)
+            value = ir.Value(name=tensor.name, shape=_ir_shape(shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+            self._weights[name] = self.initializers[tensor.name] = value
+        value = self._weights[name]
         held = tuple([n for n in value.shape or () if isinstance(n, int)])
         # Layers that share a blob may want it in different shapes.
         return self.reshape(Named(value, held), shape, hint="weight")

@@ -7,15 +7,30 @@ Source: BVLC/caffe net.cpp (AppendTop), split_layer.cpp, reshape_layer.cpp, flat
 
 from __future__ import annotations
 
-from porter.dataclass import dataclass
+from porter.dataclass import dataclass, field
 from porter.graph.builder import GraphBuilder, Named, Shape
 
 
 @dataclass(slots=True)
 class Memory:
-    """What lies in one piece of memory at this point of the net."""
+    """What lies in one piece of memory at this point of the net, and in which shapes the graph has it already."""
 
     content: Named
+    views: dict[Shape, Named] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.write(self.content)
+
+    def write(self, value: Named) -> None:
+        """Put something else there, for all blobs that lie here."""
+        self.content = value
+        self.views = {tuple(value.shape): value}
+
+    def read(self, builder: GraphBuilder, shape: Shape) -> Named:
+        """What lies there, in this shape."""
+        if tuple(shape) not in self.views:
+            self.views[tuple(shape)] = builder.reshape(self.content, shape)
+        return self.views[tuple(shape)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,4 +43,4 @@ class Blob:
 
     def read(self, builder: GraphBuilder) -> Named:
         """The value as it is now, in this blob's shape."""
-        return builder.reshape(self.memory.content, self.shape)
+        return self.memory.read(builder, self.shape)

@@ -68,30 +68,37 @@ def import_net(net: CaffeNet, store: TensorStore | None, options: ImportOptions)
     Raises:
         GraphError: a layer of a type porter does not know, a parameter that cannot be honoured, weights that do not fit.
     """
-    prepared = prepare(net, options.state, options.input_shapes)
-    importers = _importers(prepared.layers, options)
-    opset = options.opset or OPSET
-    while True:
-        try:
-            return _Import(net, prepared, importers, Weights(store, prepared.layers, options.seed), options, opset).run()
-        except OpsetTooLow as low:
-            if options.opset is not None:
-                raise GraphError("G032", f"{low.what} exists from opset {low.needed} on, and opset {opset} is asked for") from low
-            opset = low.needed
+    if options.opset is not None and options.opset < OPSET:
+        raise GraphError("G032", f"opset {options.opset} is asked for, and porter writes {OPSET} and later ones")
+    try:
+        prepared = prepare(net, options.state, options.input_shapes)
+        importers = _importers(prepared.layers, options)
+        opset = options.opset or OPSET
+        while True:
+            try:
+                return _Import(net, prepared, importers, Weights(store, prepared.layers, options.seed), options, opset).run()
+            except OpsetTooLow as low:
+                if options.opset is not None:
+                    raise GraphError("G032", f"{low.what} exists from opset {low.needed} on, and opset {opset} is asked for") from low
+                opset = low.needed
+    except GraphError as error:
+        error.located(path=net.path)
+        raise
 
 
 def _importers(layers: Sequence[CaffeLayer], options: ImportOptions) -> dict[str, Importer]:
-    """The importer for each type in the net; all unknown types are refused together."""
+    """The importer for each kind of layer in the net; all unknown ones are refused together."""
     found: dict[str, Importer] = {}
     unknown: list[CaffeLayer] = []
     for layer in layers:
-        importer = registry.find(layer.type or "", options.custom)
+        kind = registry.kind(layer)
+        importer = registry.find(kind, options.custom)
         if importer is not None:
-            found[layer.type or ""] = importer
+            found[kind] = importer
         elif options.allow_custom:
             from porter.graph.caffe.layers.custom import as_custom_node
 
-            found[layer.type or ""] = as_custom_node
+            found[kind] = as_custom_node
         else:
             unknown.append(layer)
     if unknown:
@@ -135,20 +142,22 @@ class _Import:
         self.assumed: list[str] = list(prepared.assumed)
 
     def run(self) -> ImportedNet:
-        # Values that come in or go out have Caffe's names; nothing else may take these.
-        for name in (*dict(self.prepared.inputs), *self.prepared.outputs):
+        # Values that come in or go out have Caffe's names, weights the store's; nothing else may take these.
+        for name in dict.fromkeys((*dict(self.prepared.inputs), *self.prepared.outputs)):
             self.builder.name(name)
+        self.builder.keep_for_weights(self.weights.names())
         for name, shape in self.prepared.inputs:
             self._input(name, shape)
         for layer in self.prepared.layers:
             self._layer(layer)
+        self.weights.check_none_missing()
         outputs = [self._output(name) for name in self.prepared.outputs]
         return ImportedNet(
             self._model(outputs),
             tuple(self.records),
             self.prepared.cut,
             tuple(self.assumed),
-            tuple(self.weights.extra(self.prepared.layers)),
+            tuple(self.weights.extra()),
             self.builder.opset,
         )
 
@@ -166,45 +175,48 @@ class _Import:
 
         parameters = Parameters(caffe)
         layer = Layer(parameters, [b.read(self.builder) for b in bottoms], self.builder, weight, self.weights.count(caffe))
-        try:
-            self.importers[caffe.type or ""](layer)
-        except GraphError as error:
-            raise error.located(path=self.net.path) from error.__cause__
+        self.importers[registry.kind(caffe)](layer)
         unread = parameters.unread()
         if unread:
             message = f"{', '.join(unread)} {'is' if len(unread) == 1 else 'are'} stated, and porter does not honour that"
-            raise parameters.error("G013", message, hint="take it out of the prototxt if it changes nothing").located(path=self.net.path)
+            raise parameters.error("G013", message, hint="take it out of the prototxt if it changes nothing")
         if len(layer.tops) != len(caffe.tops):
-            raise parameters.error("G014", f"it has {len(caffe.tops)} tops, and makes {len(layer.tops)}").located(path=self.net.path)
+            raise parameters.error("G014", f"it has {len(caffe.tops)} tops, and makes {len(layer.tops)}")
+        self.weights.check_all_asked(caffe)
         self.assumed += [f"{caffe.name}: {what}" for what in layer.assumed]
-        for name, (value, shared) in zip(caffe.tops, layer.tops, strict=True):
-            self._top(name, value, bottoms[shared] if shared is not None else None, caffe)
+        for i, (name, (value, shared)) in enumerate(zip(caffe.tops, layer.tops, strict=True)):
+            in_place = i < len(bottoms) and caffe.bottoms[i] == name
+            self._top(parameters, name, value, in_place, bottoms[shared].memory if shared is not None else Memory(value))
         held = {name: self.blobs[name].read(self.builder).value.name or "" for name in caffe.tops}
         self.records.append(LayerRecord(caffe.name, caffe.type or "", held))
 
     def _bottom(self, caffe: CaffeLayer, name: str) -> Blob:
         if name not in self.blobs:
-            close = difflib.get_close_matches(name, self.blobs, 1)
-            raise GraphError(
-                "G034",
-                f"layer '{caffe.name}' ({caffe.type}) reads the blob '{name}', which nothing before it makes",
-                path=self.net.path,
-                line=caffe.line or None,
-                column=caffe.column or None,
-                hint=f"did you mean '{close[0]}'?" if close else None,
-            )
+            raise Parameters(caffe).error("G034", f"it reads the blob '{name}', which nothing before it makes", hint=self._maker(name))
         return self.blobs[name]
 
-    def _top(self, name: str, value: Named, shared: Blob | None, caffe: CaffeLayer) -> None:
-        if name in caffe.bottoms and name in self.blobs:
-            # In place: everything that lies in this memory is changed.
+    def _maker(self, name: str) -> str | None:
+        """What may be said of a blob that nothing makes."""
+        cut = {c.name: c.reason for c in self.prepared.cut}
+        for layer in self.net.layers:
+            if name in layer.tops and layer.name in cut:
+                return f"'{layer.name}' ({layer.type}) makes it, and is left out: {cut[layer.name]}"
+        later = next((layer for layer in self.prepared.layers if name in layer.tops), None)
+        if later is not None:
+            return f"'{later.name}' ({later.type}) makes it, and stands behind it"
+        close = difflib.get_close_matches(name, self.blobs, 1)
+        return f"did you mean '{close[0]}'?" if close else None
+
+    def _top(self, parameters: Parameters, name: str, value: Named, in_place: bool, memory: Memory) -> None:
+        if in_place:
+            # Everything that lies in this memory is changed.
             memory = self.blobs[name].memory
-            memory.content = value
-            self.blobs[name] = Blob(name, memory, value.shape)
-        elif shared is not None:
-            self.blobs[name] = Blob(name, shared.memory, value.shape)
+            memory.write(value)
+        elif name in self.blobs:
+            raise parameters.error("G036", f"its top '{name}' is there already, and is not its bottom at the same place")
         else:
-            self.blobs[name] = Blob(name, Memory(value), value.shape)
+            memory.views[tuple(value.shape)] = value
+        self.blobs[name] = Blob(name, memory, value.shape)
 
     def _output(self, name: str) -> Named:
         """The value of an output, under the blob's name."""
@@ -212,6 +224,7 @@ class _Import:
         value = held.value
         if any(name == given for given, _ in self.prepared.inputs):
             # A layer works in place on an input: two values, which cannot have one name. This one keeps its layer's.
+            self.assumed.append(f"the output '{name}' is called '{value.name}': a layer works in place on the input of that name")
             return held
         if value.producer() is None or value in self._named:
             self.builder.scope = name

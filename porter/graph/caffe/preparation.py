@@ -5,10 +5,11 @@ Source: BVLC/caffe net.cpp (FilterNet; outputs are the blobs that no layer reads
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from porter.dataclass import dataclass, field
+from porter.dataclass import dataclass, field, replace
 from porter.errors import GraphError
+from porter.formats.caffe.message_tree import Message
 from porter.formats.caffe.net import CaffeLayer, CaffeNet
 from porter.graph.builder import Shape
 
@@ -39,6 +40,14 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
+class Stated:
+    """The shape that a net states for an input, None where it does not, and what had to be assumed for it ("" for nothing)."""
+
+    shape: Shape | None
+    assumed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """The state that a net is filtered for."""
 
@@ -61,95 +70,153 @@ class Prepared:
 def prepare(net: CaffeNet, state: State, input_shapes: Mapping[str, Shape]) -> Prepared:
     """What is left of `net` in this state, when data layers become inputs and losses are cut.
 
-    `input_shapes` win over what the net states.
+    `input_shapes` win over what the net states. Stages that the net states itself count, too.
 
     Raises:
-        GraphError: an input whose shape nothing states, or a layer that reads a blob which does not exist.
+        GraphError: an input whose shape nothing states.
     """
     cut: list[Cut] = []
-    running = []
-    for layer in net.layers:
-        if layer.runs_in(state.phase, state.level, state.stages):
-            running.append(layer)
-        elif layer.name not in {other.name for other in net.layers if other is not layer}:
-            cut.append(Cut(layer.name, layer.type or "", f"its rules exclude it in phase {state.phase}"))
-    stated: dict[str, Shape | None] = {i.name: i.shape for i in net.inputs if i.layer is None}
+    stages = state.stages.union(*(m.strings("stage") for m in net.message.messages("state")))
+    running = [layer for layer in net.layers if layer.runs_in(state.phase, state.level, stages)]
+    names = {layer.name for layer in running}
+    cut += [
+        Cut(layer.name, layer.type or "", f"its rules exclude it in phase {state.phase}")
+        for layer in net.layers
+        if layer.name not in names and not layer.runs_in(state.phase, state.level, stages)
+    ]
+    stated: dict[str, Stated] = {i.name: Stated(i.shape) for i in net.inputs if i.layer is None}
     by_input_layer = {i.name: i.shape for i in net.inputs if i.layer is not None}
     layers: list[CaffeLayer] = []
     for layer in running:
         if layer.type in INPUT_LAYERS:
-            stated.update({top: by_input_layer.get(top) for top in layer.tops})
+            stated.update({top: Stated(by_input_layer.get(top)) for top in layer.tops})
         elif layer.type in DATA_LAYERS:
-            stated.update(data_shapes(layer))
-            cut.append(Cut(layer.name, layer.type, f"its tops {', '.join(layer.tops)} are inputs"))
+            stated.update(data_inputs(layer))
+            cut.append(Cut(layer.name, layer.type, f"its tops are inputs: {', '.join(layer.tops)}{_filled(layer)}"))
         elif layer.type in LOSSES or layer.type in METRICS:
             cut.append(Cut(layer.name, layer.type, "it computes nothing that the trained network is run for"))
+            layers += _kept_of_loss(layer)
         else:
             layers.append(layer)
-    read = {bottom for layer in layers for bottom in layer.bottoms}
-    data_tops = {top for layer in running if layer.type in DATA_LAYERS for top in layer.tops}
-    inputs = []
-    for name, shape in stated.items():
-        if name in data_tops and name not in read:
-            continue  # a label, read by what was cut
-        shape = input_shapes.get(name, shape)
-        if shape is None or not all(shape):
-            raise GraphError(
-                "G030", f"nothing states the shape of the input '{name}'", path=net.path, hint=f"say '--input-shape {name}=1x3x224x224'"
-            )
+    inputs, assumed = _inputs(net, stated, input_shapes, {bottom for layer in layers for bottom in layer.bottoms}, cut)
+    return Prepared(tuple(layers), inputs, _outputs(layers), tuple(cut), assumed)
+
+
+def _inputs(
+    net: CaffeNet, stated: Mapping[str, Stated], given: Mapping[str, Shape], read: set[str], cut: list[Cut]
+) -> tuple[tuple[tuple[str, Shape], ...], tuple[str, ...]]:
+    """The inputs that a layer reads, with their shapes, and what had to be assumed for these; others are noted in `cut`."""
+    for name in given:
+        if name not in stated:
+            known = ", ".join(stated) or "none"
+            raise GraphError("G031", f"--input-shape names '{name}', which is no input", hint=f"the inputs are: {known}")
+    inputs, assumed = [], []
+    for name, found in stated.items():
+        if name not in read:
+            cut.append(Cut(name, "Input", "no layer reads it that is left"))
+            continue
+        shape = given.get(name, found.shape)
+        if shape is None or not all(n > 0 for n in shape):
+            raise GraphError("G030", f"nothing states the shape of the input '{name}'", hint=f"say '--input-shape {name}=1x3x224x224'")
+        if name not in given and found.assumed:
+            assumed.append(f"{name}: {found.assumed}")
         inputs.append((name, shape))
-    for name in input_shapes:
-        if name not in dict(inputs):
-            known = ", ".join(n for n, _ in inputs) or "none"
-            raise GraphError("G031", f"--input-shape names '{name}', which is no input", path=net.path, hint=f"the inputs are: {known}")
-    return Prepared(tuple(layers), tuple(inputs), _outputs(layers), tuple(cut))
+    return tuple(inputs), tuple(assumed)
 
 
-def data_shapes(layer: CaffeLayer) -> dict[str, Shape | None]:
-    """The shapes of a data layer's tops as far as its parameters state them: crop size, batch size, DummyData's shapes."""
+def _kept_of_loss(layer: CaffeLayer) -> list[CaffeLayer]:
+    """The Softmax that a SoftmaxWithLoss has as its second top. Source: BVLC softmax_loss_layer.cpp."""
+    if layer.type != "SoftmaxWithLoss" or len(layer.tops) < 2:
+        return []
+    message = Message(tuple([entry for entry in layer.message.entries if entry.name != "loss_param"]))
+    return [replace(layer, type="Softmax", bottoms=layer.bottoms[:1], tops=layer.tops[1:2], message=message)]
+
+
+def data_inputs(layer: CaffeLayer) -> dict[str, Stated]:
+    """What a data layer's parameters state of the shapes of its tops: batch and crop size, DummyData's and MemoryData's shapes."""
     if layer.type == "DummyData":
         return _dummy_shapes(layer)
-    shapes: dict[str, Shape | None] = dict.fromkeys(layer.tops)
-    folder = {
-        "Data": "data_param",
-        "ImageData": "image_data_param",
-        "MemoryData": "memory_data_param",
-        "WindowData": "window_data_param",
-    }.get(layer.type or "")
-    batch = layer.parameter(f"{folder}.batch_size") if folder else None
+    found = dict.fromkeys(layer.tops, Stated(None))
+    if not layer.tops:
+        return found
     if layer.type == "MemoryData":
-        parts = [layer.parameter(f"memory_data_param.{n}") for n in ("batch_size", "channels", "height", "width")]
-        if layer.tops and all(type(n) is int for n in parts):
-            shapes[layer.tops[0]] = tuple([n for n in parts if type(n) is int])
-        return shapes
-    crop = layer.parameter("transform_param.crop_size")
-    if layer.tops and type(crop) is int and crop:
-        gray = layer.parameter("transform_param.force_gray") is True or layer.parameter("image_data_param.is_color") is False
-        shapes[layer.tops[0]] = (batch if type(batch) is int else 1, 1 if gray else 3, crop, crop)
-    return shapes
+        sizes = [_size(layer, f"memory_data_param.{n}") for n in ("batch_size", "channels", "height", "width")]
+        found[layer.tops[0]] = Stated(_known(sizes))
+        return found
+    param = _PARAMETERS.get(layer.type or "", "data_param")
+    crop = _size(layer, "transform_param.crop_size")
+    size = (crop, crop) if crop else None
+    for folder, prefix in (("transform_param.resize_param", ""), (param, "new_")):
+        height, width = (_size(layer, f"{folder}.{prefix}{side}") for side in ("height", "width"))
+        size = size or ((height, width) if height and width else None)
+    if size is not None:
+        channels, why = _channels(layer, param)
+        found[layer.tops[0]] = Stated((_size(layer, f"{param}.batch_size") or 1, channels, *size), why)
+    return found
 
 
-def _dummy_shapes(layer: CaffeLayer) -> dict[str, Shape | None]:
-    """Source: BVLC dummy_data_layer.cpp: one shape for all tops, or one each; or num, channels, height and width."""
-    param = layer.message.message("dummy_data_param")
-    if param is None:
-        return dict.fromkeys(layer.tops)
-    shapes: list[Shape] = [tuple([d for d in m.scalars("dim") if type(d) is int]) for m in param.messages("shape")]
+_PARAMETERS = {
+    "ImageData": "image_data_param",
+    "WindowData": "window_data_param",
+    "DenseImageData": "dense_image_data_param",
+    "HDF5Data": "hdf5_data_param",
+}
+"""The message that holds the parameters of a data layer, where it is not `data_param`."""
+
+
+def _channels(layer: CaffeLayer, param: str) -> tuple[int, str]:
+    """How many channels images have, and what was assumed for that: only the images themselves say it for sure."""
+    means = len(layer.parameters("transform_param.mean_value"))
+    if means > 1:
+        return means, ""
+    if layer.parameter("transform_param.force_gray") is True or layer.parameter(f"{param}.is_color") is False:
+        return 1, ""
+    if layer.type in ("ImageData", "DenseImageData", "WindowData") or layer.parameter("transform_param.force_color") is True:
+        return 3, ""
+    return 3, "3 channels, which its data layer does not state"
+
+
+def _dummy_shapes(layer: CaffeLayer) -> dict[str, Stated]:
+    """One shape for all tops, or one each; or num, channels, height and width. Source: BVLC dummy_data_layer.cpp."""
+    param = layer.message.message("dummy_data_param") or Message()
+    shapes = [_known(m.scalars("dim")) for m in param.messages("shape")]
     if not shapes:
-        columns = [[d for d in param.scalars(n) if type(d) is int] for n in ("num", "channels", "height", "width")]
-        shapes = [tuple(row) for row in zip(*columns, strict=False)]
+        columns = [param.scalars(n) for n in ("num", "channels", "height", "width")]
+        columns = [column * len(layer.tops) if len(column) == 1 else column for column in columns]
+        shapes = [_known(row) for row in zip(*columns, strict=False)]
     if len(shapes) == 1:
         shapes *= len(layer.tops)
-    return {top: shapes[i] if i < len(shapes) else None for i, top in enumerate(layer.tops)}
+    return {top: Stated(shapes[i] if i < len(shapes) else None) for i, top in enumerate(layer.tops)}
 
 
-def _outputs(layers: list[CaffeLayer]) -> tuple[str, ...]:
-    """The tops that no later layer reads, in order."""
-    open_: dict[str, None] = {}
+def _filled(layer: CaffeLayer) -> str:
+    """The constants that DummyData fills its tops with, for the report."""
+    param = layer.message.message("dummy_data_param")
+    if layer.type != "DummyData" or param is None:
+        return ""
+    fillers = param.messages("data_filler") or [Message()]
+    fillers = fillers * len(layer.tops) if len(fillers) == 1 else fillers
+    constants = [
+        (top, f.lookup("value") or 0) for top, f in zip(layer.tops, fillers, strict=False) if (f.string("type") or "constant") == "constant"
+    ]
+    return "".join([f"; Caffe fills '{top}' with {value}" for top, value in constants])
+
+
+def _size(layer: CaffeLayer, path: str) -> int | None:
+    value = layer.parameter(path)
+    return value if type(value) is int else None
+
+
+def _known(sizes: Sequence[object]) -> Shape | None:
+    """A shape of these sizes, or None where one of them is no integer."""
+    found = tuple([n for n in sizes if type(n) is int])
+    return found if len(found) == len(sizes) else None
+
+
+def _outputs(layers: Sequence[CaffeLayer]) -> tuple[str, ...]:
+    """The tops that no later layer reads, by name, as Caffe lists them."""
+    open_: set[str] = set()
     for layer in layers:
-        for bottom in layer.bottoms:
-            open_.pop(bottom, None)
-        for top in layer.tops:
-            open_.pop(top, None)
-            open_[top] = None
-    return tuple(open_)
+        open_.difference_update(layer.bottoms)
+        open_.update(layer.tops)
+    return tuple(sorted(open_))

@@ -11,10 +11,14 @@ import math
 from collections.abc import Iterator, Sequence
 
 from porter.errors import GraphError
+from porter.formats.caffe.blobs import legacy_shape
 from porter.formats.caffe.net import CaffeLayer
 from porter.graph.builder import Shape
 from porter.store import TensorStore
 from porter.tensor import Tensor, TensorSpec
+
+Place = tuple[str, int]
+"""A layer's name, and the index of a blob in it."""
 
 
 class Weights:
@@ -31,39 +35,89 @@ class Weights:
         self.used: set[str] = set()
         self._seed = seed
         self._blobs = _by_layer(store) if store is not None else {}
-        self._owner: dict[str, tuple[str, int]] = {}
+        self._order = {name: i for i, name in enumerate(self._blobs)}
+        self._sharing: dict[str, list[Place]] = {}
         for layer in layers:
             for index, param in enumerate(layer.params):
                 if param.name:
-                    self._owner.setdefault(param.name, (layer.name, index))
+                    self._sharing.setdefault(param.name, []).append((layer.name, index))
+        self._asked: dict[str, int] = {}
+        self._missing: dict[str, CaffeLayer] = {}
         self._made: dict[str, Tensor] = {}
 
+    def names(self) -> list[str]:
+        """The names of all tensors of the file."""
+        return [tensor.name for blobs in self._blobs.values() for tensor in blobs.values()]
+
     def blob(self, layer: CaffeLayer, index: int, shape: Shape | None) -> Tensor:
-        """The `index`-th blob of `layer` in `shape`; that of the layer which owns it, where layers share a parameter by name.
+        """The `index`-th blob of `layer` in `shape`. Of layers that share a parameter by name, the one that stands last in the file
+        says its values: Caffe copies them one over the other.
 
         Raises:
             GraphError: the file lacks it, or it has another size.
         """
-        owner, position = layer.name, index
-        if index < len(layer.params) and layer.params[index].name:
-            owner, position = self._owner[layer.params[index].name]
+        self._asked[layer.name] = max(self._asked.get(layer.name, -1), index)
+        places = self._places(layer, index)
         if self.store is None:
-            return self._generated(f"{owner}.blob{position}" if position > 1 else f"{owner}.{('weight', 'bias')[position]}", shape, layer)
-        blobs = self._blobs.get(owner)
-        if blobs is None:
-            raise _missing_layer(layer, owner, list(self._blobs))
-        self.used.add(owner)
-        if position >= len(blobs):
-            raise _at(layer, "G021", f"the weights have {len(blobs)} blobs for it, and it needs one more", None)
-        return _shaped(layer, index, blobs[position], shape)
+            owner, position = places[0]
+            return self._generated(f"{owner}.{('weight', 'bias')[position] if position < 2 else f'blob{position}'}", shape, layer)
+        self.used.add(layer.name)
+        held = [place for place in places if place[1] in self._blobs.get(place[0], {})]
+        if not held and layer.name not in self._blobs:
+            self._missing.setdefault(layer.name, layer)
+            if shape is None:
+                self.check_none_missing()
+            # Going on finds all that are missing; what is made here is thrown away.
+            return self._generated(f"{layer.name}.{index}", shape, layer)
+        if not held:
+            raise _at(layer, "G021", f"the weights have {self.count(layer)} blobs for it, and it needs one more", None)
+        owner, position = max(held, key=lambda place: self._order[place[0]])
+        tensor = self._blobs[owner][position]
+        permissive = index < len(layer.params) and layer.params[index].share_mode in ("PERMISSIVE", "1")
+        if permissive and shape is not None and tensor.size == math.prod(shape):
+            return tensor.with_spec(shape=_integers(shape), axes=None)
+        return _shaped(layer, index, tensor, shape)
 
     def count(self, layer: CaffeLayer) -> int | None:
         """How many blobs the file has for the layer; None where values are generated."""
-        return None if self.store is None else len(self._blobs.get(layer.name, ()))
+        return None if self.store is None else max(self._blobs.get(layer.name, {}), default=-1) + 1
 
-    def extra(self, layers: Sequence[CaffeLayer]) -> list[str]:
+    def check_all_asked(self, layer: CaffeLayer) -> None:
+        """Refuse blobs that the file has for a layer with weights, and that it does not take.
+
+        Raises:
+            GraphError: there are some.
+        """
+        taken = self._asked.get(layer.name, -1) + 1
+        count = self.count(layer) or 0
+        if 0 < taken < count:
+            name = self._blobs[layer.name][count - 1].name
+            raise _at(layer, "G024", f"the weights have {count} blobs for it, and it takes {taken}", None, name)
+
+    def check_none_missing(self) -> None:
+        """Refuse a file that lacks layers which were asked for, all of them together.
+
+        Raises:
+            GraphError: there are some.
+        """
+        if not self._missing:
+            return
+        first, *others = self._missing.values()
+        more = f", and neither {', '.join(repr(other.name) for other in others[:10])}" if others else ""
+        more += f" and {len(others) - 10} more" if len(others) > 10 else ""
+        near = {name: difflib.get_close_matches(name, self._blobs, 1) for name in list(self._missing)[:10]}
+        close = ", ".join(f"'{found[0]}' for '{name}'" for name, found in near.items() if found)
+        hint = f"the nearest layers there are: {close}" if close else "the weights are those of another network"
+        raise _at(first, "G020", f"the weights have no layer of this name{more}", hint)
+
+    def extra(self) -> list[str]:
         """Layers of the file that the net has none of, or that nothing of the net asked for."""
         return [name for name in self._blobs if name not in self.used]
+
+    def _places(self, layer: CaffeLayer, index: int) -> list[Place]:
+        """Where the blob may be: in the layer, or in those that share it by name, the owner first."""
+        name = layer.params[index].name if index < len(layer.params) else ""
+        return self._sharing[name] if name else [(layer.name, index)]
 
     def _generated(self, name: str, shape: Shape | None, layer: CaffeLayer) -> Tensor:
         if shape is None:
@@ -110,41 +164,40 @@ class _Generated:
         return BytesPayload(self.buffer()).chunks(limit)
 
 
-def _by_layer(store: TensorStore) -> dict[str, list[Tensor]]:
-    """The blobs of each layer in order; of several layers with one name the first that has blobs."""
+def _by_layer(store: TensorStore) -> dict[str, dict[int, Tensor]]:
+    """The blobs of each layer by their index; of several layers with one name the first that has blobs."""
     found: dict[str, dict[int, Tensor]] = {}
     for tensor in store.values():
         layer, index = tensor.attributes.get("caffe.layer"), tensor.attributes.get("caffe.blob")
         if isinstance(layer, str) and isinstance(index, int) and not tensor.attributes.get("caffe.occurrence"):
             found.setdefault(layer, {})[index] = tensor
-    return {name: [blobs[i] for i in sorted(blobs)] for name, blobs in found.items()}
+    return found
 
 
 def _shaped(layer: CaffeLayer, index: int, tensor: Tensor, shape: Shape | None) -> Tensor:
     """`tensor` in the shape that the layer needs, where Caffe would take it for that."""
-    if shape is None or tensor.shape == tuple(shape):
+    if shape is None:
         return tensor
-    legacy = len(shape) <= 4 and tensor.size == math.prod(shape) and _stripped(tensor.shape) == _stripped(shape)
-    if not legacy:
+    wanted = _integers(shape)
+    old = legacy_shape(tensor)
+    if old:
+        fits = len(wanted) <= 4 and (1,) * (4 - len(wanted)) + wanted == old
+    else:
+        fits = tensor.shape == wanted if old is None else tensor.size == math.prod(wanted)
+    if not fits:
+        has = list(old or tensor.shape)
         raise _at(
             layer,
             "G023",
-            f"its blob {index} has the shape {list(tensor.shape)} in the weights, and the prototxt makes it {[int(n) for n in shape]}",
+            f"its blob {index} has the shape {has} in the weights, and the prototxt makes it {list(wanted)}",
             "the two files are of different networks, or the prototxt has changed since training",
             tensor.name,
         )
-    return tensor.with_spec(shape=tuple(int(n) for n in shape), axes=None)
+    return tensor if tensor.shape == wanted else tensor.with_spec(shape=wanted, axes=None)
 
 
-def _stripped(shape: Sequence[int]) -> tuple[int, ...]:
-    """`shape` without the leading ones that legacy files pad it with, and ones anywhere that do not matter for its order."""
-    return tuple([int(n) for n in shape if n != 1])
-
-
-def _missing_layer(layer: CaffeLayer, owner: str, known: Sequence[str]) -> GraphError:
-    close = difflib.get_close_matches(owner, known, 1)
-    hint = f"the nearest layer there is '{close[0]}'" if close else "the weights are those of another network"
-    return _at(layer, "G020", f"the weights have no layer '{owner}'", hint)
+def _integers(shape: Shape) -> tuple[int, ...]:
+    return tuple([int(n) for n in shape])
 
 
 def _at(layer: CaffeLayer, code: str, message: str, hint: str | None, tensor: str | None = None) -> GraphError:
