@@ -36,7 +36,8 @@ NOT_PARAMETERS = frozenset(
     {
         *("name", "type", "bottom", "top", "param", "blobs", "include", "exclude", "phase", "loss_weight", "propagate_down"),
         *("blobs_lr", "weight_decay", "blob_share_mode", "forward_type", "backward_type", "forward_math", "backward_math", "debug"),
-        "loss_param",
+        # About computing a loss, and about reading or drawing images.
+        *("loss_param", "transform_param"),
     }
 )
 """Fields of a layer that are about its place in the net and its training."""

@@ -80,7 +80,7 @@ def prepare(net: CaffeNet, state: State, input_shapes: Mapping[str, Shape]) -> P
     running = [layer for layer in net.layers if layer.runs_in(state.phase, state.level, stages)]
     names = {layer.name for layer in running}
     cut += [
-        Cut(layer.name, layer.type or "", f"its rules exclude it in phase {state.phase}")
+        Cut(layer.name, layer.type or "", _rules(layer))
         for layer in net.layers
         if layer.name not in names and not layer.runs_in(state.phase, state.level, stages)
     ]
@@ -100,6 +100,17 @@ def prepare(net: CaffeNet, state: State, input_shapes: Mapping[str, Shape]) -> P
             layers.append(layer)
     inputs, assumed = _inputs(net, stated, input_shapes, {bottom for layer in layers for bottom in layer.bottoms}, cut)
     return Prepared(tuple(layers), inputs, _outputs(layers), tuple(cut), assumed)
+
+
+def _rules(layer: CaffeLayer) -> str:
+    """When a layer with rules runs, in words."""
+    said = []
+    for rule in layer.include or layer.exclude:
+        parts = [f"phase {rule.phase}"] if rule.phase else []
+        parts += [f"stage {stage}" for stage in rule.stages] + [f"not stage {stage}" for stage in rule.not_stages]
+        parts += [f"level {n} {what}" for n, what in ((rule.min_level, "or more"), (rule.max_level, "or less")) if n is not None]
+        said.append(" and ".join(parts) or "every state")
+    return f"it runs in {'' if layer.include else 'all but '}{', or '.join(said)}"
 
 
 def _inputs(
