@@ -96,7 +96,7 @@ def test_preprocessing_in_a_map() -> None:
 @pytest.mark.parametrize(
     ("change", "code", "shown", "tensor"),
     [
-        ({"variance=": "var="}, "M451", "fold_bn", "l0.bn.running_var"),
+        ({"variance=": "var="}, "M451", "var=", "l0.bn.running_var"),
         ({"variance=": ""}, "M450", "fold_bn", "l0.bn.running_var"),
         ({"eps=1e-3": "eps=-1"}, "M403", "eps=-1", None),
         ({"eps=1e-3": "output_axis=1"}, "M455", "fold_bn(output_axis=1)", "l0.bn.running_var"),
