@@ -13,6 +13,7 @@ from cli_runner import Porter
 import porter
 from porter.errors import MapError
 from porter.mapping.execution import apply
+from porter.mapping.inference.infer import infer
 from porter.mapping.inverse import invert
 from porter.mapping.parser import parse
 from porter.store import TensorStore
@@ -98,3 +99,23 @@ class TestTies:
         result = apply(parse(rule), self.tied())
         assert result.ties == {}
         assert [(n.tensor, n.message[:25]) for n in result.notices] == [("head", "no longer tied to 'embed'")]
+
+
+class TestInference:
+    def test_a_network_that_was_not_trained(self) -> None:
+        """All its batch normalisations hold ones and zeros, which say nothing; layers and names do."""
+        rng = np.random.default_rng(0)
+        one, other = TensorStore(), TensorStore()
+        for i in range(6):
+            values = {"conv.weight": rng.normal(size=(8, 8, 3, 3)), "bn.weight": np.ones(8), "bn.bias": np.zeros(8)}
+            for name, array in (values | {"bn.running_mean": np.zeros(8), "bn.running_var": np.ones(8)}).items():
+                one.add(Tensor.from_array(f"{i}.{name}", array.astype(np.float32)))
+                other.add(Tensor.from_array(f"body.{i}.{name.replace('bn', 'norm')}", array.astype(np.float32)))
+        for a, b in ((one, other), (other, one)):
+            found = infer(a, b)
+            result = apply(found.map, a)
+            assert contents(result) == contents(b)
+            for name in result:
+                (_, _, origin), *_ = result.path(name)
+                assert name.split(".")[-3:][0].removeprefix("body") in origin.inputs[0].name
+                assert name.split(".")[-1] == origin.inputs[0].name.split(".")[-1]

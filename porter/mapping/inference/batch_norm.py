@@ -108,8 +108,9 @@ def match_statistics(state: State) -> None:
 def _match_with_eps(state: State, entry: Entry, at: Mapping[tuple[DType, bytes], Entry]) -> None:
     for eps in _EPS:
         made = _made(Add(eps), (None,), [entry])[0]
-        other = at.get((entry.dtype, made.tobytes()))
-        if other is not None and other.name in state.left_b and eps:
+        # An eps that changes no value is no evidence.
+        other = at.get((entry.dtype, made.tobytes())) if made.tobytes() != entry.array().tobytes() else None
+        if other is not None and other.name in state.left_b:
             form = Form(calls=(Call("add", (Argument(None, eps),)),), arrow="->")
             state.add(Match((entry.name,), (other.name,), form, 1.0, f"equal once {eps:g} is added"))
             return

@@ -36,7 +36,7 @@ def match_near(state: State) -> None:
     for size, ours in sides[0].items():
         theirs = sides[1].get(size, [])
         for a, b in _nearest(ours, theirs) if theirs else []:
-            layout = _layout(a, b)
+            layout = _layout(a, b) if b.name in state.left_b else None
             if layout is None:
                 continue
             target = b.dtype if castable(a.dtype, b.dtype) else None
@@ -58,12 +58,14 @@ def _nearest(ours: list[Entry], theirs: list[Entry]) -> list[tuple[Entry, Entry]
 
 
 def _spread(entry: Entry) -> NDArray[Any]:
-    """Where the values lie, whatever their order, as shares of their size: mean and quantiles."""
+    """Where the values lie, whatever their order, as shares of their size: mean and quantiles; NaN where they are all alike, which
+    says nothing.
+    """
     import numpy as np
 
     values = np.asarray(entry.array().reshape(-1), np.float64)
     size = np.sqrt((values * values).mean())
-    if not np.isfinite(size) or size == 0:
+    if not np.isfinite(size) or values.min() == values.max():
         return np.full(10, np.nan)
     spread: NDArray[Any] = np.array([values.mean() / size, *(np.quantile(values, np.linspace(0.02, 0.98, 8)) / size), np.log(size)])
     return spread
