@@ -21,7 +21,7 @@ def detection_output(layer: Layer) -> None:
     layer.need_bottoms(3)
     parameters, b = layer.parameters, layer.builder
     # What is drawn or written to files while testing.
-    parameters.ignore(*(_P + n for n in ("save_output_param", "visualize", "visualize_threshold", "save_file")))
+    parameters.ignore(*(_P + n for n in ("save_output_param", "visualize", "visualize_threshold", "save_file")), "transform_param")
     classes = parameters.integer(_P + "num_classes", 0)
     shared = parameters.flag(_P + "share_location", True)
     background = parameters.integer(_P + "background_label_id", 0)
