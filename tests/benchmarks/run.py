@@ -124,6 +124,14 @@ class Files:
     def out(self, name: str) -> Path:
         return self.folder / f"out-{name}"
 
+    def of_maps(self, name: str) -> Path:
+        """One of the inputs of the jobs with maps, which are the same whatever the network."""
+        path = self.folder / name
+        if not path.exists():
+            print(f"making {name}", file=sys.stderr)
+            subprocess.run([sys.executable, str(HERE / "maps.py"), str(path)], check=True)
+        return path
+
     def _make(self, path: Path, ending: str) -> None:
         print(f"making {path.name}", file=sys.stderr)
         if ending in (".pth", ".caffemodel"):
@@ -194,12 +202,64 @@ def inspect(files: Files) -> list[Command]:
     return commands + [Command(title, argv, seconds=0.15, mebibytes=60) for argv, title in inspected]
 
 
+def _mapped(files: Files, source: str, map: str, within: float | None, mebibytes: int) -> list[Command]:
+    """A conversion with a map, and the same without it."""
+    given, out = files.of_maps(source), files.out("map.safetensors")
+    plain = [*files.porter, "convert", str(given), str(out)]
+    target = Target(within=within) if within is not None else None
+    with_map = [*plain, "--map", str(files.of_maps(map))]
+    return [Command("porter", with_map, [out], mebibytes=mebibytes), Command("porter, without the map", plain, [out], target)]
+
+
+def map_rename(files: Files) -> list[Command]:
+    """500 MB with other names, against the plain conversion."""
+    return _mapped(files, "encoder.safetensors", "rename.pmap", 1.1, 80)
+
+
+def map_layout(files: Files) -> list[Command]:
+    """500 MB of kernels from OIHW to HWIO, against the plain conversion."""
+    return _mapped(files, "kernels.safetensors", "turn.pmap", 2, 80)
+
+
+def map_fold(files: Files) -> list[Command]:
+    """The BatchNorms of a ResNet-50 folded, against the plain conversion."""
+    return _mapped(files, "resnet.safetensors", "fold.pmap", None, 120)
+
+
+def map_check(files: Files) -> list[Command]:
+    """Maps checked against 10,000 tensors: 100 rules, then a rule for each."""
+    many = str(files.of_maps("many.safetensors"))
+    checks = {"100 rules": ("rules.pmap", 0.5), "10,000 rules": ("literal.pmap", None)}
+    listed = Command("inspect", [*files.porter, "inspect", "-q", many])
+    return [listed] + [
+        Command(title, [*files.porter, "map", "check", "-q", str(files.of_maps(map)), many], seconds=seconds)
+        for title, (map, seconds) in checks.items()
+    ]
+
+
+def map_infer(files: Files) -> list[Command]:
+    """Both maps of 500 MB found again from the two files."""
+    commands = []
+    for source, map in (("encoder.safetensors", "rename.pmap"), ("kernels.safetensors", "turn.pmap")):
+        given, result, out = files.of_maps(source), files.folder / f"mapped-{source}", files.out("inferred.pmap")
+        if not result.exists():
+            argv = [*files.porter, "convert", "-q", str(given), str(result), "--map", str(files.of_maps(map))]
+            subprocess.run(argv, check=True, env=ENVIRONMENT)
+        commands.append(Command(map, [*files.porter, "map", "infer", str(given), str(result), "-o", str(out)], [out]))
+    return commands
+
+
 JOBS: dict[str, Callable[[Files], list[Command]]] = {
     "pth-wts": pth_to_wts,
     "pth-safetensors": pth_to_safetensors,
     "wts-safetensors": wts_to_safetensors,
     "caffemodel-safetensors": caffemodel_to_safetensors,
     "inspect": inspect,
+    "map-rename": map_rename,
+    "map-layout": map_layout,
+    "map-fold": map_fold,
+    "map-check": map_check,
+    "map-infer": map_infer,
 }
 
 HEADINGS = ("", "median s", "min s", "processor s", "peak MiB", "/ first", "porter, and what it has to reach")
