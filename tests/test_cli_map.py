@@ -367,13 +367,13 @@ def test_show_map_prints_a_map(porter_cli: Porter, digits: str) -> None:
     assert "U923" in porter_cli("convert", digits, "z.npz", "--show-map").err
 
 
-def test_a_map_that_porter_chose_can_be_left(porter_cli: Porter, tmp_path: Path) -> None:
-    store = TensorStore(Tensor.from_array(n, np.ones(2, "f4")) for n in ("a-b.weight", "a_b.weight"))
-    porter.save(store, tmp_path / "twins.caffemodel")
-    run = porter_cli("convert", "twins.caffemodel", "twins.pth")
-    if run.code:
-        assert "--raw leaves names and values as they are" in run.err
-    assert porter_cli("convert", "twins.caffemodel", "raw.pth", "--raw").code == 0
+def test_a_map_that_porter_chose_can_be_left(porter_cli: Porter, net: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("bad.pmap").write_text("conv.wieght <-> w\nrest <-> keep\n")
+    monkeypatch.setattr("porter.conversion.USUAL_MAPS", {("safetensors", "single", "npz"): "./bad.pmap"})
+    run = porter_cli("convert", net, "out.npz")
+    assert (run.code, run.out) == (2, "")
+    assert "--raw leaves names and values as they are ('./bad.pmap' was porter's choice)" in run.err
+    assert porter_cli("convert", net, "out.npz", "--raw").code == 0
 
 
 def test_the_real_mtcnn(porter_cli: Porter, shared: Path) -> None:
