@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from porter.dataclass import dataclass, field
 from porter.errors import GraphError
 from porter.formats.caffe.net import CaffeLayer, CaffeNet
-from porter.graph.builder import OPSET, Batch, GraphBuilder, Named, OpsetTooLow, Shape
+from porter.graph.builder import OPSET, Batch, GraphBuilder, Named, OpsetTooLow, Shape, Unknown
 from porter.graph.caffe import registry
 from porter.graph.caffe.blobs import Blob, Memory
 from porter.graph.caffe.layer import Importer, Layer
@@ -29,7 +29,8 @@ class ImportOptions:
 
     state: the phase, level and stages that layers are filtered by. input_shapes: shapes of inputs, by blob. dynamic_batch: leave the
     first dimension of the inputs open. opset: of the model; None for the lowest that is exact. custom: importers by type of layer.
-    allow_custom: leave layers of unknown types as nodes of the domain `caffe`. seed: of generated weights.
+    allow_custom: leave layers of unknown types as nodes of the domain `caffe`. custom_shapes: what these make, by top, -1 for an open
+    batch. seed: of generated weights.
     """
 
     state: State = State()
@@ -38,6 +39,7 @@ class ImportOptions:
     opset: int | None = None
     custom: Mapping[str, Importer] = field(default_factory=dict)
     allow_custom: bool = False
+    custom_shapes: Mapping[str, Shape] = field(default_factory=dict)
     seed: int = 0
 
 
@@ -95,14 +97,19 @@ def _importers(layers: Sequence[CaffeLayer], options: ImportOptions) -> dict[str
         importer = registry.find(kind, options.custom)
         if importer is not None:
             found[kind] = importer
-        elif options.allow_custom:
-            from porter.graph.caffe.layers.custom import as_custom_node
-
-            found[kind] = as_custom_node
         else:
             unknown.append(layer)
-    if unknown:
+    if unknown and not options.allow_custom:
         raise _unknown(unknown)
+    tops = dict.fromkeys(top for layer in unknown for top in layer.tops)
+    for name in options.custom_shapes:
+        if name not in tops:
+            known = f"these are {', '.join(tops)}" if tops else "the net has none"
+            raise GraphError("G054", f"a shape is given for '{name}', which is no top of a custom layer", hint=known)
+    if unknown:
+        from porter.graph.caffe.layers.custom import custom_node
+
+        found.update(dict.fromkeys(map(registry.kind, unknown), custom_node(options.custom_shapes)))
     return found
 
 
@@ -122,6 +129,23 @@ def _unknown(layers: Sequence[CaffeLayer]) -> GraphError:
         column=first.column or None,
         hint=f"{meant}'--custom my_layers.py' says how to take them over, '--allow-custom' leaves them as nodes of the domain 'caffe'",
     )
+
+
+def _check_shapes(layer: Layer) -> None:
+    """Refuse what the importers of porter cannot read: bottoms of unknown shape, and of a size that only running the net gives.
+
+    Raises:
+        GraphError: a bottom is such a one. The size may be the first: layers read it as they do the batch.
+    """
+    for name, bottom in zip(layer.parameters.layer.bottoms, layer.bottoms, strict=True):
+        if isinstance(bottom.shape, Unknown):
+            raise layer.error("G035", f"it reads the blob '{name}', whose shape is not known", hint=_say_shape(name))
+        if any(isinstance(n, Batch) and n.symbol != "N" for n in bottom.shape[1:]):
+            raise layer.error("G056", f"it reads the blob '{name}', and how large that is shows only when the net runs")
+
+
+def _say_shape(name: str) -> str:
+    return f"'--custom-shape {name}=1x64x7x7' says it; '--custom my_layers.py' can say how the layer before it is taken over"
 
 
 class _Import:
@@ -146,8 +170,7 @@ class _Import:
         for name in dict.fromkeys((*dict(self.prepared.inputs), *self.prepared.outputs)):
             self.builder.name(name)
         self.builder.keep_for_weights(self.weights.names())
-        for name, shape in self.prepared.inputs:
-            self._input(name, shape)
+        self._inputs()
         for layer in self.prepared.layers:
             self._layer(layer)
         self.weights.check_none_missing()
@@ -161,10 +184,16 @@ class _Import:
             self.builder.opset,
         )
 
-    def _input(self, name: str, shape: Shape) -> None:
-        if self.options.dynamic_batch and shape:
-            shape = (Batch(shape[0]), *shape[1:])
-        self.blobs[name] = Blob(name, Memory(self.builder.input(name, shape)), shape)
+    def _inputs(self) -> None:
+        """Make the inputs; where the batch is left open, the first dimension of all that have as many items as the first one."""
+        batch = next((shape[0] for _, shape in self.prepared.inputs if shape), None)
+        for name, shape in self.prepared.inputs:
+            if self.options.dynamic_batch and shape:
+                if shape[0] == batch:
+                    shape = (Batch(batch), *shape[1:])
+                else:
+                    self.assumed.append(f"the first dimension of the input '{name}' is no batch: it is {shape[0]}, not {batch}")
+            self.blobs[name] = Blob(name, Memory(self.builder.input(name, shape)), shape)
 
     def _layer(self, caffe: CaffeLayer) -> None:
         bottoms = [self._bottom(caffe, name) for name in caffe.bottoms]
@@ -175,7 +204,10 @@ class _Import:
 
         parameters = Parameters(caffe)
         layer = Layer(parameters, [b.read(self.builder) for b in bottoms], self.builder, weight, self.weights.count(caffe))
-        self.importers[registry.kind(caffe)](layer)
+        kind = registry.kind(caffe)
+        if kind in registry.TABLE and kind not in self.options.custom:
+            _check_shapes(layer)
+        self.importers[kind](layer)
         unread = parameters.unread()
         if unread:
             message = f"{', '.join(unread)} {'is' if len(unread) == 1 else 'are'} stated, and porter does not honour that"
@@ -221,6 +253,8 @@ class _Import:
     def _output(self, name: str) -> Named:
         """The value of an output, under the blob's name."""
         held = self.blobs[name].read(self.builder)
+        if isinstance(held.shape, Unknown):
+            raise GraphError("G035", f"the shape of the output '{name}' is not known, and ONNX needs it", hint=_say_shape(name))
         value = held.value
         if any(name == given for given, _ in self.prepared.inputs):
             # A layer works in place on an input: two values, which cannot have one name. This one keeps its layer's.
