@@ -284,9 +284,13 @@ def broadcast(a: Shape, b: Shape) -> Shape:
     left, right = ((1,) * (rank - len(s)) + tuple(s) for s in (a, b))
     out = []
     for m, n in zip(left, right, strict=True):
-        if m != n and m != 1 and n != 1:
+        opened, other = (m, n) if isinstance(m, Batch) else (n, m)
+        if isinstance(opened, Batch):
+            if not opened.is_as(other) and (other != 1 or isinstance(other, Batch)):
+                raise GraphError("G002", f"{list(a)} and {list(b)} go together for one size of the batch only")
+        elif m != n and m != 1 and n != 1:
             raise GraphError("G001", f"{list(a)} and {list(b)} do not go together")
-        out.append(m if n == 1 else n if m == 1 or isinstance(n, Batch) else m)
+        out.append(opened if isinstance(opened, Batch) or opened != 1 else other)
     return tuple(out)
 
 

@@ -205,7 +205,7 @@ def cut_out(builder: GraphBuilder, x: Named, bounds: Mapping[int, tuple[int, int
     shape = tuple([kept[i][1] - kept[i][0] if i in kept else n for i, n in enumerate(x.shape)])
     columns = ([b[0] for b in kept.values()], [b[1] for b in kept.values()], list(kept))
     parts = [builder.constant(column, what) for column, what in zip(columns, ("starts", "ends", "axes"), strict=True)]
-    return builder.op("Slice", [x, *parts], shape, hint=hint)
+    return builder.op("Slice", [x, *parts], shape, dtype=x.dtype, hint=hint)
 
 
 def reversed_along(builder: GraphBuilder, x: Named, axes: Sequence[int], hint: str | None) -> Named:
@@ -214,7 +214,7 @@ def reversed_along(builder: GraphBuilder, x: Named, axes: Sequence[int], hint: s
         return x
     columns = ([-1] * len(axes), [-x.shape[a] - 1 for a in axes], list(axes), [-1] * len(axes))
     parts = [builder.constant(column, what) for column, what in zip(columns, ("starts", "ends", "axes", "steps"), strict=True)]
-    return builder.op("Slice", [x, *parts], x.shape, hint=hint)
+    return builder.op("Slice", [x, *parts], x.shape, dtype=x.dtype, hint=hint)
 
 
 def split_in(builder: GraphBuilder, x: Named, axis: int, sizes: Sequence[int], hint: str | None = None) -> list[Named]:
@@ -222,7 +222,9 @@ def split_in(builder: GraphBuilder, x: Named, axis: int, sizes: Sequence[int], h
     if len(sizes) == 1:
         return [x]
     shapes = [(*x.shape[:axis], size, *x.shape[axis + 1 :]) for size in sizes]
-    return builder.ops("Split", [x, builder.constant(list(sizes), "sizes")], shapes, {"axis": axis}, hint=hint)
+    return builder.ops(
+        "Split", [x, builder.constant(list(sizes), "sizes")], shapes, {"axis": axis}, dtypes=[x.dtype] * len(sizes), hint=hint
+    )
 
 
 def _axis(layer: Layer, path: str, old: str) -> int:
