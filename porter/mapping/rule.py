@@ -57,11 +57,13 @@ def compile_rule(rule: Rule, scope: StageScope) -> CompiledRule:
     targets = tuple([NameMatcher(t.pattern, types, scope.names, render_only=rule.arrow == "->") for t in target.terms])
     of_sources, of_targets = _union(sources), _union(targets)
     gathered, spread = of_sources - of_targets, of_targets - of_sources
-    _refuse_one_sided(source, gathered, target, "left", "right")
-    _refuse_one_sided(target, spread, source, "right", "left")
-    _refuse_words(rule, {name: types[name] for name in gathered | spread})
-    _same_captures(source, sources, gathered)
-    if rule.arrow == "<->":
+    if gathered or spread:
+        _refuse_one_sided(source, gathered, target, "left", "right")
+        _refuse_one_sided(target, spread, source, "right", "left")
+        _refuse_words(rule, {name: types[name] for name in gathered | spread})
+    if len(sources) > 1:
+        _same_captures(source, sources, gathered)
+    if len(targets) > 1 and rule.arrow == "<->":
         _same_captures(target, targets, spread)
     source_operations, target_operations = _operations(source, scope), _operations(target, scope)
     source_axes, target_axes = _written_out(source, target)
@@ -139,7 +141,7 @@ def _sizes(rule: Rule, scope: StageScope) -> dict[str, int]:
     Raises:
         MapError: `where` gives a size to what is no axis, or one below zero.
     """
-    axes = [name for side in (rule.source, rule.target) for term in side.terms for name in axis_names(term)]
+    axes = [name for t in (*rule.source.terms, *rule.target.terms) for name in axis_names(t)] if rule.where else []
     for name, expression in rule.where:
         if name not in axes:
             import difflib
