@@ -171,16 +171,24 @@ def _payloads(step: Step, inputs: tuple[Tensor, ...], report: Report) -> Iterabl
 
 
 def _ties(stage: StagePlan, before: Mapping[str, str], mapped: MappedStore) -> dict[str, str]:
-    """The ties of a stage's result: those of the sources whose bytes passed through or moved in the same way, and those that the
-    map makes. Ties that end though both tensors go on are noted.
-    """
+    """The ties of a stage's result: those of its sources that last, and those that the map makes."""
+    ties = _lasting_ties(stage, before, mapped) if before else {}
+    for step in stage.steps:
+        if step.action == "tie":
+            target = step.sources[0]
+            ties[step.targets[0].name] = ties.get(target, target)
+    return ties
+
+
+def _lasting_ties(stage: StagePlan, before: Mapping[str, str], mapped: MappedStore) -> dict[str, str]:
+    """The ties of the sources whose bytes pass through or move in the same way. Those that end though both tensors go on are noted."""
     passed: dict[str, tuple[str, int | None]] = {}
     for step in stage.steps:
         if step.action in ("keep", "rename"):
             passed |= {n: (t.name, None) for n, t in zip(step.sources, step.targets, strict=True)}
         elif step.action == "layout" and len(step.sources) == len(step.targets) == 1:
             passed[step.sources[0]] = step.targets[0].name, id(step.program)
-    used = {name for step in stage.steps if step.targets for name in step.sources} if before else set()
+    used = {name for step in stage.steps if step.targets for name in step.sources}
     ties: dict[str, str] = {}
     heirs = {(target, passed[target][1]): passed[target][0] for target in before.values() if target in passed}
     for alias, target in before.items():
@@ -193,10 +201,6 @@ def _ties(stage: StagePlan, before: Mapping[str, str], mapped: MappedStore) -> d
                 continue
         if alias in used and target in used:
             mapped.note("changed", f"no longer tied to '{target}': what the map makes of the two is kept apart", alias)
-    for step in stage.steps:
-        if step.action == "tie":
-            target = step.sources[0]
-            ties[step.targets[0].name] = ties.get(target, target)
     return ties
 
 
