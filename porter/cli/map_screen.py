@@ -43,7 +43,8 @@ WORDS = {
 def summary(store: MappedStore, names: Iterable[str]) -> str:
     """What the map did to the tensors `names`, in a few words: `8 renamed, 5 rearranged`."""
     counts: Counter[str] = Counter()
-    for way in ways(store.plan, names):
+    stages = store.plan.stages
+    for way in ways_of_stage(stages[0]) if len(stages) == 1 else ways(store.plan, names):
         counts[way.action] += len(way.targets) or len(way.sources)
     return ", ".join(f"{counts[action]:,} {word}" for action, word in WORDS.items() if counts[action]) or "nothing"
 
