@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from porter.dataclass import dataclass
@@ -14,14 +15,15 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ConcatPayload:
     """Several payloads, one after the other."""
 
     parts: tuple[Payload, ...]
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
+        # Summed up once: parts may be put together of parts that are, many stages deep.
         return sum(p.nbytes for p in self.parts)
 
     @property
