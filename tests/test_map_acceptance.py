@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from porter.mapping.execution import apply
 from porter.mapping.inference.infer import infer
 from porter.mapping.inverse import invert
 from porter.mapping.parser import parse
+from porter.mapping.plan import examine
 from porter.store import TensorStore
 from porter.tensor import Tensor
 
@@ -119,3 +121,20 @@ class TestInference:
                 (_, _, origin), *_ = result.path(name)
                 assert name.split(".")[-3:][0].removeprefix("body") in origin.inputs[0].name
                 assert name.split(".")[-1] == origin.inputs[0].name.split(".")[-1]
+
+
+class TestCheck:
+    def test_a_name_that_a_json_object_has_twice(self, porter_cli: Porter, tmp_path: Path) -> None:
+        (tmp_path / "names.json").write_text('{"a": [2], "b": [2], "a": [3]}')
+        (tmp_path / "all.pmap").write_text("rest <-> keep\n")
+        run = porter_cli("map", "check", "all.pmap", "names.json")
+        assert run.code == 2
+        assert "'a' stands twice" in run.err
+
+    def test_many_problems_take_no_longer_than_many_rules(self) -> None:
+        """Each shows its line of the text, which is not cut into lines again for each."""
+        text = "".join(f"from{i} -> to{i}\n" for i in range(20_000))
+        start = time.process_time()
+        plan = examine(parse(text), [Tensor.from_array("other", np.zeros(2, np.float32))])
+        assert len(plan.problems) == 20_001
+        assert time.process_time() - start < 12

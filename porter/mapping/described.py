@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from porter.dtypes import DTYPES, DType
-from porter.errors import FormatError, access_error
+from porter.errors import FormatError, access_error, printable
 from porter.mapping.steps import Described
 
 LARGEST = 100_000_000
@@ -41,7 +41,7 @@ def _of_json(data: bytes, path: str) -> list[Described]:
     if len(data) > LARGEST:
         raise FormatError("F002", f"a list of tensors of more than {LARGEST:,} bytes", path=path, hint=hint)
     try:
-        document = json.loads(data)
+        document = json.loads(data, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise FormatError("F002", f"this is no JSON: {error}", path=path, hint=hint) from error
     if isinstance(document, dict):
@@ -58,6 +58,19 @@ def _of_json(data: bytes, path: str) -> list[Described]:
             raise FormatError("F002", "this tensor is listed twice", path=path, tensor=tensor.name, hint="a name stands for one tensor")
         found[tensor.name] = tensor
     return list(found.values())
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; the second of two values of one name is not taken for both.
+
+    Raises:
+        ValueError: a name stands twice.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
+        raise ValueError(f"'{printable(twice)}' stands twice in one object")
+    return found
 
 
 def _entry(entry: Any) -> Described | None:

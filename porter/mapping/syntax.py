@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal
 
 from porter.dataclass import dataclass, field
@@ -24,8 +25,13 @@ class MapText:
 
     def excerpt(self, line: int) -> str:
         """Line `line`, 1-based, without its end."""
-        lines = self.text.split("\n")
+        lines = _lines(self.text)
         return lines[line - 1].rstrip("\r") if 0 < line <= len(lines) else ""
+
+
+@lru_cache(maxsize=4)
+def _lines(text: str) -> list[str]:
+    return text.split("\n")
 
 
 @dataclass(frozen=True, slots=True)
