@@ -35,6 +35,8 @@ def detection_output(layer: Layer) -> None:
     boxes = prior.shape[2] // 4 if prior.rank > 2 else 0
     _check(layer, boxes, classes, 1 if shared else classes)
     labels = [c for c in range(classes) if c != background]
+    if not labels:
+        raise layer.error("G010", "it has no class besides the background")
     corners = _decoded(layer, location, prior, boxes, 1 if shared else classes)
     scores = b.transpose(b.reshape(confidence, (confidence.shape[0], boxes, classes), hint="scores"), (0, 2, 1), hint="scores")
     scores = _only(b, scores, 1, labels)
