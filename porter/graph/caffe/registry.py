@@ -224,6 +224,17 @@ TABLE: Mapping[str, LayerEntry] = MappingProxyType(
             },
         ),
         **_entries(
+            "correlation",
+            {
+                "Correlation": (
+                    "correlation",
+                    "kernel_size, max_displacement, pad, stride_1, stride_2, correlation_type",
+                    "Gather, Slice, Mul or Sub, ReduceMean, AveragePool",
+                    "a test against its definition, and OpenCV",
+                ),
+            },
+        ),
+        **_entries(
             "recurrent",
             {
                 "LSTM": ("lstm", "num_output, expose_hidden", "unrolled: Gemm, Split, Sigmoid, Tanh, Mul, Add", "zoo: LSTM_*"),
