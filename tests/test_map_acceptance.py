@@ -73,6 +73,10 @@ class TestTurnedAround:
         assert list(filled) == ["cx", "bb", "bx"]
         assert contents(apply(invert(both), filled)) == contents(store)
 
+    def test_a_parameter_that_is_given(self, porter_cli: Porter, tmp_path: Path) -> None:
+        (tmp_path / "number.pmap").write_text("param n : int = 2\n{p} <-> {p}.{n}\n")
+        assert "param n : int = 5\n" in porter_cli("map", "invert", "number.pmap", "--param", "n=5").out
+
     @pytest.mark.parametrize("line", ["fill(1) -> x{i+1} for b{i:0..2}", "table t { a=b }\nfill(1) -> {k}x for {k:t}b"])
     def test_a_fill_whose_captures_are_limited_elsewhere(self, line: str) -> None:
         with pytest.raises(MapError, match="which tensors were filled in") as caught:

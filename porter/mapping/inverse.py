@@ -40,7 +40,7 @@ def invert(map: Map, *, params: Mapping[str, ParamValue] | None = None) -> Map:
     """The map that undoes `map`. Its stages stand in the opposite order, each with the tables and parameters it refers to.
 
     `params` are needed only where an operation's arguments refer to parameters without a default. Operations of the inverse
-    have their values written out.
+    have their values written out; for what else refers to a parameter, its value becomes the default.
 
     Raises:
         MapError: a statement goes one way only; the error says which and why, and which others there are.
@@ -103,7 +103,7 @@ class _Turning:
                 )
             )
         declared: list[Statement] = [t for name, t in self._tables.items() if name in tables]
-        declared += [p for name, p in self._params.items() if name in params]
+        declared += [replace(p, default=self._values.get(name)) for name, p in self._params.items() if name in params]
         return Stage((*declared, *_ties_in_order(done)))
 
     def _undone(self, statement: Statement, written: dict[str, Call]) -> Statement:
