@@ -1,31 +1,166 @@
-"""A graph as a `.onnx` file."""
+"""A graph as a `.onnx` file, written tensor by tensor: never more than one tensor's values are in memory beside the source's.
+
+The official checker and shape inference see the model without its large weights, each an input of the same type and shape in
+their place, which is all that they look at.
+
+Source: onnx/onnx, `onnx/onnx.proto` (fields of ModelProto, GraphProto and TensorProto), `docs/ExternalData.md`.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from porter.dataclass import dataclass
 from porter.errors import GraphError
-from porter.io.atomic import AtomicFile
+from porter.formats.onnx.weights_model import LIMIT, alignment_of, external_entries
+from porter.graph.network import Network
+from porter.io.atomic import OutputGroup
+from porter.io.protobuf_wire import delimited
+from porter.tensor import Payload
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
-
-LARGEST = (1 << 31) - (1 << 20)
-"""Bytes of weights that fit into one protobuf message."""
-
-
-def write_onnx(model: ir.Model, file: AtomicFile) -> None:
-    """Write `model` into `file`, checked by the official checker with shape inference first. Holds the weights twice.
-
-    Raises:
-        GraphError: the weights are larger than one file can hold.
-    """
     import onnx
     import onnx_ir as ir
 
-    total = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
-    if total > LARGEST:
-        raise GraphError("G040", f"{total:,} bytes of weights do not fit into one ONNX file", path=file.path)
-    proto = ir.to_proto(model)
-    onnx.checker.check_model(proto, full_check=True)
-    file.write(proto.SerializeToString())
+FILE = "model.onnx"
+DATA = "model.onnx.data"
+"""Where the values lie that one protobuf message cannot hold."""
+
+SMALL = 1024
+"""Bytes of the largest tensor that checkers see with its values: shapes and axes, which they need."""
+
+_GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9
+"""Fields of ModelProto, GraphProto and TensorProto."""
+
+
+def write(network: Network, folder: str) -> None:
+    """Write `model.onnx` into `folder`, and `model.onnx.data` where one file cannot hold the weights.
+
+    Raises:
+        GraphError: the official checker or shape inference refuses the model.
+    """
+    skeleton, large = _skeleton(network.model)
+    _check(skeleton, set(large))
+    body = _model(skeleton, large, None)
+    outside = _nbytes(body) > LIMIT
+    if outside:
+        body = _model(skeleton, large, DATA)
+        if _nbytes(body) > LIMIT:
+            raise GraphError("G041", "the graph alone, without its weights, is larger than the 2 GB that one ONNX file can hold")
+    with OutputGroup() as group:
+        if outside:
+            data = group.create(os.path.join(folder, DATA))
+            for payload in large.values():
+                data.pad_to(alignment_of(payload.nbytes))
+                data.write_payload(payload)
+        file = group.create(os.path.join(folder, FILE))
+        file.reserve(_nbytes(body))
+        for payload in body:
+            file.write_payload(payload)
+
+
+@dataclass(frozen=True, slots=True)
+class _Values:
+    """The values of a tensor, read when they are written."""
+
+    tensor: ir.TensorProtocol
+
+    @property
+    def nbytes(self) -> int:
+        return self.tensor.nbytes
+
+    @property
+    def location(self) -> None:
+        return None
+
+    def chunks(self, limit: int) -> Iterator[memoryview]:
+        view = self.buffer()
+        for start in range(0, view.nbytes, limit):
+            yield view[start : start + limit]
+
+    def buffer(self) -> memoryview:
+        import sys
+
+        import numpy as np
+
+        if self.tensor.dtype.itemsize < 1 or sys.byteorder == "big":
+            return memoryview(self.tensor.tobytes())
+        return np.ascontiguousarray(self.tensor.numpy()).reshape(-1).view(np.uint8).data
+
+
+def _skeleton(model: ir.Model) -> tuple[onnx.ModelProto, dict[str, _Values]]:
+    """The model with large weights empty, and the values of these by name."""
+    import onnx
+    import onnx_ir as ir
+
+    large: dict[str, _Values] = {}
+    held: list[tuple[ir.Value, ir.TensorProtocol]] = []
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is None or tensor.nbytes <= SMALL or tensor.dtype == ir.DataType.STRING:
+            continue
+        large[name] = _Values(tensor)
+        held.append((value, tensor))
+    try:
+        for value, tensor in held:
+            empty = onnx.TensorProto(name=value.name, data_type=int(tensor.dtype), dims=list(tensor.shape.numpy()))
+            value.const_value = ir.serde.TensorProtoTensor(empty)
+        return ir.to_proto(model), large
+    finally:
+        for value, tensor in held:
+            value.const_value = tensor
+
+
+def _check(skeleton: onnx.ModelProto, large: set[str]) -> None:
+    import onnx
+
+    model = onnx.ModelProto()
+    model.CopyFrom(skeleton)
+    given = {i.name for i in model.graph.input}
+    for tensor in [t for t in model.graph.initializer if t.name in large]:
+        model.graph.initializer.remove(tensor)
+        if tensor.name not in given:
+            model.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        said = " ".join(str(error).split())[:300]
+        raise GraphError("G040", f"onnx's own checker refuses the model: {said}") from error
+
+
+def _model(skeleton: onnx.ModelProto, large: dict[str, _Values], location: str | None) -> list[Payload]:
+    """The model as payloads to be written one after the other; `location`: the file that large values lie in."""
+    import onnx
+
+    graph, model = onnx.GraphProto(), onnx.ModelProto()
+    graph.CopyFrom(skeleton.graph)
+    tensors = list(skeleton.graph.initializer)
+    del graph.initializer[:]
+    model.CopyFrom(skeleton)
+    model.ClearField("graph")
+    parts: list[Payload] = []
+    at = 0
+    for tensor in tensors:
+        spec = tensor.SerializeToString()
+        values = large.get(tensor.name)
+        if values is not None and location is not None:
+            at += -at % alignment_of(values.nbytes)
+            spec += external_entries(location.encode(), at, values.nbytes)
+            at += values.nbytes
+        elif values is not None:
+            parts += delimited(_INITIALIZER, spec, *delimited(_RAW_DATA, values))
+            continue
+        parts += delimited(_INITIALIZER, spec)
+    return [*delimited(_GRAPH, graph.SerializeToString(), *parts), *_bytes(model.SerializeToString())]
+
+
+def _bytes(data: bytes) -> list[Payload]:
+    from porter.tensor import BytesPayload
+
+    return [BytesPayload.of(data)]
+
+
+def _nbytes(payloads: Sequence[Payload]) -> int:
+    return sum(p.nbytes for p in payloads)

@@ -1,91 +1,216 @@
-"""`porter port` as a library: a Caffe network taken over and written as files of other frameworks, all of them or none."""
+"""`porter port` as a library: a network taken over and written as files of other frameworks, all of them or none."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from porter.dataclass import dataclass, field
-from porter.errors import FileAccessError, PorterError, UsageError
+from porter.dataclass import dataclass, field, replace
+from porter.errors import FormatError, PorterError, UsageError
 from porter.formats.base import ReadOptions
 from porter.formats.caffe.net import net_from_prototxt
-from porter.formats.registry import open_store
-from porter.graph.caffe.importer import ImportedNet, ImportOptions, import_net
-from porter.graph.onnx_output import write_onnx
-from porter.graph.report import WrittenFile, layers_json, report_json
-from porter.io.atomic import OutputGroup
+from porter.formats.registry import identify, open_store
+from porter.graph.caffe.importer import ImportOptions, import_net
+from porter.graph.network import Network
+from porter.graph.preprocessing import KEY, Preprocessing, Wanted, known, settled
+from porter.graph.report import WrittenFile, layers_json, parameters_of, report_json
+from porter.io.source import FileSource
+from porter.io.staging import check_free, staged_folder
+from porter.store import TensorStore
 
-TARGETS = ("onnx",)
-"""What a network can be written as."""
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+Writer = Callable[[Network, str], None]
+"""Writes its files of a network into a folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a network can be written as: a function `write(network, folder)`, and the files that it may make.
+
+    files: those it always makes. stale: those it makes at times; left over from an earlier run they would contradict the others.
+    """
+
+    name: str
+    writer: str
+    files: tuple[str, ...]
+    stale: tuple[str, ...] = ()
+
+    def write(self, network: Network, folder: str) -> None:
+        module, _, name = self.writer.partition(":")
+        writer: Writer = getattr(importlib.import_module(module), name)
+        writer(network, folder)
+
+
+TARGETS: Mapping[str, Target] = MappingProxyType(
+    {
+        target.name: target
+        for target in (
+            Target("onnx", "porter.graph.onnx_output:write", ("model.onnx",), ("model.onnx.data",)),
+        )
+    }
+)
+"""What a network can be written as, by the words of `--to`."""
+
+REPORTS = ("layers.json", "report.json")
 
 
 @dataclass(frozen=True, slots=True)
 class PortOptions:
     """What a caller may say about porting.
 
-    targets: of `TARGETS`. overwrite: replace files that exist. importing: how the net is taken over.
+    targets: of `TARGETS`. overwrite: replace files that exist. fold_bn: fold batch normalisation into what is before it.
+    preprocess: fold preprocessing into the graph, None for not. importing: how a Caffe net is taken over.
     """
 
     targets: Sequence[str] = ("onnx",)
     overwrite: bool = False
+    fold_bn: bool = False
+    preprocess: Wanted | None = None
     importing: ImportOptions = field(default_factory=ImportOptions)
 
 
 @dataclass(frozen=True, slots=True)
 class Ported:
-    """A network that was written: the graph, and the files."""
+    """A network that was written: what became of it, the files, and the report as `report.json` has it."""
 
-    net: ImportedNet
+    network: Network
     files: tuple[WrittenFile, ...]
+    report: Mapping[str, object]
 
 
-def port(prototxt: str, weights: str | None, folder: str, options: PortOptions) -> Ported:
-    """Take the network in `prototxt` over, with the weights in `weights` (None: generated), and write it into `folder`.
+def port(source: str, weights: str | None, folder: str, options: PortOptions) -> Ported:
+    """Take the network in `source` over and write it into `folder`.
 
-    Writes `model.onnx`, `layers.json` and `report.json`. The folder is made where there is none.
+    source: a prototxt, whose weights are in `weights` (None: generated), or an ONNX model. Writes the targets' files, `layers.json`
+    and `report.json`. The folder is made where there is none.
 
     Raises:
         PorterError: a file is broken, the network cannot be taken over exactly, or an output exists; nothing is written then.
     """
-    unknown = [t for t in options.targets if t not in TARGETS]
-    if unknown:
-        raise UsageError("U930", f"a network cannot be written as '{unknown[0]}'", hint=f"--to takes {', '.join(TARGETS)}")
-    names = {"onnx": ["model.onnx"]}
-    paths = [os.path.join(folder, n) for t in options.targets for n in names[t]] + [
-        os.path.join(folder, n) for n in ("layers.json", "report.json")
-    ]
-    for path in paths:
-        if not options.overwrite and os.path.lexists(path):
-            raise FileAccessError("I010", "the output exists", path=path, hint="add --overwrite to replace it")
-    net = net_from_prototxt(prototxt)
-    store = open_store(weights, options=ReadOptions(net=prototxt)) if weights is not None else None
+    targets = _targets(options.targets)
+    names = [*(name for t in targets for name in t.files), *REPORTS]
+    check_free(folder, names, overwrite=options.overwrite)
+    _refuse_own_input(folder, names, [source, *([weights] if weights else [])])
     try:
-        imported = import_net(net, store, options.importing)
-        made = not os.path.isdir(folder)
-        os.makedirs(folder, exist_ok=True)
-        try:
-            return Ported(imported, _write(imported, folder, [prototxt, *([weights] if weights else [])], options))
-        except BaseException:
-            if made and not os.listdir(folder):
-                os.rmdir(folder)
-            raise
+        if _is_onnx(source):
+            if weights is not None:
+                raise UsageError("U931", f"an ONNX model has its weights in itself, and '{weights}' is given as well")
+            return _ported(_from_onnx(source), source, None, folder, targets, options)
+        with _open_weights(source, weights) as store:
+            return _ported(_from_caffe(source, store if weights else None, options.importing), source, weights, folder, targets, options)
     except PorterError as error:
-        raise error.located(path=prototxt) from error.__cause__
+        raise error.located(path=source) from error.__cause__
+
+
+def _targets(names: Sequence[str]) -> list[Target]:
+    found = []
+    for name in dict.fromkeys(names):
+        if name not in TARGETS:
+            raise UsageError("U930", f"a network cannot be written as '{name}'", hint=f"--to takes {', '.join(TARGETS)}")
+        found.append(TARGETS[name])
+    return found
+
+
+def _refuse_own_input(folder: str, names: Sequence[str], inputs: Sequence[str]) -> None:
+    outputs = {os.path.realpath(os.path.join(folder, name)) for name in names}
+    for path in inputs:
+        if os.path.realpath(path) in outputs:
+            raise UsageError("U933", f"'{path}' would be written over itself", hint="port into another folder")
+
+
+def _is_onnx(path: str) -> bool:
+    source = FileSource(path)
+    try:
+        return identify(source)[0].name == "onnx"
+    except FormatError:
+        # What is wrong with a prototxt its own reader says better.
+        return False
     finally:
-        if store is not None:
-            store.close()
+        source.close()
 
 
-def _write(net: ImportedNet, folder: str, source: Sequence[str], options: PortOptions) -> tuple[WrittenFile, ...]:
-    files: list[WrittenFile] = []
-    with OutputGroup() as group:
-        if "onnx" in options.targets:
-            path = os.path.join(folder, "model.onnx")
-            model = group.create(path)
-            write_onnx(net.model, model)
-            files.append(WrittenFile(path, "onnx", model.position))
-        for name, document in (("layers.json", layers_json(net.layers)), ("report.json", report_json(net, source, files))):
-            file = group.create(os.path.join(folder, name))
-            file.write(json.dumps(document, indent=1).encode() + b"\n")
-    return tuple(files)
+def _open_weights(prototxt: str, weights: str | None) -> TensorStore:
+    return open_store(weights, options=ReadOptions(net=prototxt)) if weights is not None else TensorStore()
+
+
+def _from_caffe(prototxt: str, store: TensorStore | None, options: ImportOptions) -> Network:
+    net = net_from_prototxt(prototxt)
+    made = import_net(net, store, options)
+    notices = net.notices + (tuple([n.message for n in store.notices]) if store is not None else ())
+    return Network(
+        made.model,
+        "caffe",
+        made.layers,
+        made.cut,
+        made.assumed,
+        made.unused_weights,
+        store is None,
+        parameters_of(made, store),
+        preprocessing=known(net, options.state, _shapes(made.model)),
+        notices=notices,
+    )
+
+
+def _from_onnx(path: str) -> Network:
+    """An ONNX model as it is; its values stay in the file. Layers are its nodes."""
+    from porter.graph.onnx_input import read
+
+    return read(path)
+
+
+def _ported(
+    network: Network, source: str, weights: str | None, folder: str, targets: Sequence[Target], options: PortOptions
+) -> Ported:
+    network = _changed(network, os.path.dirname(source), options)
+    stale = [name for t in targets for name in t.stale]
+    with staged_folder(folder, stale) as staged:
+        files: list[WrittenFile] = []
+        for target in targets:
+            target.write(network, staged)
+            made = [name for name in (*target.files, *target.stale) if os.path.exists(os.path.join(staged, name))]
+            files += [WrittenFile(name, target.name, os.path.getsize(os.path.join(staged, name))) for name in made]
+        _write_json(os.path.join(staged, "layers.json"), layers_json(network.layers))
+        files.append(WrittenFile("layers.json", "report", os.path.getsize(os.path.join(staged, "layers.json"))))
+        report = report_json(network, source, weights, files)
+        _write_json(os.path.join(staged, "report.json"), report)
+    return Ported(network, tuple(files), report)
+
+
+def _changed(network: Network, folder: str, options: PortOptions) -> Network:
+    """The network with what the options fold into it, and what is known of it in the model's metadata."""
+    from porter.graph import fold, preprocessing
+
+    if options.fold_bn:
+        folded = fold.fold_batch_norm(network.model)
+        left = fold.still_there(network.layers, network.model)
+        gone = [(r.name, top) for r, kept in zip(network.layers, left, strict=True) for top in r.tops if top not in kept.tops]
+        network = replace(network, folded=folded, layers=left, vanished=tuple(gone))
+    if options.preprocess is not None:
+        what = settled(options.preprocess, network.preprocessing, _shapes(network.model))
+        value = preprocessing.fold(network.model, what, folder)
+        # What Caffe calls by the input's name is the image as the net sees it.
+        layers = tuple([replace(r, tops={t: value if v == what.input else v for t, v in r.tops.items()}) for r in network.layers])
+        others = tuple([p for p in network.preprocessing if p.input != what.input])
+        network = replace(network, layers=layers, preprocessing=(*others, what))
+    _describe(network.model, network.preprocessing)
+    return network
+
+
+def _describe(model: ir.Model, found: Sequence[Preprocessing]) -> None:
+    if found:
+        model.metadata_props[KEY] = json.dumps([p.to_json() for p in found], ensure_ascii=False)
+
+
+def _shapes(model: ir.Model) -> dict[str, tuple[int | str, ...]]:
+    return {v.name or "": tuple([n if isinstance(n, int) else str(n) for n in (v.shape or ())]) for v in model.graph.inputs}
+
+
+def _write_json(path: str, document: Mapping[str, object]) -> None:
+    with open(path, "xb") as file:
+        file.write(json.dumps(document, indent=1).encode() + b"\n")
