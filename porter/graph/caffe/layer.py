@@ -76,6 +76,11 @@ class Layer:
             tensor = tensor.with_spec(shape=tuple([int(n) for n in aligned]), axes=None)
         return self.builder.weight(tensor.name, lazy_tensor(tensor), tensor.shape)
 
+    def has_blobs(self, count: int) -> None:
+        """Say that the layer has this many blobs, for those that change nothing here: the file may hold them."""
+        if self.weight_count is not None and count:
+            self._weights(count - 1, None)
+
     def weight_shape(self, index: int) -> Shape | None:
         """The shape of a blob in the file; None where values are generated."""
         return None if self.weight_count is None else self._weights(index, None).shape

@@ -44,6 +44,7 @@ def batch_norm(layer: Layer) -> None:
     stored = layer.parameters.flag(f"{_PARAM}.use_global_stats", True) or nvidia
     blobs = _batch_norm_blobs(layer, nvidia)
     if not stored:
+        layer.has_blobs(layer.weight_count or 0)
         layer.put(_affine(layer, _by_batch(layer, x, eps, None if blobs.scale is None else "normalised"), blobs.scale, blobs.bias))
         return
     factor = 1.0 if nvidia else float(layer.weight_values(blobs.factor, (1,))[0])
@@ -102,6 +103,7 @@ def _bn_pspnet(layer: Layer) -> None:
     if layer.parameters.integer("bn_param.axis", 1) != 1:
         raise layer.error("G010", "it normalises along another axis than that of the channels")
     if not layer.parameters.flag("bn_param.moving_average", True):
+        layer.has_blobs(4)
         layer.put(_affine(layer, _by_batch(layer, x, eps, "normalised"), 0, 1))
         return
     slope, bias, mean, variance = (_by_channel(layer, i) for i in range(4))
