@@ -26,9 +26,10 @@ def sandbox(folder: Path) -> tuple[Path, dict[str, str]]:
     shutil.copytree(ROOT / "examples", folder / "examples")
     tools = folder / "bin"
     tools.mkdir()
-    (tools / "python3").symlink_to(sys.executable)
-    (tools / "porter").write_text(f'#!/bin/sh\nexec {sys.executable} -m porter "$@"\n')
-    (tools / "porter").chmod(0o755)
+    # Scripts: an interpreter that is started by a link does not find its virtual environment.
+    for name, command in (("python3", sys.executable), ("porter", f"{sys.executable} -m porter")):
+        (tools / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        (tools / name).chmod(0o755)
     return folder, {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "COLUMNS": "80", "NO_COLOR": "1"}
 
 
