@@ -1,0 +1,150 @@
+"""The map from the names of a graph's initialisers to those of a network's state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from porter.dtypes import DTYPES
+from porter.graph.torch_source.source import Stored, scalar_text
+from porter.graph.torch_source.values import Constant
+from porter.mapping.syntax import (
+    Argument,
+    Axes,
+    Axis,
+    AxisElement,
+    Call,
+    Capture,
+    Count,
+    Drop,
+    Expect,
+    Fill,
+    Group,
+    Keep,
+    Map,
+    Number,
+    Pattern,
+    Remaining,
+    Rule,
+    Side,
+    Stage,
+    Statement,
+    Term,
+    Variable,
+)
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+COUNTED = "running_mean"
+
+
+def map_of(model: ir.Model, stored: Mapping[str, Stored], order: Sequence[str]) -> Map:
+    """One rule for each tensor of the state; what became a number in the source is dropped."""
+    del order
+    rules: list[Statement] = []
+    seen: set[str] = set()
+    missing = False
+    for name, item in stored.items():
+        made = rule_of(name, item.constant, seen)
+        if made is None:
+            missing = True
+        else:
+            rules.append(made)
+    if any(name not in seen for name in _sources(model)):
+        rules.append(Remaining("drop"))
+    if any(item.role == COUNTED for item in stored.values()):
+        rules.append(counter())
+    if missing:
+        rules.append(Expect("all", "any"))
+    return Map((Stage(tuple(rules)),))
+
+
+def rule_of(name: str, constant: Constant, seen: set[str]) -> Statement | None:
+    """How one tensor of the state comes from an initialiser. None where it was computed from several."""
+    target = Pattern((name,))
+    if constant.fill is not None:
+        return Fill(_filled(constant), target)
+    if constant.source is None:
+        return None
+    source = constant.source
+    plain = constant.perm is None and constant.shape == constant.source_shape
+    again = source in seen
+    seen.add(source)
+    if plain and name == source and not again:
+        return Keep(target)
+    axes = (None, None) if plain else axes_of(constant.source_shape, constant.perm, constant.shape)
+    if axes is None:
+        return None
+    given, sizes = (axes[0], axes[1]), axes[2] if len(axes) > 2 else ()
+    left = Side((Term(Pattern((source,)), given[0]),))
+    return Rule(left, Side((Term(target, given[1]),)), "<->" if not again else "->", where=sizes)
+
+
+def counter() -> Fill:
+    """`fill(0, dtype=i64, shape=[]) -> {p}.num_batches_tracked if absent for {p}.running_mean`."""
+    path = Capture(Variable("p"))
+    call = Call("fill", (Argument(None, 0), Argument("dtype", Variable("i64")), Argument("shape", ())))
+    return Fill(call, Pattern((path, ".num_batches_tracked")), if_absent=True, for_each=Pattern((path, ".running_mean")))
+
+
+def _filled(constant: Constant) -> Call:
+    number = float(scalar_text(constant.fill, constant.dtype)) if constant.dtype.startswith(("float", "bfloat")) else int(constant.fill or 0)
+    dtype = Argument("dtype", Variable(DTYPES[constant.dtype].short))
+    return Call("fill", (Argument(None, number), dtype, Argument("shape", tuple([Number(n) for n in constant.shape]))))
+
+
+def _sources(model: ir.Model) -> list[str]:
+    """Names of what the model's file holds as tensors."""
+    constants = [o.name for n in model.graph if n.op_type in ("Constant", "ConstantOfShape") for o in n.outputs]
+    return [name for name in (*model.graph.initializers, *constants) if name]
+
+
+# ---- layouts -----------------------------------------------------------------------------------------------------------
+
+
+def axes_of(old: Sequence[int], perm: Sequence[int] | None, new: Sequence[int]) -> tuple[Axes, Axes, tuple[tuple[str, Number], ...]] | None:
+    """Axis patterns for `old` transposed by `perm` and reshaped to `new`, and the sizes of axes that are cut."""
+    turned = [old[p] for p in perm] if perm is not None else list(old)
+    groups = _groups(turned, new)
+    if groups is None:
+        return None
+    letters = iter("abcdefghijklmnopqrstuvwxyz")
+    before: list[AxisElement] = [Count(1)] * len(turned)
+    after: list[AxisElement] = [Count(1)] * len(new)
+    sizes: list[tuple[str, Number]] = []
+    for left, right in groups:
+        if len(left) > 1 and len(right) > 1:
+            return None
+        whole, parts = (left, right) if len(left) == 1 else (right, left)
+        many, one = (after, before) if len(left) == 1 else (before, after)
+        counts = new if len(left) == 1 else turned
+        names = [Axis(next(letters)) for _ in parts]
+        for place, axis in zip(parts, names, strict=True):
+            many[place] = axis
+        one[whole[0]] = names[0] if len(names) == 1 else Group((tuple(names),))
+        if len(left) == 1 and len(parts) > 1:
+            sizes += [(axis.name, Number(counts[place])) for place, axis in zip(parts, names, strict=True)]
+    source: list[AxisElement] = [Count(1)] * len(old)
+    for place, element in enumerate(before):
+        source[perm[place] if perm is not None else place] = element
+    return Axes(tuple(source)), Axes(tuple(after)), tuple(sizes)
+
+
+def _groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]] | None:
+    """Runs of axes longer than one that hold the same elements."""
+    left, right = ([i for i, n in enumerate(shape) if n != 1] for shape in (old, new))
+    groups: list[tuple[list[int], list[int]]] = []
+    while left and right:
+        a, b = [left.pop(0)], [right.pop(0)]
+        while (m := math.prod(old[i] for i in a)) != (n := math.prod(new[i] for i in b)):
+            rest, taken = (left, a) if m < n else (right, b)
+            if not rest:
+                return None
+            taken.append(rest.pop(0))
+        groups.append((a, b))
+    return groups if not left and not right else None
+
+
+__all__ = ["Drop", "axes_of", "counter", "map_of", "rule_of"]

@@ -1,0 +1,156 @@
+"""Resize and Upsample: `F.interpolate` where it computes the same, else the places or weights themselves, worked out here.
+
+Source: onnx/onnx docs/Operators.md (Resize), PyTorch 2.13 torch/nn/functional.py (interpolate) and aten UpSample.h.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from porter.graph.torch_source.layout import tuple_literal
+from porter.graph.torch_source.op import Op
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def resize(op: Op) -> None:
+    """Height and width, or any axes, to another size."""
+    import numpy as np
+
+    sizes = op.static(0, range(op.rank(0)))
+    outputs, scales = _targets(op, sizes)
+    mode, transform, nearest = _how(op)
+    x = op.text(0)
+    changed = [a for a, (n, m) in enumerate(zip(sizes, outputs, strict=True)) if n != m or scales[a] != 1]
+    if not changed:
+        op.put(x)
+        return
+    places = {a: _coordinates(sizes[a], outputs[a], scales[a], transform) for a in changed}
+    rank = op.rank(0)
+    wanted = outputs[2:]
+    plain = all(a >= 2 for a in changed) and rank in (3, 4, 5) and op.version >= 9
+    target = tuple_literal(wanted)
+    if mode == "nearest":
+        indices = {a: _nearest(places[a], nearest, sizes[a]) for a in changed}
+        for name, rule in (("nearest", lambda n, m: np.floor(np.arange(m) * (n / m))), ("nearest-exact", lambda n, m: np.floor((np.arange(m) + 0.5) * (n / m)))):
+            if plain and all((np.minimum(rule(sizes[a], outputs[a]), sizes[a] - 1) == indices[a]).all() for a in changed):
+                extra = "" if name == "nearest" else f', mode="{name}"'
+                op.put(f"F.interpolate({x}, {target}{extra})")
+                return
+        for i, a in enumerate(changed):
+            made = f"torch.index_select({x}, {a}, {op.buffer(indices[a].astype(np.int64), f'places_{a}')})"
+            x = made if i == len(changed) - 1 else op.let(made, f"axis_{a}")
+        op.put(x)
+        return
+    name = {1: "linear", 2: "bilinear", 3: "trilinear"}[rank - 2] if mode == "linear" and rank in (3, 4, 5) else "bicubic"
+    same = plain and (mode == "linear" or (rank == 4 and op.attribute("cubic_coeff_a", -0.75) == -0.75 and not op.attribute("exclude_outside", 0)))
+    for corners in (True, False):
+        if same and not op.attribute("antialias", 0) and all(_as_torch(places[a], sizes[a], outputs[a], corners, mode) for a in changed):
+            op.put(f'F.interpolate({x}, {target}, mode="{name}", align_corners={corners})')
+            return
+    if op.attribute("antialias", 0) or mode != "linear" or transform == "tf_crop_and_resize":
+        raise op.refuse(f"PyTorch has no resizing of mode '{mode}' with '{transform}' of this kind")
+    _by_weights(op, x, changed, places, sizes)
+
+
+def _by_weights(op: Op, x: str, changed: list[int], places: dict[int, NDArray[np.float64]], sizes: list[int]) -> None:
+    """Along each axis times a matrix of weights."""
+    for i, a in enumerate(changed):
+        weights = op.buffer(_linear_weights(places[a], sizes[a]), f"weights_{a}")
+        moved = a != len(sizes) - 1
+        made = f"torch.matmul({x}{f'.movedim({a}, -1)' if moved else ''}, {weights}){f'.movedim(-1, {a})' if moved else ''}"
+        x = made if i == len(changed) - 1 else op.let(made, f"axis_{a}")
+    op.put(x)
+
+
+def _targets(op: Op, sizes: list[int]) -> tuple[list[int], list[float]]:
+    """The size that each axis gets, and its scale."""
+    if op.node.op_type == "Upsample" or op.version < 11:
+        given = op.attribute("scales") if op.attribute("scales") is not None else op.array(1)
+        if given is None:
+            raise op.refuse("its scales are known only when the network runs")
+        scales = [float(s) for s in given]
+        return [math.floor(n * s) for n, s in zip(sizes, scales, strict=True)], scales
+    axes = op.attribute("axes") or list(range(len(sizes)))
+    axes = [a + len(sizes) if a < 0 else a for a in axes]
+    policy = op.attribute("keep_aspect_ratio_policy", "stretch")
+    stated = op.array(2) if op.has(2) else None
+    if stated is not None and stated.size:
+        scales = [1.0] * len(sizes)
+        for a, s in zip(axes, stated, strict=True):
+            scales[a] = float(s)
+        return [math.floor(n * s) for n, s in zip(sizes, scales, strict=True)], scales
+    wanted = op.elements(3) if op.has(3) else None
+    if wanted is None or policy != "stretch" or not all(isinstance(n, int) for n in wanted):
+        raise op.refuse("its scales or sizes are known only when the network runs, or keep an aspect ratio")
+    outputs = list(sizes)
+    for a, n in zip(axes, wanted, strict=True):
+        outputs[a] = n if isinstance(n, int) else 0
+    return outputs, [m / n for n, m in zip(sizes, outputs, strict=True)]
+
+
+def _how(op: Op) -> tuple[str, str, str]:
+    """Mode, transformation of coordinates, and how the nearest is chosen."""
+    mode = op.attribute("mode", "nearest")
+    if op.node.op_type == "Upsample" or op.version < 11:
+        return mode.replace("bilinear", "linear"), "asymmetric", "floor"
+    return mode, op.attribute("coordinate_transformation_mode", "half_pixel"), op.attribute("nearest_mode", "round_prefer_floor")
+
+
+def _coordinates(size: int, out: int, scale: float, transform: str) -> NDArray[np.float64]:
+    """Where each place of the output lies in the input."""
+    import numpy as np
+
+    i = np.arange(out, dtype=np.float64)
+    if transform == "asymmetric":
+        return i / scale
+    if transform == "align_corners":
+        return i * (size - 1) / (out - 1) if out > 1 else i * 0
+    if transform == "pytorch_half_pixel" and out == 1:
+        return i * 0
+    if transform == "half_pixel_symmetric":
+        centre = size / 2 * (1 - out / (scale * size))
+        return centre + (i + 0.5) / scale - 0.5
+    return (i + 0.5) / scale - 0.5
+
+
+def _nearest(places: NDArray[np.float64], how: str, size: int) -> NDArray[Any]:
+    import numpy as np
+
+    rules = {
+        "floor": np.floor(places),
+        "ceil": np.ceil(places),
+        "round_prefer_floor": np.ceil(places - 0.5),
+        "round_prefer_ceil": np.floor(places + 0.5),
+    }
+    return np.clip(rules[how], 0, size - 1)
+
+
+def _as_torch(places: NDArray[np.float64], size: int, out: int, corners: bool, mode: str) -> bool:
+    """Whether PyTorch looks at the same places."""
+    import numpy as np
+
+    if corners:
+        theirs = _coordinates(size, out, out / size, "align_corners")
+    else:
+        theirs = _coordinates(size, out, out / size, "half_pixel")
+    bounds = (0, size - 1) if mode == "linear" else (-np.inf, np.inf)
+    return bool(np.allclose(np.clip(theirs, *bounds), np.clip(places, *bounds), rtol=0, atol=1e-9 * size))
+
+
+def _linear_weights(places: NDArray[np.float64], size: int) -> NDArray[np.float32]:
+    """What each place of the output takes from each of the input. Shape (size, out), float32."""
+    import numpy as np
+
+    inside = np.clip(places, 0, size - 1)
+    low = np.minimum(np.floor(inside).astype(int), size - 1)
+    high = np.minimum(low + 1, size - 1)
+    share = inside - low
+    weights = np.zeros((size, len(places)))
+    columns = np.arange(len(places))
+    np.add.at(weights, (low, columns), 1 - share)
+    np.add.at(weights, (high, columns), share)
+    return weights.astype(np.float32)
