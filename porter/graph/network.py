@@ -19,9 +19,9 @@ class Network:
     """A network that was taken over.
 
     model: the graph. source: `caffe` or `onnx`. layers: Caffe's, or the nodes of an ONNX model, in the order in which they run, with
-    the values that still exist. cut, assumed, unused_weights: see `ImportedNet`. generated: whether the weights are made up. parameters: how many values they have.
-    folded: what `--fold-bn` folded. vanished: (layer, top) whose values are gone by that. preprocessing: what is known of it by
-    input. notices: what reading the prototxt had to say.
+    the values that still exist. cut, assumed, unused_weights: see `ImportedNet`. generated: whether the weights are made up.
+    parameters: how many values they have. folded: what `--fold-bn` folded. vanished: (layer, top) whose values are gone by that.
+    preprocessing: what is known of it by input. notices: what reading the files had to say.
     """
 
     model: ir.Model

@@ -48,12 +48,7 @@ class Target:
 
 
 TARGETS: Mapping[str, Target] = MappingProxyType(
-    {
-        target.name: target
-        for target in (
-            Target("onnx", "porter.graph.onnx_output:write", ("model.onnx",), ("model.onnx.data",)),
-        )
-    }
+    {target.name: target for target in (Target("onnx", "porter.graph.onnx_output:write", ("model.onnx",), ("model.onnx.data",)),)}
 )
 """What a network can be written as, by the words of `--to`."""
 
@@ -164,9 +159,7 @@ def _from_onnx(path: str) -> Network:
     return read(path)
 
 
-def _ported(
-    network: Network, source: str, weights: str | None, folder: str, targets: Sequence[Target], options: PortOptions
-) -> Ported:
+def _ported(network: Network, source: str, weights: str | None, folder: str, targets: Sequence[Target], options: PortOptions) -> Ported:
     network = _changed(network, os.path.dirname(source), options)
     stale = [name for t in targets for name in t.stale]
     with staged_folder(folder, stale) as staged:
@@ -184,7 +177,7 @@ def _ported(
 
 def _changed(network: Network, folder: str, options: PortOptions) -> Network:
     """The network with what the options fold into it, and what is known of it in the model's metadata."""
-    from porter.graph import fold, preprocessing
+    from porter.graph import fold, preprocessing_nodes
 
     if options.fold_bn:
         folded = fold.fold_batch_norm(network.model)
@@ -193,7 +186,7 @@ def _changed(network: Network, folder: str, options: PortOptions) -> Network:
         network = replace(network, folded=folded, layers=left, vanished=tuple(gone))
     if options.preprocess is not None:
         what = settled(options.preprocess, network.preprocessing, _shapes(network.model))
-        value = preprocessing.fold(network.model, what, folder)
+        value = preprocessing_nodes.fold(network.model, what, folder)
         # What Caffe calls by the input's name is the image as the net sees it.
         layers = tuple([replace(r, tops={t: value if v == what.input else v for t, v in r.tops.items()}) for r in network.layers])
         others = tuple([p for p in network.preprocessing if p.input != what.input])

@@ -11,8 +11,8 @@ import shutil
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
-from porter.errors import FileAccessError, PorterError, access_error
 from porter.dataclass import replace
+from porter.errors import FileAccessError, PorterError, access_error
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def staged_folder(folder: str, stale: Collection[str] = ()) -> Iterator[str]:
         yield made
         _commit(made, final, stale)
     except PorterError as error:
-        raise _relocated(error, made, folder)
+        raise _relocated(error, made, folder) from error.__cause__
     except OSError as error:
         raise access_error(error, folder, "writing") from error
     finally:
