@@ -135,6 +135,11 @@ class TestCheck:
         assert run.code == 2
         assert "'a' stands twice" in run.err
 
+    def test_a_rule_that_is_wrong_is_the_only_problem(self) -> None:
+        """What it would have taken is not reported as forgotten."""
+        plan = examine(parse("{p} <-> {p}.{q}\n"), [Tensor.from_array("a", np.zeros(2, np.float32))])
+        assert [p.code for p in plan.problems] == ["M210"]
+
     def test_many_problems_take_no_longer_than_many_rules(self) -> None:
         """Each shows its line of the text, which is not cut into lines again for each."""
         text = "".join(f"from{i} -> to{i}\n" for i in range(20_000))

@@ -37,6 +37,7 @@ class Ledger:
         self.specs = specs
         self.wanted = wanted
         self.problems: list[MapError] = []
+        self._wrong = False
         self.steps: list[Step] = []
         self.result: dict[str, TensorSpec] = {}
         self.makers: dict[str, Step] = {}
@@ -67,6 +68,7 @@ class Ledger:
                     ready.append(taker(statement, self.scope, self.specs, self.wanted))
                 except MapError as error:
                     self.problems.append(error)
+                    self._wrong = True
         return ready
 
     def _offer(self, takers: Sequence[Taker]) -> list[str]:
@@ -150,7 +152,8 @@ class Ledger:
                 self.problems += confused(self.stage, self.scope, untaken)
         elif self.expect.sources == "any":
             self.left = tuple(untaken)
-        elif untaken:
+        elif untaken and not self._wrong:
+            # A statement that is wrong might have taken them.
             self._uncovered(untaken)
 
     def _uncovered(self, names: Sequence[str]) -> None:
