@@ -227,7 +227,7 @@ class GraphBuilder:
             return Named(x.value, shape)
         if _size(x.shape) != _size(shape):
             raise GraphError("G001", f"{list(x.shape)} cannot be reshaped to {list(shape)}")
-        return self.op("Reshape", [x, self.constant(_target(x.shape, shape), "shape")], shape, dtype=x.dtype, hint=hint)
+        return self.op("Reshape", [x, self.constant(_target(x.shape, shape), "shape", "int64")], shape, dtype=x.dtype, hint=hint)
 
     def transpose(self, x: Named, perm: Sequence[int], hint: str | None = "transpose") -> Named:
         """`x` with its axes in another order."""

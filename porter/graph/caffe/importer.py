@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,9 @@ from porter.tensor import Tensor
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+
+MOST_VALUES = 2**31 - 1
+"""Source: BVLC/caffe blob.cpp, Reshape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +123,10 @@ def _unknown(layers: Sequence[CaffeLayer]) -> GraphError:
         parameters = ", ".join(Parameters(layer).unread()[:6]) or "no parameters"
         said.append(f"{layer.type} '{layer.name}' of {', '.join(layer.bottoms) or 'nothing'} ({parameters})")
     more = f" and {len(layers) - 20} more" if len(layers) > 20 else ""
-    close = difflib.get_close_matches(layers[0].type or "", registry.TABLE, 1)
-    meant = f"did you mean '{close[0]}'? " if close else ""
     first = layers[0]
+    spelled = {kind.casefold(): kind for kind in registry.TABLE}
+    close = difflib.get_close_matches((first.type or "").casefold(), spelled, 1)
+    meant = f"did you mean '{spelled[close[0]]}'? " if close else ""
     return GraphError(
         "G033",
         f"layers of types that porter does not know: {'; '.join(said)}{more}",
@@ -193,6 +198,8 @@ class _Import:
                     shape = (Batch(batch), *shape[1:])
                 else:
                     self.assumed.append(f"the first dimension of the input '{name}' is no batch: it is {shape[0]}, not {batch}")
+            if math.prod(shape) > MOST_VALUES:
+                raise GraphError("G037", f"the input '{name}' of the shape {list(shape)} has more values than a blob of Caffe can")
             self.blobs[name] = Blob(name, Memory(self.builder.input(name, shape)), shape)
 
     def _layer(self, caffe: CaffeLayer) -> None:
@@ -204,23 +211,30 @@ class _Import:
 
         parameters = Parameters(caffe)
         layer = Layer(parameters, [b.read(self.builder) for b in bottoms], self.builder, weight, self.weights.count(caffe))
-        kind = registry.kind(caffe)
-        if kind in registry.TABLE and kind not in self.options.custom:
-            _check_shapes(layer)
-        self.importers[kind](layer)
-        unread = parameters.unread()
-        if unread:
-            message = f"{', '.join(unread)} {'is' if len(unread) == 1 else 'are'} stated, and porter does not honour that"
-            raise parameters.error("G013", message, hint="take it out of the prototxt if it changes nothing")
-        if len(layer.tops) != len(caffe.tops):
-            raise parameters.error("G014", f"it has {len(caffe.tops)} tops, and makes {len(layer.tops)}")
-        self.weights.check_all_asked(caffe)
-        self.assumed += [f"{caffe.name}: {what}" for what in layer.assumed]
+        try:
+            self._take_over(caffe, layer)
+        except GraphError as error:
+            # What the builder refuses does not know its layer.
+            raise (error if error.where.line is not None else parameters.error(error.code, error.message, hint=error.hint)) from None
         for i, (name, (value, shared)) in enumerate(zip(caffe.tops, layer.tops, strict=True)):
             in_place = i < len(bottoms) and caffe.bottoms[i] == name
             self._top(parameters, name, value, in_place, bottoms[shared].memory if shared is not None else Memory(value))
         held = {name: self.blobs[name].read(self.builder).value.name or "" for name in caffe.tops}
         self.records.append(LayerRecord(caffe.name, caffe.type or "", held))
+        self.assumed += [f"{caffe.name}: {what}" for what in layer.assumed]
+
+    def _take_over(self, caffe: CaffeLayer, layer: Layer) -> None:
+        kind = registry.kind(caffe)
+        if kind in registry.TABLE and kind not in self.options.custom:
+            _check_shapes(layer)
+        self.importers[kind](layer)
+        unread = layer.parameters.unread()
+        if unread:
+            message = f"{', '.join(unread)} {'is' if len(unread) == 1 else 'are'} stated, and porter does not honour that"
+            raise layer.error("G013", message, hint="take it out of the prototxt if it changes nothing")
+        if len(layer.tops) != len(caffe.tops):
+            raise layer.error("G014", f"it has {len(caffe.tops)} tops, and makes {len(layer.tops)}")
+        self.weights.check_all_asked(caffe)
 
     def _bottom(self, caffe: CaffeLayer, name: str) -> Blob:
         if name not in self.blobs:
@@ -236,10 +250,13 @@ class _Import:
         later = next((layer for layer in self.prepared.layers if name in layer.tops), None)
         if later is not None:
             return f"'{later.name}' ({later.type}) makes it, and stands behind it"
-        close = difflib.get_close_matches(name, self.blobs, 1)
+        known = [*self.blobs, *(i.name for i in self.net.inputs), *(top for layer in self.prepared.layers for top in layer.tops)]
+        close = difflib.get_close_matches(name, known, 1)
         return f"did you mean '{close[0]}'?" if close else None
 
     def _top(self, parameters: Parameters, name: str, value: Named, in_place: bool, memory: Memory) -> None:
+        if math.prod(value.shape) > MOST_VALUES:
+            raise parameters.error("G037", f"its top '{name}' of the shape {list(value.shape)} has more values than a blob of Caffe can")
         if in_place:
             # Everything that lies in this memory is changed.
             memory = self.blobs[name].memory

@@ -42,6 +42,9 @@ NOT_PARAMETERS = frozenset(
 )
 """Fields of a layer that are about its place in the net and its training."""
 
+_INTEGERS = (-(2**31), 2**32 - 1)
+"""What fits an int32 or a uint32."""
+
 
 class Parameters:
     """The parameters of one layer; each access marks what it reads."""
@@ -66,8 +69,8 @@ class Parameters:
         value = self._scalar(path)
         if value is None:
             return default
-        if type(value) is not int:
-            raise self._wrong(path, "an integer")
+        if type(value) is not int or not _INTEGERS[0] <= value <= _INTEGERS[1]:
+            raise self._wrong(path, "an integer of 32 bits")
         return value
 
     def optional_integer(self, path: str) -> int | None:
@@ -110,9 +113,10 @@ class Parameters:
         """All values of a repeated integer parameter; those of a message `shape { dim … }` by `x_param.shape.dim`."""
         self._mark(path)
         values = self.layer.parameters(path)
-        if any(type(v) is not int for v in values):
-            raise self._wrong(path, "integers")
-        return [v for v in values if isinstance(v, int)]
+        found = [v for v in values if type(v) is int and _INTEGERS[0] <= v <= _INTEGERS[1]]
+        if len(found) != len(values):
+            raise self._wrong(path, "integers of 32 bits")
+        return found
 
     def numbers(self, path: str) -> list[float]:
         """All values of a repeated float parameter."""

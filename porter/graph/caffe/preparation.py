@@ -85,11 +85,10 @@ def prepare(net: CaffeNet, state: State, input_shapes: Mapping[str, Shape]) -> P
         if layer.name not in names and not layer.runs_in(state.phase, state.level, stages)
     ]
     stated: dict[str, Stated] = {i.name: Stated(i.shape) for i in net.inputs if i.layer is None}
-    by_input_layer = {i.name: i.shape for i in net.inputs if i.layer is not None}
     layers: list[CaffeLayer] = []
     for layer in running:
         if layer.type in INPUT_LAYERS:
-            stated.update({top: Stated(by_input_layer.get(top)) for top in layer.tops})
+            stated.update(_shapes_of_tops(layer, "input_param"))
         elif layer.type in DATA_LAYERS:
             stated.update(data_inputs(layer))
             cut.append(Cut(layer.name, layer.type, f"its tops are inputs: {', '.join(layer.tops)}{_filled(layer)}"))
@@ -146,7 +145,7 @@ def _kept_of_loss(layer: CaffeLayer) -> list[CaffeLayer]:
 def data_inputs(layer: CaffeLayer) -> dict[str, Stated]:
     """What a data layer's parameters state of the shapes of its tops: batch and crop size, DummyData's and MemoryData's shapes."""
     if layer.type == "DummyData":
-        return _dummy_shapes(layer)
+        return _shapes_of_tops(layer, "dummy_data_param")
     found = dict.fromkeys(layer.tops, Stated(None))
     if not layer.tops:
         return found
@@ -187,12 +186,15 @@ def _channels(layer: CaffeLayer, param: str) -> tuple[int, str]:
     return 3, "3 channels, which its data layer does not state"
 
 
-def _dummy_shapes(layer: CaffeLayer) -> dict[str, Stated]:
-    """One shape for all tops, or one each; or num, channels, height and width. Source: BVLC dummy_data_layer.cpp."""
-    param = layer.message.message("dummy_data_param") or Message()
-    shapes = [_known(m.scalars("dim")) for m in param.messages("shape")]
+def _shapes_of_tops(layer: CaffeLayer, param: str) -> dict[str, Stated]:
+    """One shape for all tops, or one each; DummyData's also as num, channels, height and width.
+
+    Source: BVLC input_layer.cpp, dummy_data_layer.cpp.
+    """
+    message = layer.message.message(param) or Message()
+    shapes = [_known(m.scalars("dim")) for m in message.messages("shape")]
     if not shapes:
-        columns = [param.scalars(n) for n in ("num", "channels", "height", "width")]
+        columns = [message.scalars(n) for n in ("num", "channels", "height", "width")]
         columns = [column * len(layer.tops) if len(column) == 1 else column for column in columns]
         shapes = [_known(row) for row in zip(*columns, strict=False)]
     if len(shapes) == 1:

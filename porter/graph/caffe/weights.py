@@ -108,6 +108,8 @@ class Weights:
         near = {name: difflib.get_close_matches(name, self._blobs, 1) for name in list(self._missing)[:10]}
         close = ", ".join(f"'{found[0]}' for '{name}'" for name, found in near.items() if found)
         hint = f"the nearest layers there are: {close}" if close else "the weights are those of another network"
+        if self.store and not self._blobs:
+            hint = "its tensors do not say which layers of Caffe they belong to: give the caffemodel"
         raise _at(first, "G020", f"the weights have no layer of this name{more}", hint)
 
     def extra(self) -> list[str]:
