@@ -56,12 +56,13 @@ def decoded(offset: np.ndarray, prior: np.ndarray, variance: np.ndarray, code: s
     return np.concatenate([center - half, center + half])
 
 
-def kept(boxes: np.ndarray, scores: np.ndarray, threshold: float, top: int, limit: float) -> list[int]:
+def kept(boxes: np.ndarray, scores: np.ndarray, threshold: float, top: int, limit: float, eta: float) -> list[int]:
     order = [i for i in np.argsort(-scores, kind="stable") if scores[i] > F(threshold)]
     found: list[int] = []
     for i in order[: top if top > -1 else None]:
         if all(overlap(boxes[i], boxes[j]) <= F(limit) for j in found):
             found.append(int(i))
+            limit = F(limit) * F(eta) if limit > 0.5 else limit
     return found
 
 
@@ -81,8 +82,9 @@ def detections(loc: np.ndarray, conf: np.ndarray, prior: np.ndarray, p: dict[str
             mine = offsets[:, 0 if shared else c]
             code, in_target = p.get("code_type", "CORNER"), p.get("variance_encoded_in_target", False)
             boxes = np.array([decoded(mine[i], around[i], variance[i], code, in_target) for i in range(count)])
-            limits = p.get("confidence_threshold", -3.4028234663852886e38), p.get("top_k", -1), p.get("nms_threshold", 0.3)
-            found += [(c, scores[i, c], boxes[i]) for i in kept(boxes, scores[:, c], *limits)]
+            least, top = p.get("confidence_threshold", -3.4028234663852886e38), p.get("top_k", -1)
+            best = kept(boxes, scores[:, c], least, top, p.get("nms_threshold", 0.3), p.get("eta", 1.0))
+            found += [(c, scores[i, c], boxes[i]) for i in best]
         keep = p.get("keep_top_k", -1)
         if -1 < keep < len(found):
             best = sorted(range(len(found)), key=lambda i: -found[i][1])[:keep]
@@ -130,6 +132,10 @@ DETECTIONS: list[dict[str, Any]] = [
     {"num_classes": 3, "code_type": "CORNER_SIZE", "variance_encoded_in_target": True, "confidence_threshold": 0.9, "keep_top_k": 2},
     {"num_classes": 2, "code_type": "CENTER_SIZE", "confidence_threshold": 0.995, "share_location": False},
     {"num_classes": 2, "code_type": "CENTER_SIZE", "eta": 0.5, "nms_threshold": 0.5},
+    {"num_classes": 3, "code_type": "CENTER_SIZE", "eta": 0.9, "nms_threshold": 0.9, "keep_top_k": 20, "confidence_threshold": 0.1},
+    {"num_classes": 3, "code_type": "CORNER", "eta": 0.95, "nms_threshold": 0.7, "top_k": 11, "share_location": False},
+    {"num_classes": 2, "code_type": "CENTER_SIZE", "eta": 0.9, "nms_threshold": 0.9, "confidence_threshold": 1.0},
+    {"num_classes": 2, "code_type": "CENTER_SIZE", "keep_top_k": 0},
 ]
 
 
@@ -157,8 +163,8 @@ def test_detections_of_equal_confidence_keep_their_order(top: int) -> None:
 
 
 @pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize("least", [0.2, 2.0])
-def test_detections_of_an_open_batch(shared: bool, least: float) -> None:
+@pytest.mark.parametrize(("least", "eta"), [(0.2, 1.0), (2.0, 1.0), (0.2, 0.9), (2.0, 0.9)])
+def test_detections_of_an_open_batch(shared: bool, least: float, eta: float) -> None:
     p = {
         "num_classes": 3,
         "code_type": "CENTER_SIZE",
@@ -167,11 +173,11 @@ def test_detections_of_an_open_batch(shared: bool, least: float) -> None:
         "confidence_threshold": least,
         "share_location": shared,
     }
-    text = prototxt(p, 1, 24).replace('input: "prior"', 'input: "one"').replace('bottom: "prior"', 'bottom: "prior"')
+    p |= {"eta": eta, "nms_threshold": 0.8 if eta < 1 else 0.3}
+    text = prototxt(p, 1, 24)
     parameter = 'layer { name: "prior" type: "Parameter" top: "prior" parameter_param { shape { dim: 1 dim: 2 dim: 96 } } }'
     values = drawn(5, p, 4, 24)
-    start = text.index("layer {")
-    text = text[: text.index('input: "one"')] + parameter + "\n" + text[start:]
+    text = text[: text.index('input: "prior"')] + parameter + "\n" + text[text.index("layer {") :]
     net = ported(text, {"prior": [values["prior"]]}, dynamic_batch=True)
     assert str(net.model.graph.inputs[0].shape[0]) == "N"
     wanted = detections(values["data"], values["conf"], values["prior"], p)
@@ -192,7 +198,6 @@ def test_one_image_of_which_nothing_is_found_has_no_row_if_another_has() -> None
 @pytest.mark.parametrize(
     ("change", "code", "message"),
     [
-        ({"eta": 0.9, "nms_threshold": 0.7}, "G050", "one threshold"),
         ({"eta": 0.0}, "G010", "eta is 0.0"),
         ({"nms_threshold": -0.1}, "G010", "below 0"),
         ({"background_label_id": -1}, "G010", "shared location"),
@@ -338,8 +343,9 @@ def test_yolo_refuses(said: str, message: str) -> None:
 
 
 @pytest.mark.parametrize("opset", [13, 17, 18, 21])
-def test_later_opsets(opset: int) -> None:
-    p = DETECTIONS[1]
+@pytest.mark.parametrize("number", [1, 12])
+def test_later_opsets(opset: int, number: int) -> None:
+    p = DETECTIONS[number]
     values = drawn(1, p, 1, 30)
     found = out(ported(prototxt(p, 1, 30), opset=opset), **values)
     np.testing.assert_allclose(found, detections(values["data"], values["conf"], values["prior"], p), atol=2e-6)

@@ -171,9 +171,9 @@ TABLE: Mapping[str, LayerEntry] = MappingProxyType(
                 "DetectionOutput": (
                     "detection_output",
                     "num_classes, share_location, background_label_id, code_type, variance_encoded_in_target, confidence_threshold, "
-                    "nms_param (eta where it has an effect: refused), keep_top_k",
-                    "NonMaxSuppression, TopK, ScatterElements, GatherND, Compress",
-                    "zoo: DetectionOutput_*",
+                    "nms_param: nms_threshold, top_k, eta; keep_top_k",
+                    "NonMaxSuppression (Loop for eta), TopK, ScatterElements, GatherND, Compress",
+                    "zoo: DetectionOutput_*, a test against its definition",
                 ),
             },
         ),
@@ -184,13 +184,13 @@ TABLE: Mapping[str, LayerEntry] = MappingProxyType(
                     "yolo_detection_output",
                     "num_classes, num_box, biases, confidence_threshold, nms_threshold",
                     "NonMaxSuppression, Softmax, ArgMax, Sigmoid, Exp, Gather",
-                    "zoo: YoloDetectionOutput_*",
+                    "zoo: YoloDetectionOutput_*, a test against its definition",
                 ),
                 "Yolov3DetectionOutput": (
                     "yolov3_detection_output",
                     "num_classes, num_box, biases, mask, mask_group_num, anchors_scale, confidence_threshold, nms_threshold",
                     "NonMaxSuppression, Sigmoid, Exp, Gather",
-                    "zoo: Yolov3DetectionOutput_*",
+                    "zoo: Yolov3DetectionOutput_*, a test against its definition",
                 ),
             },
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from porter.graph.builder import GraphBuilder, Named, merged
 from porter.graph.caffe.layer import Layer
+from porter.graph.caffe.layers import adaptive_overlap
 from porter.graph.caffe.layers.detections import FLOAT_MAX, column, rows, some
 
 _P = "detection_output_param."
@@ -116,21 +117,22 @@ def _selected(layer: Layer, corners: Named, scores: Named, labels: int) -> Named
         raise layer.error("G010", f"nms_threshold is {overlap}, which is below 0")
     if not 0 < eta <= 1:
         raise layer.error("G010", f"eta is {eta}, which is not above 0 and at most 1")
-    if eta < 1 and overlap > 0.5:
-        raise layer.error(
-            "G050", f"eta {eta} lowers the overlap threshold {overlap} with each box found, and ONNX's NonMaxSuppression has one threshold"
-        )
     boxes = corners.shape[1]
-    if top is not None and -1 < top < boxes:
-        scores = _most_confident(b, scores, top)
-    limits = [b.constant(boxes, "most"), b.constant(min(overlap, 1.0), "overlap"), b.constant(max(least, -FLOAT_MAX), "least")]
-    selected = b.op("NonMaxSuppression", [_upright(layer, corners), scores, *limits], (some(boxes), 3), dtype="int64", hint="kept")
+    looked_at = boxes if top is None or top < 0 else min(top, boxes)
     keep = parameters.integer(_P + "keep_top_k", -1)
-    shape = scores.shape
-    each = shape[1] if shape[1] == labels else labels
-    if -1 < keep < boxes * each:
-        selected = _kept(layer, selected, scores, keep, each)
-    return selected
+    least = max(least, -FLOAT_MAX)
+    if looked_at == 0 or keep == 0:
+        # Nothing is found, which no operator says but a threshold that nothing reaches.
+        looked_at, keep, least = boxes, -1, FLOAT_MAX
+    if eta < 1 and overlap > 0.5:
+        # At a half and below Caffe leaves the threshold alone.
+        selected = adaptive_overlap.selected(b, corners, scores, overlap=overlap, eta=eta, least=least, top=looked_at)
+    else:
+        candidates = scores if looked_at == boxes else _most_confident(b, scores, looked_at)
+        limits = [b.constant(boxes, "most"), b.constant(min(overlap, 1.0), "overlap"), b.constant(least, "least")]
+        inputs = [_upright(layer, corners), candidates, *limits]
+        selected = b.op("NonMaxSuppression", inputs, (some(boxes), 3), dtype="int64", hint="kept")
+    return _kept(layer, selected, scores, keep, labels) if -1 < keep < looked_at * labels else selected
 
 
 def _upright(layer: Layer, corners: Named) -> Named:
