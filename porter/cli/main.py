@@ -22,6 +22,7 @@ from porter.errors import PorterError, UsageError, access_error
 COMMANDS = {
     "inspect": "List the tensors of a weight file.",
     "convert": "Write the weights of one file in another format.",
+    "port": "Write a Caffe network as ONNX and PyTorch, layer by layer.",
     "map": "Check, apply, invert, compose, explain and infer maps of names and layouts.",
     "diff": "Compare the weights of two files, bit for bit.",
     "formats": "List the formats, and what each of them keeps.",

@@ -52,9 +52,9 @@ def write(network: Network, folder: str) -> None:
     with OutputGroup() as group:
         if outside:
             data = group.create(os.path.join(folder, DATA))
-            for payload in large.values():
-                data.pad_to(alignment_of(payload.nbytes))
-                data.write_payload(payload)
+            for values in large.values():
+                data.pad_to(alignment_of(values.nbytes))
+                data.write_payload(values)
         file = group.create(os.path.join(folder, FILE))
         file.reserve(_nbytes(body))
         for payload in body:

@@ -1,6 +1,6 @@
 """A folder whose files appear all together or not at all.
 
-Everything is written into a hidden folder beside its destination, on the same disk. In the end that takes the destination's name
+Everything is written into a hidden folder on the same disk. In the end that takes the destination's name
 where there was no such folder; else its files replace those of the same names one by one, each forced to disk before it replaces one.
 """
 
@@ -25,8 +25,10 @@ def staged_folder(folder: str, stale: Collection[str] = ()) -> Iterator[str]:
         FileAccessError: the folder cannot be made or written.
     """
     final = os.path.realpath(folder)
-    parent = final if os.path.isdir(final) else os.path.dirname(final)
-    made = os.path.join(parent, f".{os.path.basename(final)[:100]}.{os.urandom(4).hex()}.porter-part")
+    place = final
+    while not os.path.isdir(place):
+        place = os.path.dirname(place)
+    made = os.path.join(place, f".{os.path.basename(final)[:100]}.{os.urandom(4).hex()}.porter-part")
     try:
         os.mkdir(made)
     except OSError as error:
@@ -60,6 +62,7 @@ def check_free(folder: str, names: Iterable[str], *, overwrite: bool) -> None:
 
 def _commit(made: str, final: str, stale: Collection[str]) -> None:
     if not os.path.lexists(final):
+        os.makedirs(os.path.dirname(final), exist_ok=True)
         os.rename(made, final)
         return
     names = sorted(os.listdir(made))
