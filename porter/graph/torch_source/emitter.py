@@ -57,11 +57,12 @@ def emit(model: ir.Model) -> TorchSource:
     for name in network.inputs:
         source.variable(name)
     source.write(network)
+    text = _text(source, network)
     stored = {**source.parameters, **source.buffers, **source.modules}
     state, order = state_of(stored)
     names = {s.constant.source: name for name, s in stored.items() if s.constant.source is not None}
     layers = {name: s.node for name, s in stored.items() if s.node}
-    return TorchSource(_text(source, network), state, names, map_of(model, stored, order), layers)
+    return TorchSource(text, state, names, map_of(model, stored, order), layers)
 
 
 class Writing(Source):

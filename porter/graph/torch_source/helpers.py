@@ -21,7 +21,9 @@ _NMS = '''def non_maximum_suppression(
     chosen = []
     for image in range(scores.shape[0]):
         for kind in range(scores.shape[1]):
-            values, order = torch.sort(scores[image, kind], descending=True, stable=True)
+            values, order = torch.sort(
+                scores[image, kind], descending=True, stable=True
+            )
             if threshold is not None:
                 order = order[values > threshold]
             kept: list[int] = []

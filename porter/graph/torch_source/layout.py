@@ -15,6 +15,7 @@ WIDTH = 88
 """Characters of a line, ruff's default."""
 
 _INDENT = "    "
+_LARGEST = 3.4028234663852886e38
 _OPEN, _CLOSE = "([{", ")]}"
 
 
@@ -41,7 +42,9 @@ def float_literal(value: float, bits: int = 32) -> str:
 
     if not math.isfinite(value):
         return f'float("{value}")'
-    text = repr(float(value) if bits == 64 else float(str(np.float32(value))))
+    short = float(value) if bits == 64 else float(str(np.float32(value)))
+    # PyTorch refuses what is above the largest float32, and rounds nothing down to it.
+    text = repr(float(value) if abs(short) > _LARGEST else short)
     mantissa, mark, exponent = text.partition("e")
     return f"{mantissa}e{int(exponent)}" if mark else text
 

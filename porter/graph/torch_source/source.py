@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SMALL = 16
 """Elements of the largest constant that is written out in the source; others are in the state."""
 
-_ROLES = frozenset("weight bias slope gamma beta scale W_xc b_c W_hc W_xh W_xc_static W_xh_static W_hh b_h W_ho b_o".split())
+_ROLES = frozenset("weight bias slope gamma beta scale W_xc b_c W_hc W_xh W_xc_static W_xh_static W_hh b_h W_ho b_o param".split())
 """What weights are called at the end of their names; these become parameters, other constants buffers."""
 
 _WEIGHT_SUFFIX = re.compile(r"[._/](weight|kernel|filter|w|W|gamma|scale|slope)(_0|:0)?$")
@@ -114,7 +114,7 @@ class Source:
         if weight:
             self.tensors += statement(f"self.{attribute} = nn.Parameter(torch.empty({dims}{_dtype_argument(constant.dtype)}))", 2)
             self.parameters[attribute] = Stored(constant)
-        elif constant.size <= SMALL or constant.fill is not None:
+        elif 0 < constant.size <= SMALL or constant.fill is not None:
             text = f"self.register_buffer({text_literal(attribute)}, {constant_text(constant)}, persistent=False)"
             self.tensors += statement(text, 2)
         else:
@@ -158,12 +158,11 @@ def constant_text(constant: Constant) -> str:
     if constant.fill is not None and constant.size > 1:
         number = scalar_text(constant.fill, constant.dtype)
         return f"torch.full({tuple_literal(constant.shape)}, {number}{_dtype_argument(constant.dtype, ('float32', 'int64', 'bool'))})"
-    array = constant.array()
-    if not array.ndim:
-        return f"torch.tensor({scalar_text(array.item(), constant.dtype)}{dtype})"
-    items = ", ".join(scalar_text(n, constant.dtype) for n in array.reshape(-1).tolist())
-    text = f"torch.tensor([{items}]{dtype})"
-    return text if array.ndim == 1 else f"{text}.reshape({', '.join(map(str, array.shape))})"
+    return f"torch.tensor({_nested(constant.array().tolist(), constant.dtype)}{dtype})"
+
+
+def _nested(items: Any, dtype: str) -> str:
+    return f"[{', '.join(_nested(item, dtype) for item in items)}]" if isinstance(items, list) else scalar_text(items, dtype)
 
 
 def scalar_text(number: Any, dtype: str) -> str:
