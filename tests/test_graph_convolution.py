@@ -125,6 +125,11 @@ def test_im2col_unfolds() -> None:
     assert np.array_equal(out(ported(one_layer(text, x.shape)), data=x), expected.numpy())
 
 
+def test_windows_too_large_to_unfold_are_refused() -> None:
+    with pytest.raises(GraphError, match="G018"):
+        ported(one_layer('type: "Im2col" convolution_param { kernel_size: 5000 pad: 5000 }', (1, 1, 5, 5)))
+
+
 def test_several_bottoms_share_weights() -> None:
     x, y, w = random(1, 2, 5, 5), random(1, 2, 5, 5), random(3, 2, 3, 3)
     text = (

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _PARAM = "convolution_param"
+_LARGEST_PICKS = 1 << 26
+"""Values of the constant that picks positions out of a window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,8 @@ def im2col(layer: Layer) -> None:
         channels = bottom.shape[windows.axis]
         out, pads = _conv_sizes(layer, bottom.shape[windows.axis + 1 :], windows)
         count = _product(windows.kernel)
+        if channels * count * count > _LARGEST_PICKS:
+            raise layer.error("G018", f"windows of {count} positions in {channels} channels need a constant too large for a model")
         picks = layer.builder.constant(_picks(channels, windows.kernel), "picks")
         attributes = {**windows.attributes(pads), "group": channels}
         layer.put(_along(layer, bottom, windows.axis, (channels * count, *out), _node("Conv", [picks], attributes)))
