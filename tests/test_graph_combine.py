@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from caffe_runs import cases, compare, imported, run
+from caffe_runs import run
 from graph_nets import kinds, one_layer, out, ported
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from porter.errors import GraphError
 
-FAMILY = ("Eltwise_", "Axpy_", "ArgMax_", "BatchReindex_", "Reduction_", "Dropout_", "LSTM_", "RNN_")
-
 
 def values(*shape: int) -> np.ndarray:
     return np.random.default_rng(list(shape)).standard_normal(shape).astype(np.float32)
-
-
-def test_the_zoo(shared: Path) -> None:
-    folders = [f for f in cases(shared / "oracle" / "zoo") if f.name.startswith(FAMILY)]
-    assert len(folders) > 25
-    for folder in folders:
-        assert max(d.relative for d in compare(folder, imported(folder))) <= 1e-5, folder.name
 
 
 @pytest.mark.parametrize(

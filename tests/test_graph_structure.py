@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
-from caffe_runs import cases, compare, imported, run
+from caffe_runs import run
 from graph_nets import kinds, one_layer, out, ported, store_of
 
 from porter.errors import GraphError
@@ -16,7 +16,6 @@ from porter.formats.caffe.prototxt import parse
 from porter.graph.caffe.importer import ImportOptions, import_net
 from porter.graph.caffe.preparation import State
 
-FAMILY = ("Structure_", "Model_", "V0_", "V1_", "Split_", "Silence_", "Parameter_")
 DATA = 'input: "data" input_shape { dim: 2 dim: 3 }\n'
 INNER = 'type: "InnerProduct" inner_product_param { num_output: 4 }'
 
@@ -41,22 +40,6 @@ def refused(code: str, text: str, weights: dict[str, list[np.ndarray]] | None = 
 
 
 # ---- recorded nets -------------------------------------------------------------------------------------------------------
-
-
-def test_structures_of_the_zoo(shared: Path) -> None:
-    folders = [f for f in cases(shared / "oracle" / "zoo") if f.name.startswith(FAMILY)]
-    assert len(folders) >= 30
-    for folder in folders:
-        assert max(d.relative for d in compare(folder, imported(folder))) <= 1e-5, folder.name
-
-
-@pytest.mark.parametrize("opset", [13, 15, 18, 21])
-def test_structures_at_every_opset(shared: Path, opset: int) -> None:
-    for folder in cases(shared / "oracle" / "zoo"):
-        if folder.name.startswith(("Structure_", "Reduction_", "ArgMax_", "Upsample_", "LSTM_")):
-            net = imported(folder, opset=opset)
-            assert net.model.opset_imports[""] == opset
-            assert max(d.relative for d in compare(folder, net)) <= 1e-5, folder.name
 
 
 def test_prototxts_of_the_world(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:

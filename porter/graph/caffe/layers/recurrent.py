@@ -39,12 +39,12 @@ def lstm(layer: Layer) -> None:
     for t in range(sequences.steps):
         gates = _gates(builder, sequences, t, hidden, weight)
         i, f, o, g = split_in(builder, gates, 1, [sequences.units] * 4, hint=f"gates_{t + 1}")
-        i, f, o = (builder.unary("Sigmoid", gate, hint=f"{name}_{t + 1}") for gate, name in ((i, "i"), (f, "f"), (o, "o")))
+        i, o = (builder.unary("Sigmoid", gate, hint=f"{name}_{t + 1}") for gate, name in ((i, "i"), (o, "o")))
         fresh = builder.binary("Mul", i, builder.unary("Tanh", g, hint=f"g_{t + 1}"), hint=f"fresh_{t + 1}")
         if cell is None:
             cell = fresh
         else:
-            kept = builder.binary("Mul", f, sequences.cont[t], hint=f"keep_{t + 1}")
+            kept = builder.binary("Mul", builder.unary("Sigmoid", f, hint=f"f_{t + 1}"), sequences.cont[t], hint=f"keep_{t + 1}")
             cell = builder.binary("Add", builder.binary("Mul", kept, cell, hint=f"kept_{t + 1}"), fresh, hint=f"c_{t + 1}")
         hidden = builder.binary("Mul", o, builder.unary("Tanh", cell, hint=f"tanh_{t + 1}"), hint=f"h_{t + 1}")
         outputs.append(hidden)

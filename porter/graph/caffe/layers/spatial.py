@@ -87,19 +87,14 @@ def _unpool(layer: Layer) -> None:
     flat = (n, channels, height * width)
     places = builder.op("Cast", [builder.reshape(mask, flat, hint="mask")], flat, {"to": 7}, dtype="int64", hint="places")
     plane = (n, channels, high * wide)
-    zero, target = builder.constant(0.0, "zero"), builder.constant([1, channels, high * wide], "plane")
     if isinstance(n, Batch):
         # As many planes as the batch has: the mask knows how many.
-        one = builder.op(
-            "Mul",
-            [cut_out(builder, places, {2: (0, 1)}, hint="first"), builder.constant(0, "no")],
-            (n, channels, 1),
-            dtype="int64",
-            hint="none",
-        )
-        zero = builder.op("Cast", [one], (n, channels, 1), {"to": 1}, hint="zero")
+        first = cut_out(builder, places, {2: (0, 1)}, hint="first")
+        none = builder.op("Mul", [first, builder.constant(0, "no")], (n, channels, 1), dtype="int64", hint="none")
+        zero = builder.op("Cast", [none], (n, channels, 1), {"to": 1}, hint="zero")
     else:
-        target = builder.constant([int(d) for d in plane], "plane")
+        zero = builder.constant(0.0, "zero")
+    target = builder.constant([1 if isinstance(d, Batch) else d for d in plane], "plane")
     zeros = builder.op("Expand", [zero, target], plane, hint="zeros")
     spread = builder.op("ScatterElements", [zeros, places, builder.reshape(x, flat, hint="values")], plane, {"axis": 2}, hint="spread")
     layer.put(builder.reshape(spread, (n, channels, high, wide), hint=None))
