@@ -23,7 +23,8 @@ LOSSES = frozenset(
     {
         *("SoftmaxWithLoss", "EuclideanLoss", "HingeLoss", "InfogainLoss", "MultinomialLogisticLoss", "SigmoidCrossEntropyLoss"),
         *("ContrastiveLoss", "SmoothL1Loss", "MultiBoxLoss", "FocalLoss", "CenterLoss", "TripletLoss", "SoftmaxWithFocalLoss"),
-        *("SmoothL1LossOHEM", "SoftmaxWithLossOHEM", "BoxAnnotatorOHEM", "WeightedSoftmaxWithLoss"),
+        *("SmoothL1LossOHEM", "SoftmaxWithLossOHEM", "BoxAnnotatorOHEM", "WeightedSoftmaxWithLoss", "RegionLoss"),
+        *("Yolov3", "GaussianYolov3"),
     }
 )
 METRICS = frozenset({"Accuracy", "DetectionEvaluate", "HDF5Output", "Silence"})
