@@ -63,6 +63,7 @@ def test_as_opencv(tmp_path: Path) -> None:
         ("kernel_size: 2 max_displacement: 1", "odd kernel_size"),
         ("kernel_size: 1", "max_displacement"),
         ("kernel_size: 1 max_displacement: 9", "do not fit"),
+        ("kernel_size: 1 max_displacement: 1 pad: 4294967295", "more values than Caffe's can have"),
         ("kernel_size: 1 max_displacement: 1 do_abs: true", "do_abs"),
     ],
 )

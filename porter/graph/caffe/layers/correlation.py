@@ -29,6 +29,8 @@ def correlation(layer: Layer) -> None:
     images, channels, height, width = first.shape
     # Where windows begin, in the padded blobs.
     ends = [-(-(n + 2 * pad - 2 * reach - window + 1) // step) for n in (height, width)]
+    if images * channels * (height + 2 * pad) * (width + 2 * pad) >= 1 << 31:
+        raise layer.error("G010", f"pad is {pad}, which makes a blob of more values than Caffe's can have")
     if min(ends) < 1:
         raise layer.error("G001", f"displacements of {reach} and a window of {window} do not fit into {height} by {width} places")
     rows, columns = ((n - 1) * step + window for n in ends)

@@ -19,6 +19,12 @@ def some(number: int) -> Batch:
     return Batch(number, symbol="")
 
 
+def check_constant(layer: Layer, values: int) -> None:
+    """Refuse to calculate a constant of more float32 values than an ONNX file holds, before any memory is taken for it."""
+    if values > 1 << 29:
+        raise layer.error("G010", f"it needs a constant of {values:,} values, and an ONNX file holds {1 << 29:,}")
+
+
 def rows(layer: Layer, columns: Sequence[Named], selected: Named, images: Named) -> None:
     """Put the top: the `columns` beside each other as [1, 1, n, 7].
 

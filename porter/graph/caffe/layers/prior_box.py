@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from porter.graph.caffe.layer import Layer
+from porter.graph.caffe.layers.detections import check_constant
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,18 +27,29 @@ def prior_box(layer: Layer) -> None:
     height, width = _plane(layer, 0)
     image = _image(layer)
     sizes = _sizes(layer)
+    check_constant(layer, height * width * len(sizes) * 8)
     step = _step(layer, image, (height, width))
-    offset = np.float32(layer.parameters.number(_P + "offset", 0.5))
-    y, x = ((np.arange(n, dtype=np.float32) + offset) * s for n, s in zip((height, width), step, strict=True))
-    centres = np.stack(np.broadcast_arrays(x[None, :, None], y[:, None, None]), -1).astype(np.float64)
-    halves = sizes.astype(np.float64) / 2
-    of_image = np.array([image[1], image[0]], dtype=np.float64)
-    corners = np.concatenate([(centres - halves) / of_image, (centres + halves) / of_image], -1).astype(np.float32)
+    offset = layer.parameters.number(_P + "offset", 0.5)
+    with np.errstate(all="ignore"):
+        corners = _corners(sizes, step, offset, (height, width), image)
     if layer.parameters.flag(_P + "clip", False):
         corners = np.clip(corners, np.float32(0), np.float32(1))
     variances = np.broadcast_to(_variances(layer), corners.shape)
     both = np.stack([corners.reshape(-1), variances.reshape(-1)])[None]
     layer.put(layer.builder.constant(both, "priors"))
+
+
+def _corners(
+    sizes: NDArray[np.float32], step: tuple[np.float32, np.float32], offset: float, plane: tuple[int, int], image: tuple[int, int]
+) -> NDArray[np.float32]:
+    """xmin, ymin, xmax, ymax of all boxes, in parts of the image: [height, width, boxes, 4]."""
+    import numpy as np
+
+    y, x = ((np.arange(n, dtype=np.float32) + np.float32(offset)) * s for n, s in zip(plane, step, strict=True))
+    centres = np.stack(np.broadcast_arrays(x[None, :, None], y[:, None, None]), -1).astype(np.float64)
+    halves = sizes.astype(np.float64) / 2
+    whole = np.array([image[1], image[0]], dtype=np.float64)
+    return np.concatenate([(centres - halves) / whole, (centres + halves) / whole], -1).astype(np.float32)
 
 
 def _plane(layer: Layer, index: int) -> tuple[int, int]:
@@ -86,8 +98,8 @@ def _sizes(layer: Layer) -> NDArray[np.float32]:
 
     parameters = layer.parameters
     smallest, largest = parameters.numbers(_P + "min_size"), parameters.numbers(_P + "max_size")
-    if not smallest or not all(s > 0 for s in smallest):
-        raise layer.error("G010", "it needs a min_size above 0")
+    if not smallest or not all(0 < s < 1 << 31 for s in (*smallest, *largest)):
+        raise layer.error("G010", "it needs a min_size, and sizes above 0 that are in an integer's range")
     if largest and (len(largest) != len(smallest) or any(b <= a for a, b in zip(smallest, largest, strict=True))):
         raise layer.error("G010", "it needs as many max_size as min_size, each above its min_size")
     ratios = _ratios(layer)

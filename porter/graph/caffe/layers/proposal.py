@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from porter.dataclass import dataclass
 from porter.graph.builder import Batch, GraphBuilder, Named
 from porter.graph.caffe.layer import Layer
-from porter.graph.caffe.layers.detections import FLOAT_MAX, some
+from porter.graph.caffe.layers.detections import FLOAT_MAX, check_constant, some
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,9 +63,10 @@ def proposal(layer: Layer) -> None:
         float(parameters.integer(p + "min_size", 16)),
     )
     ratios, scales = parameters.numbers(p + "ratio"), parameters.numbers(p + "scale")
-    if not ratios or not scales:
-        raise layer.error("G010", "it needs a ratio and a scale")
-    anchors = _anchors(parameters.integer(p + "base_size", 16), ratios, scales, half_up=True)
+    base = parameters.integer(p + "base_size", 16)
+    if not ratios or not scales or not all(0 < n < 1e6 for n in (base, *ratios, *scales)):
+        raise layer.error("G010", "it needs a ratio and a scale, and these and base_size have to be above 0")
+    anchors = _anchors(base, ratios, scales, half_up=True)
     stride = parameters.integer(p + "feat_stride", 16)
     _put(layer, *_propose(layer, anchors, stride, limits, small_are_left_out=False), scores_rank=1)
 
@@ -167,6 +168,7 @@ def _boxes(layer: Layer, anchors: NDArray[np.float64], stride: float, plane: tup
     b = layer.builder
     deltas = layer.bottoms[1]
     number = len(anchors) * plane[0] * plane[1]
+    check_constant(layer, number * 4)
     x, y = np.meshgrid(np.arange(plane[1]) * stride, np.arange(plane[0]) * stride)
     shifted = (np.stack([x, y, x, y], -1)[:, :, None] + anchors).reshape(-1, 4).astype(np.float32)
     size = shifted[:, 2:] - shifted[:, :2] + np.float32(1)

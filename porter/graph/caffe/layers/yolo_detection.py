@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from porter.graph.builder import Batch, GraphBuilder, Named, Shape, merged
 from porter.graph.caffe.layer import Layer
-from porter.graph.caffe.layers.detections import rows, some
+from porter.graph.caffe.layers.detections import check_constant, rows, some
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,6 +98,7 @@ def _check(layer: Layer, index: int, channels: int) -> None:
     shape = layer.bottoms[index].shape
     if len(shape) != 4 or shape[1] != channels:
         raise layer.error("G001", f"it needs {channels} channels for each place, and bottom {index} has the shape {list(shape)}")
+    check_constant(layer, shape[2] * shape[3] * 2)
 
 
 def _cells(b: GraphBuilder, x: Named, anchors: int, values: int) -> Named:
