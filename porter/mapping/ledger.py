@@ -15,14 +15,14 @@ from porter.tensor import TensorSpec
 SHOWN = 5
 """Names that an error lists before it only counts."""
 
-_WAYS = "drop one of its sources, or give it another name"
-_COUNTS = "is it the file that the map is for? Without a number all have to be there: 'sources=all', 'targets=all'"
-
 HINTS = 20
 """Statements that match nothing for which the nearest name is looked for; where there are more, the file is another one."""
 
 MOST = 1_000_000
 """Tensors that a stage makes at most."""
+
+_WAYS = "drop one of its sources, or give it another name"
+_COUNTS = "is it the file that the map is for? Without a number all have to be there: 'sources=all', 'targets=all'"
 
 
 class Ledger:
@@ -105,11 +105,10 @@ class Ledger:
         return untaken
 
     def _taken_twice(self, names: Sequence[str], first: Span, second: Span) -> None:
-        where = f"line {first.line}" + (f" of '{first.text.path}'" if first.text is not second.text else "")
         self._problem(
             second,
             "M201",
-            f"{_counted(names)} taken here and on {where} already",
+            f"{_counted(names)} taken here and on {first.seen_from(second)} already",
             names[0],
             "two statements for one tensor are an error; make one of the patterns narrower, or use 'rest' for what is left",
         )
@@ -217,7 +216,7 @@ class Ledger:
             self._problem(
                 _made_at(step.statement),
                 "M205",
-                f"{_counted(names)} made {_said(first)}, and {_said(step)} again",
+                f"{_counted(names)} made {_said(first, step)}, and {_said(step, step)} again",
                 names[0],
                 "two tensors would have one name: " + ("a capture is lost on the way" if first.statement is step.statement else _WAYS),
             )
@@ -253,9 +252,9 @@ class Ledger:
         self.problems.append(span.error(code, message, tensor=tensor, hint=hint))
 
 
-def _said(step: Step) -> str:
-    """What a step makes something of, and where: `of 'conv1.bias' (line 2)`."""
-    return f"{f'of {listed(step.sources)} ' if step.sources else ''}on line {step.line}"
+def _said(step: Step, here: Step) -> str:
+    """What a step makes something of, and where, for an error at the statement of `here`: `of 'conv1.bias' on line 2`."""
+    return f"{f'of {listed(step.sources)} ' if step.sources else ''}on {step.statement.span.seen_from(here.statement.span)}"
 
 
 def _made_at(statement: Statement) -> Span:

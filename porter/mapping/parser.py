@@ -183,5 +183,5 @@ def _check_repeated(item: _Declaration, earlier: _Declaration, same_stage: bool)
         what = f"{'table' if isinstance(item, Table) else 'param'} '{item.name}'"
     else:
         what = "'expect'" if isinstance(item, Expect) else "'rest'"
-    place = f"line {earlier.span.line}" + (f" of '{earlier.span.text.path}'" if earlier.span.text is not item.span.text else "")
-    raise item.span.error("M005", f"{what} is said a second time", hint=f"the first is on {place}; leave one of them out")
+    hint = f"the first is on {earlier.span.seen_from(item.span)}; leave one of them out"
+    raise item.span.error("M005", f"{what} is said a second time", hint=hint)

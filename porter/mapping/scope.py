@@ -35,7 +35,7 @@ def declared_params(map: Map) -> dict[str, Param]:
     for stage in map.stages:
         for statement in stage.statements:
             if isinstance(statement, Param) and (first := found.setdefault(statement.name, statement)) != statement:
-                there = f"line {first.span.line}" + (f" of '{first.span.text.path}'" if first.span.text is not statement.span.text else "")
+                there = first.span.seen_from(statement.span)
                 message = f"the parameter '{statement.name}' is {_declared(statement)} here, and {_declared(first)} on {there}"
                 hint = "a parameter has one value for the whole map: give one of them another name, or declare both alike"
                 raise statement.span.error("M252", message, hint=hint)

@@ -43,6 +43,10 @@ class Span:
     column: int
     width: int = 1
 
+    def seen_from(self, other: Span) -> str:
+        """The line, for a message that points to `other`: `line 3`, or ``line 3 of 'norms.pmap'`` where that is another text."""
+        return f"line {self.line}" + (f" of '{self.text.path}'" if self.text is not other.text else "")
+
     def error(self, code: str, message: str, *, hint: str | None = None, tensor: str | None = None) -> MapError:
         """A `MapError` that points here."""
         return MapError(
@@ -215,9 +219,6 @@ class Axes:
 
 
 # ---- values ------------------------------------------------------------------------------------------------------------
-
-Value = "int | float | str | bool | Expression | tuple[Value, ...]"
-
 
 @dataclass(frozen=True, slots=True)
 class Argument:
