@@ -9,6 +9,7 @@ from porter.graph.caffe.importer import LayerRecord
 from porter.graph.caffe.preparation import Cut
 from porter.graph.fold import Folded
 from porter.graph.preprocessing import Preprocessing
+from porter.store import TensorStore
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -22,6 +23,7 @@ class Network:
     the values that still exist. cut, assumed, unused_weights: see `ImportedNet`. generated: whether the weights are made up.
     parameters: how many values they have. folded: what `--fold-bn` folded. vanished: (layer, top) whose values are gone by that.
     preprocessing: what is known of it by input. notices: what reading the files had to say.
+    store: the file that the weights are in, open; None where they are generated.
     """
 
     model: ir.Model
@@ -36,6 +38,7 @@ class Network:
     vanished: tuple[tuple[str, str], ...] = ()
     preprocessing: tuple[Preprocessing, ...] = ()
     notices: tuple[str, ...] = ()
+    store: TensorStore | None = None
 
     @property
     def opset(self) -> int:

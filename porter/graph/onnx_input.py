@@ -5,32 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from porter.errors import GraphError
-from porter.formats.registry import open_store
 from porter.graph.caffe.importer import LayerRecord
 from porter.graph.network import Network
+from porter.store import TensorStore
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 
-def read(path: str) -> Network:
-    """The network in an ONNX model; its layers are its nodes.
+def read(path: str, store: TensorStore) -> Network:
+    """The network in an ONNX model; its layers are its nodes. `store`: its weights, read by porter, which checked lengths and paths.
 
     Raises:
-        PorterError: the file is broken, or points at data outside its folder; GraphError where only its graph is.
+        GraphError: the onnx package cannot read the graph.
     """
     import onnx_ir as ir
 
-    # porter's own reader goes first: it checks lengths, types and where external data lies.
-    with open_store(path, "onnx") as store:
-        size = store.size
-        notices = tuple([n.message for n in store.notices])
+    notices = tuple([n.message for n in store.notices])
     try:
         model = ir.load(path)
     except Exception as error:
         said = " ".join(str(error).split())[:200]
         raise GraphError("G046", f"the model's graph cannot be read: {said}", path=path) from error
-    return Network(model, "onnx", tuple(_layers(model)), parameters=size, notices=notices)
+    return Network(model, "onnx", tuple(_layers(model)), parameters=store.size, notices=notices, store=store)
 
 
 def _layers(model: ir.Model) -> list[LayerRecord]:

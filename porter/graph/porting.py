@@ -16,6 +16,7 @@ from porter.formats.caffe.net import net_from_prototxt
 from porter.formats.registry import identify, open_store
 from porter.graph.caffe.importer import ImportOptions, import_net
 from porter.graph.network import Network
+from porter.graph.onnx_input import read
 from porter.graph.preprocessing import KEY, Preprocessing, Wanted, known, settled
 from porter.graph.report import WrittenFile, layers_json, parameters_of, report_json
 from porter.io.source import FileSource
@@ -47,9 +48,13 @@ class Target:
         writer(network, folder)
 
 
-TARGETS: Mapping[str, Target] = MappingProxyType(
-    {target.name: target for target in (Target("onnx", "porter.graph.onnx_output:write", ("model.onnx",), ("model.onnx.data",)),)}
+_ALL = (
+    Target("onnx", "porter.graph.onnx_output:write", ("model.onnx",), ("model.onnx.data",)),
+    Target("torch", "porter.graph.torch_output:write", ("model.py", "model.pth")),
+    Target("wts", "porter.graph.wts_output:write", ("model.wts", "model.wts.json", "model.pmap")),
 )
+
+TARGETS: Mapping[str, Target] = MappingProxyType({target.name: target for target in _ALL})
 """What a network can be written as, by the words of `--to`."""
 
 REPORTS = ("layers.json", "report.json")
@@ -96,7 +101,8 @@ def port(source: str, weights: str | None, folder: str, options: PortOptions) ->
         if _is_onnx(source):
             if weights is not None:
                 raise UsageError("U931", f"an ONNX model has its weights in itself, and '{weights}' is given as well")
-            return _ported(_from_onnx(source), source, None, folder, targets, options)
+            with open_store(source) as store:
+                return _ported(read(source, store), source, None, folder, targets, options)
         with _open_weights(source, weights) as store:
             return _ported(_from_caffe(source, store if weights else None, options.importing), source, weights, folder, targets, options)
     except PorterError as error:
@@ -149,14 +155,8 @@ def _from_caffe(prototxt: str, store: TensorStore | None, options: ImportOptions
         parameters_of(made, store),
         preprocessing=known(net, options.state, _shapes(made.model)),
         notices=notices,
+        store=store,
     )
-
-
-def _from_onnx(path: str) -> Network:
-    """An ONNX model as it is; its values stay in the file. Layers are its nodes."""
-    from porter.graph.onnx_input import read
-
-    return read(path)
 
 
 def _ported(network: Network, source: str, weights: str | None, folder: str, targets: Sequence[Target], options: PortOptions) -> Ported:
