@@ -293,6 +293,12 @@ def test_a_shared_blob_in_two_shapes() -> None:
     assert "[2, 4]" in refused("G023", text + layer("g", "InnerProduct", "a", "out", f'param {{ name: "w" }} {more}'), {"f": [w]})
 
 
+def test_generated_weights_are_shared_and_fit() -> None:
+    x = values(2, 4)
+    assert out(ported(shared_text()), data=x).shape == (2, 4)
+    refused("G023", shared_text().replace("num_output: 4", "num_output: 3", 1))
+
+
 def test_generated_weights_are_the_same_each_time() -> None:
     text = DATA + inner("f", "data", "a")
     x = values(2, 3)

@@ -15,7 +15,7 @@ from porter.graph.caffe import registry
 from porter.graph.caffe.blobs import Blob, Memory
 from porter.graph.caffe.layer import Importer, Layer
 from porter.graph.caffe.parameters import Parameters
-from porter.graph.caffe.preparation import Cut, Prepared, State, prepare
+from porter.graph.caffe.preparation import SOURCES, Cut, Prepared, State, prepare
 from porter.graph.caffe.weights import Weights
 from porter.store import TensorStore
 from porter.tensor import Tensor
@@ -78,7 +78,7 @@ def import_net(net: CaffeNet, store: TensorStore | None, options: ImportOptions)
         raise GraphError("G032", f"opset {options.opset} is asked for, and porter writes {OPSET} and later ones")
     try:
         prepared = prepare(net, options.state, options.input_shapes)
-        importers = _importers(prepared.layers, options)
+        importers = _importers([layer for layer in prepared.layers if layer.type not in SOURCES], options)
         opset = options.opset or OPSET
         while True:
             try:
@@ -177,7 +177,10 @@ class _Import:
         self.builder.keep_for_weights(self.weights.names())
         self._inputs()
         for layer in self.prepared.layers:
-            self._layer(layer)
+            if layer.type in SOURCES:
+                self.records.append(LayerRecord(layer.name, layer.type or "", {top: top for top in layer.tops if top in self.blobs}))
+            else:
+                self._layer(layer)
         self.weights.check_none_missing()
         outputs = [self._output(name) for name in self.prepared.outputs]
         return ImportedNet(

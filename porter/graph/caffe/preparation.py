@@ -19,6 +19,8 @@ DATA_LAYERS = frozenset(
 )
 """Layers that read data: their tops become inputs of the graph."""
 
+SOURCES = INPUT_LAYERS | DATA_LAYERS
+
 LOSSES = frozenset(
     {
         *("SoftmaxWithLoss", "EuclideanLoss", "HingeLoss", "InfogainLoss", "MultinomialLogisticLoss", "SigmoidCrossEntropyLoss"),
@@ -59,7 +61,9 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The layers to be taken over in order, the inputs, the names of the blobs that come out, and what was cut."""
+    """The layers that stay in order (those of `SOURCES` only say that their tops are inputs), the inputs, the names of the blobs that
+    come out, and what was cut.
+    """
 
     layers: tuple[CaffeLayer, ...]
     inputs: tuple[tuple[str, Shape], ...]
@@ -90,8 +94,10 @@ def prepare(net: CaffeNet, state: State, input_shapes: Mapping[str, Shape]) -> P
     for layer in running:
         if layer.type in INPUT_LAYERS:
             stated.update(_shapes_of_tops(layer, "input_param"))
+            layers.append(layer)
         elif layer.type in DATA_LAYERS:
             stated.update(data_inputs(layer))
+            layers.append(layer)
             cut.append(Cut(layer.name, layer.type, f"its tops are inputs: {', '.join(layer.tops)}{_filled(layer)}"))
         elif layer.type in LOSSES or layer.type in METRICS:
             cut.append(Cut(layer.name, layer.type, "it computes nothing that the trained network is run for"))
@@ -232,5 +238,6 @@ def _outputs(layers: Sequence[CaffeLayer]) -> tuple[str, ...]:
     open_: set[str] = set()
     for layer in layers:
         open_.difference_update(layer.bottoms)
-        open_.update(layer.tops)
+        if layer.type not in SOURCES:
+            open_.update(layer.tops)
     return tuple(sorted(open_))

@@ -60,7 +60,8 @@ class Weights:
         places = self._places(layer, index)
         if self.store is None:
             owner, position = places[0]
-            return self._generated(f"{owner}.{('weight', 'bias')[position] if position < 2 else f'blob{position}'}", shape, layer)
+            made = self._generated(f"{owner}.{('weight', 'bias')[position] if position < 2 else f'blob{position}'}", shape, layer)
+            return self._fitted(layer, index, made, shape)
         self.used.add(layer.name)
         held = [place for place in places if place[1] in self._blobs.get(place[0], {})]
         if not held and layer.name not in self._blobs:
@@ -72,7 +73,10 @@ class Weights:
         if not held:
             raise _at(layer, "G021", f"the weights have {self.count(layer)} blobs for it, and it needs one more", None)
         owner, position = max(held, key=lambda place: self._order[place[0]])
-        tensor = self._blobs[owner][position]
+        return self._fitted(layer, index, self._blobs[owner][position], shape)
+
+    def _fitted(self, layer: CaffeLayer, index: int, tensor: Tensor, shape: Shape | None) -> Tensor:
+        """`tensor` in the shape that the layer needs; one that it shares may have any of as many values, where its `param` says so."""
         permissive = index < len(layer.params) and layer.params[index].share_mode in ("PERMISSIVE", "1")
         if permissive and shape is not None and tensor.size == math.prod(shape):
             return tensor.with_spec(shape=_integers(shape), axes=None)
@@ -122,9 +126,9 @@ class Weights:
         return self._sharing[name] if name else [(layer.name, index)]
 
     def _generated(self, name: str, shape: Shape | None, layer: CaffeLayer) -> Tensor:
-        if shape is None:
-            raise _at(layer, "G022", "the size of its weights does not follow from the prototxt", "give the weights, too")
         if name not in self._made:
+            if shape is None:
+                raise _at(layer, "G022", "the size of its weights does not follow from the prototxt", "give the weights, too")
             self._made[name] = Tensor(_generated_spec(name, shape), _Generated(name, math.prod(shape) * 4, shape, self._seed))
         return self._made[name]
 
