@@ -191,7 +191,7 @@ def test_check_could_not_run(porter_cli: Porter, net: str) -> None:
         (("missing.pmap", net), "I001"),
         (("caffe:toch", net), "M270"),
         (("-", net), "U903"),
-        ((net, net), "M271"),
+        ((net, net), "M002"),
         (("net.pmap", "missing.npz"), "I001"),
         (("net.pmap", net, "missing.npz"), "I001"),
         (("net.pmap", "net.pmap"), "F009"),

@@ -5,14 +5,10 @@ from __future__ import annotations
 import os
 
 from porter.errors import MapError, UsageError, printable
-from porter.io.source import FileSource
 from porter.mapping.syntax import NOWHERE, Map, MapText, Span
 
 FOLDER = os.path.join(os.path.dirname(__file__), "maps")
 EXTENSION = ".pmap"
-
-LARGEST = 1 << 24
-"""Bytes of a map file; more is something else that was given for one."""
 
 
 def names() -> list[str]:
@@ -44,25 +40,29 @@ def text(name_or_path: str, span: Span = NOWHERE) -> MapText:
     Raises:
         MapError: there is no such map, or the file is no text.
         FileAccessError: the file cannot be read.
+        UsageError: a stream is asked for.
     """
+    from porter.mapping.parser import read
+
     built_in = _file(name_or_path)
     if built_in is not None:
-        return MapText(name_or_path, _read(built_in, span))
+        return MapText(name_or_path, read(built_in).text)
     if name_or_path == "-" and not span.line:
         raise UsageError("U903", "a map is read from a file, not from a stream", hint="name a file")
     if not _is_path(name_or_path) or span.line:
         message, hint = f"there is no map '{printable(name_or_path)}', nor a file of this name", _nearest(name_or_path)
         raise span.error("M270", message, hint=hint) if span.line else MapError("M270", message, hint=hint)
-    return MapText(name_or_path, _read(name_or_path, span))
+    return read(name_or_path)
 
 
 def _included(name: str, span: Span) -> MapText:
     """What `include "name"` asks for: a map of porter's, or a file beside the one that includes it."""
-    beside = span.text.path is not None and _file(span.text.path) is None
-    path = os.path.join(os.path.dirname(span.text.path or ""), name) if beside else name
-    if _file(name) is not None or not os.path.lexists(path):
+    from porter.mapping.parser import included_file
+
+    beside = os.path.join(os.path.dirname(span.text.path or ""), name)
+    if _file(name) is not None or "\0" in name or not os.path.lexists(beside):
         return text(name, span)
-    return MapText(path, _read(path, span))
+    return included_file(name, span)
 
 
 def _file(name: str) -> str | None:
@@ -76,23 +76,6 @@ def _file(name: str) -> str | None:
 def _is_path(name: str) -> bool:
     """Whether `name` can only be a file: it exists, lies in a folder, or is called like a map."""
     return os.path.exists(name) or os.sep in name or "/" in name or name.endswith(EXTENSION)
-
-
-def _read(path: str, span: Span) -> str:
-    source = FileSource(path)
-    try:
-        data = source.read_up_to(0, LARGEST + 1)
-    finally:
-        source.close()
-    try:
-        if len(data) > LARGEST or b"\0" in data:
-            raise ValueError("binary")
-        return data.removeprefix(b"\xef\xbb\xbf").decode()
-    except ValueError as error:
-        hint = "a map is text in UTF-8; weights are given as SRC and DST"
-        if span.line:
-            raise span.error("M271", f"'{printable(path)}' is no map", hint=hint) from error
-        raise MapError("M271", "this is no map", path=path, hint=hint) from error
 
 
 def _nearest(word: str) -> str:

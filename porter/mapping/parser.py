@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 
-from porter.errors import MapError, access_error
+from porter.errors import MapError
+from porter.io.source import FileSource
 from porter.mapping import lalr
-from porter.mapping.syntax import Expect, Map, MapText, Param, Remaining, Span, Stage, Statement, Table
+from porter.mapping.syntax import NOWHERE, Expect, Map, MapText, Param, Remaining, Span, Stage, Statement, Table
 from porter.mapping.tree_building import Include, Item, Then, TreeBuilder
 
 SIZE = 32 << 20
@@ -21,6 +22,8 @@ DEPTH = 32
 
 Includer = Callable[[str, Span], MapText]
 """Gives the text for the name that stands after `include` at a place."""
+
+_NO_TEXT = "save the map as UTF-8; a weight file is what the map is applied to"
 
 _Declaration = Table | Param | Expect | Remaining
 
@@ -40,31 +43,24 @@ def parse(text: str, path: str | None = None, *, name: str | None = None, includ
     return Map(stages, name if name is not None else path)
 
 
-def read(path: str) -> MapText:
-    """The text of a map file, for `parse`. Reads the whole file.
+def read(path: str, span: Span = NOWHERE) -> MapText:
+    """The text of a map file, for `parse`. Reads the whole file. `span` is where another map asks for it.
 
     Raises:
         FileAccessError: it cannot be read.
         MapError: it is no UTF-8 text, or larger than `SIZE`.
     """
+    source = FileSource(path)
     try:
-        with open(path, "rb") as file:
-            data = file.read(SIZE + 1)
-    except OSError as error:
-        raise access_error(error, path, "reading") from error
+        data = source.read_up_to(0, SIZE + 1)
+    finally:
+        source.close()
     try:
-        return MapText(path, _checked(data.decode("utf-8"), path))
-    except UnicodeDecodeError as error:
-        if len(data) > SIZE:  # cut within a character, or not: too large either way
-            raise _too_large(path) from error
-        line = data.count(b"\n", 0, error.start) + 1
-        raise MapError(
-            "M002",
-            f"byte {error.start} is no UTF-8, so that this is no text of a map",
-            path=path,
-            line=line,
-            hint="save the map as UTF-8; a weight file is what the map is applied to",
-        ) from error
+        return MapText(path, _checked(_decoded(data, path), path))
+    except MapError as error:
+        if span.line:
+            error.hint = f"{error.hint}; it is included on {span.seen_from(NOWHERE)}"
+        raise
 
 
 def included_file(name: str, span: Span) -> MapText:
@@ -79,7 +75,18 @@ def included_file(name: str, span: Span) -> MapText:
     path = os.path.normpath(os.path.join(os.path.dirname(span.text.path or ""), name))
     if "\0" in path or not os.path.exists(path):
         raise span.error("M004", f"there is no file '{path}' to include", hint="a name is relative to the file that it stands in")
-    return read(path)
+    return read(path, span)
+
+
+def _decoded(data: bytes, path: str) -> str:
+    if len(data) > SIZE:
+        raise _too_large(path)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        message = f"byte {error.start} is no UTF-8, so that this is no text of a map"
+        line = data.count(b"\n", 0, error.start) + 1
+        raise MapError("M002", message, path=path, line=line, hint=_NO_TEXT) from error
 
 
 def _checked(text: str, path: str | None) -> str:
@@ -90,9 +97,7 @@ def _checked(text: str, path: str | None) -> str:
     if "\0" in text:
         before = text[: text.index("\0")]
         span = Span(MapText(path, text), before.count("\n") + 1, len(before) - before.rfind("\n"))
-        raise span.error(
-            "M002", "a NUL character, which no text has", hint="save the map as UTF-8; a weight file is what the map is applied to"
-        )
+        raise span.error("M002", "a NUL character, which no text has", hint=_NO_TEXT)
     return text
 
 

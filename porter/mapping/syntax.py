@@ -45,7 +45,7 @@ class Span:
 
     def seen_from(self, other: Span) -> str:
         """The line, for a message that points to `other`: `line 3`, or ``line 3 of 'norms.pmap'`` where that is another text."""
-        return f"line {self.line}" + (f" of '{self.text.path}'" if self.text is not other.text else "")
+        return f"line {self.line}" + (f" of '{self.text.path or '<map>'}'" if self.text is not other.text else "")
 
     def error(self, code: str, message: str, *, hint: str | None = None, tensor: str | None = None) -> MapError:
         """A `MapError` that points here."""
@@ -219,6 +219,7 @@ class Axes:
 
 
 # ---- values ------------------------------------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True, slots=True)
 class Argument:
