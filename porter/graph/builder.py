@@ -25,10 +25,6 @@ _DTYPES = {"float32": "FLOAT", "int64": "INT64", "bool": "BOOL", "float64": "DOU
 """ONNX's names of element types."""
 
 
-STORED = "porter.stored"
-"""Where a value that is a tensor of the store says its name there, and a normalisation those of its statistics: `meta` of either."""
-
-
 class Batch(int):
     """The size of the batch, where the model is to leave it open: the number itself wherever one is computed with.
 
@@ -145,7 +141,6 @@ class GraphBuilder:
             tensor.name = name if free else self.name(name)
             self._names.add(tensor.name)
             value = ir.Value(name=tensor.name, shape=_ir_shape(shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
-            value.meta[STORED] = name
             self._weights[name] = self.initializers[tensor.name] = value
         value = self._weights[name]
         held = tuple([n for n in value.shape or () if isinstance(n, int)])

@@ -167,7 +167,9 @@ def _needed(nodes: Sequence[Node], outputs: Collection[str], values: Mapping[str
     for node in reversed(nodes):
         if not wanted.isdisjoint(node.outputs):
             kept.append(node)
-            inner = [n for g in node.graphs.values() for m in g.nodes for n in m.inputs] + [n for g in node.graphs.values() for n in g.outputs]
+            inner = [n for g in node.graphs.values() for m in g.nodes for n in m.inputs] + [
+                n for g in node.graphs.values() for n in g.outputs
+            ]
             for name in (*node.inputs, *inner):
                 if name:
                     want(name)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from porter.dataclass import dataclass
 from porter.errors import GraphError
 from porter.graph.torch_source.analysis import Analysis
+from porter.graph.torch_source.fusion import fuse
 from porter.graph.torch_source.layout import WIDTH, statement, text_literal, tuple_literal
 from porter.graph.torch_source.mapping import map_of
 from porter.graph.torch_source.op import Op
-from porter.graph.torch_source.source import Source, Stored
+from porter.graph.torch_source.source import Source
 from porter.graph.torch_source.state import state_of
 from porter.graph.torch_source.table import is_supported, writer
 from porter.graph.torch_source.values import Network
@@ -29,15 +30,13 @@ class TorchSource:
     text: the source of `class Net`, as `ruff format` leaves it.
     state: what `Net().load_state_dict` takes, all of it, in the order of `Net().state_dict()`. Values are read when they are written.
     names: initialiser to the name in the state that holds its values; initialisers that became numbers in the source are not in it.
-    map: from the initialisers to the state; it makes everything in the state that is no constant of the graph's own.
-    layers: name of a tensor in the state to the name of the node whose layer it belongs to, for what is a layer's.
+    map: from the initialisers to the state; it makes all of that but what was computed from several of them.
     """
 
     text: str
     state: TensorStore
     names: Mapping[str, str]
     map: Map
-    layers: Mapping[str, str]
 
 
 def emit(model: ir.Model) -> TorchSource:
@@ -53,16 +52,15 @@ def emit(model: ir.Model) -> TorchSource:
     if analysis.unsupported:
         said = ", ".join(f"{name} ({count})" if count > 1 else name for name, count in sorted(analysis.unsupported.items()))
         raise GraphError("G082", f"operators that cannot be written as PyTorch: {said}", hint="write ONNX, which keeps them")
+    fuse(network)
     source = Writing(network)
     for name in network.inputs:
         source.variable(name)
     source.write(network)
     text = _text(source, network)
     stored = {**source.parameters, **source.buffers, **source.modules}
-    state, order = state_of(stored)
-    names = {s.constant.source: name for name, s in stored.items() if s.constant.source is not None}
-    layers = {name: s.node for name, s in stored.items() if s.node}
-    return TorchSource(text, state, names, map_of(model, stored, order), layers)
+    found = {s.constant.source: name for name, s in stored.items() if s.constant.source is not None}
+    return TorchSource(text, state_of(stored), found, map_of(model, stored))
 
 
 class Writing(Source):
@@ -97,7 +95,7 @@ def _text(source: Source, network: Network) -> str:
     several = f"tuple[{', '.join(['Tensor'] * len(outputs))}]" if len(outputs) <= 4 else "tuple[Tensor, ...]"
     kind = "Tensor" if len(outputs) == 1 else several
     forward = [*_signature(inputs, kind), *_docstring(network), *source.body, *statement(f"return {', '.join(outputs)}", 2)]
-    lines = "\n".join([*_class_header(network), "", *_init(source), "", *forward, ""])
+    lines = "\n".join([*_class_header(network), "", *_init(source), *forward, ""])
     parts = [_imports(lines, source), *source.helpers.values(), lines]
     return '"""A network as PyTorch, written by porter."""\n\n' + "\n\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
@@ -110,7 +108,9 @@ def _class_header(network: Network) -> list[str]:
 
 
 def _init(source: Source) -> list[str]:
-    return ["    def __init__(self) -> None:", "        super().__init__()", *source.tensors, *source.layers]
+    if not source.tensors and not source.layers:
+        return []
+    return ["    def __init__(self) -> None:", "        super().__init__()", *source.tensors, *source.layers, ""]
 
 
 def _signature(inputs: Sequence[str], kind: str) -> list[str]:
@@ -139,6 +139,3 @@ def _imports(text: str, source: Source) -> str:
     if "F." in everything and any(f"{mark}F." in everything for mark in (" ", "(", "[", "-")):
         lines.append("import torch.nn.functional as F")
     return "\n".join([*lines, "from torch import Tensor, nn"])
-
-
-__all__ = ["Stored", "TorchSource", "emit"]

@@ -59,7 +59,6 @@ class Names:
         return f"{word}_" if keyword.iskeyword(word) or word in self._taken & _RESERVED else word
 
 
-
 _RESERVED = MODULE_ATTRIBUTES | _IN_FORWARD
 
 

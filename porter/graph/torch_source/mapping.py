@@ -17,7 +17,6 @@ from porter.mapping.syntax import (
     Call,
     Capture,
     Count,
-    Drop,
     Expect,
     Fill,
     Group,
@@ -34,55 +33,54 @@ from porter.mapping.syntax import (
     Variable,
 )
 
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-COUNTED = "running_mean"
+AxisPatterns = tuple["Axes | None", "Axes | None", "tuple[tuple[str, Number], ...]"]
+"""The patterns on both sides, and sizes of axes that only the target has."""
 
 
-def map_of(model: ir.Model, stored: Mapping[str, Stored], order: Sequence[str]) -> Map:
+def map_of(model: ir.Model, stored: Mapping[str, Stored]) -> Map:
     """One rule for each tensor of the state; what became a number in the source is dropped."""
-    del order
     rules: list[Statement] = []
-    seen: set[str] = set()
-    missing = False
+    used: set[str] = set()
+    complete = True
     for name, item in stored.items():
-        made = rule_of(name, item.constant, seen)
-        if made is None:
-            missing = True
-        else:
+        made = _rule(name, item.constant, used)
+        complete &= made is not None
+        if made is not None:
             rules.append(made)
-    if any(name not in seen for name in _sources(model)):
+    if any(name not in used for name in _sources(model)):
         rules.append(Remaining("drop"))
-    if any(item.role == COUNTED for item in stored.values()):
-        rules.append(counter())
-    if missing:
+    if any(item.role == "running_var" for item in stored.values()):
+        rules.append(_counter())
+    if not complete:
         rules.append(Expect("all", "any"))
     return Map((Stage(tuple(rules)),))
 
 
-def rule_of(name: str, constant: Constant, seen: set[str]) -> Statement | None:
-    """How one tensor of the state comes from an initialiser. None where it was computed from several."""
+def _rule(name: str, constant: Constant, used: set[str]) -> Statement | None:
+    """How one tensor of the state comes from an initialiser. None where it was computed."""
     target = Pattern((name,))
     if constant.fill is not None:
         return Fill(_filled(constant), target)
-    if constant.source is None:
-        return None
     source = constant.source
-    plain = constant.perm is None and constant.shape == constant.source_shape
-    again = source in seen
-    seen.add(source)
-    if plain and name == source and not again:
-        return Keep(target)
-    axes = (None, None) if plain else axes_of(constant.source_shape, constant.perm, constant.shape)
+    if source is None:
+        return None
+    same = constant.perm is None and constant.shape == constant.source_shape
+    axes = (None, None, ()) if same else axes_of(constant.source_shape, constant.perm, constant.shape)
     if axes is None:
         return None
-    given, sizes = (axes[0], axes[1]), axes[2] if len(axes) > 2 else ()
-    left = Side((Term(Pattern((source,)), given[0]),))
-    return Rule(left, Side((Term(target, given[1]),)), "<->" if not again else "->", where=sizes)
+    again = source in used
+    used.add(source)
+    if same and name == source and not again:
+        return Keep(target)
+    left, right, sizes = axes
+    return Rule(Side((Term(Pattern((source,)), left),)), Side((Term(target, right),)), "->" if again else "<->", where=sizes)
 
 
-def counter() -> Fill:
+def _counter() -> Fill:
     """`fill(0, dtype=i64, shape=[]) -> {p}.num_batches_tracked if absent for {p}.running_mean`."""
     path = Capture(Variable("p"))
     call = Call("fill", (Argument(None, 0), Argument("dtype", Variable("i64")), Argument("shape", ())))
@@ -90,9 +88,10 @@ def counter() -> Fill:
 
 
 def _filled(constant: Constant) -> Call:
-    number = float(scalar_text(constant.fill, constant.dtype)) if constant.dtype.startswith(("float", "bfloat")) else int(constant.fill or 0)
+    floats = constant.dtype.startswith(("float", "bfloat"))
+    value = float(scalar_text(constant.fill, constant.dtype)) if floats else int(constant.fill or 0)
     dtype = Argument("dtype", Variable(DTYPES[constant.dtype].short))
-    return Call("fill", (Argument(None, number), dtype, Argument("shape", tuple([Number(n) for n in constant.shape]))))
+    return Call("fill", (Argument(None, value), dtype, Argument("shape", constant.shape)))
 
 
 def _sources(model: ir.Model) -> list[str]:
@@ -104,7 +103,7 @@ def _sources(model: ir.Model) -> list[str]:
 # ---- layouts -----------------------------------------------------------------------------------------------------------
 
 
-def axes_of(old: Sequence[int], perm: Sequence[int] | None, new: Sequence[int]) -> tuple[Axes, Axes, tuple[tuple[str, Number], ...]] | None:
+def axes_of(old: Sequence[int], perm: Sequence[int] | None, new: Sequence[int]) -> AxisPatterns | None:
     """Axis patterns for `old` transposed by `perm` and reshaped to `new`, and the sizes of axes that are cut."""
     turned = [old[p] for p in perm] if perm is not None else list(old)
     groups = _groups(turned, new)
@@ -145,6 +144,3 @@ def _groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], lis
             taken.append(rest.pop(0))
         groups.append((a, b))
     return groups if not left and not right else None
-
-
-__all__ = ["Drop", "axes_of", "counter", "map_of", "rule_of"]

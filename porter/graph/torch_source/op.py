@@ -146,10 +146,13 @@ class Op:
         """A new variable for a step on the way to an output; `_` where nothing reads that."""
         return self.source.names.take(f"{self.node.outputs[index]}_{hint}") if self.used(index) else "_"
 
-    def layer(self, made: str, state: Mapping[str, int | Constant]) -> str | None:
-        """A layer as an attribute, `state` saying which input each of its tensors is; None where the weights are another's."""
+    def layer(self, made: str, state: Mapping[str, int | Constant], named: Constant | None = None) -> str | None:
+        """A layer as an attribute, `state` saying which input each of its tensors is; None where the weights are another's.
+
+        named: the constant whose name says most of the layer's; the first one if not given.
+        """
         constants = {role: self._held(given) for role, given in state.items()}
-        name = layer_name(next(iter(constants.values()), None), self.node.name, self.node.op_type)
+        name = layer_name(named or next(iter(constants.values()), None), self.node.name, self.node.op_type)
         return self.source.module(made, constants, name, self.node.name)
 
     def _held(self, given: int | Constant) -> Constant:

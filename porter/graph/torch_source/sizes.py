@@ -86,9 +86,7 @@ def _shape(node: Node, values: dict[str, Value]) -> list[Element] | None:
     data = values.get(node.inputs[0])
     if data is None or data.shape is None or data.constant is not None:
         return None
-    sizes: list[Element] = [
-        n if isinstance(n, int) else Size(node.inputs[0], i, n) for i, n in enumerate(data.shape)
-    ]
+    sizes: list[Element] = [n if isinstance(n, int) else Size(node.inputs[0], i, n) for i, n in enumerate(data.shape)]
     start, end = node.attributes.get("start", 0), node.attributes.get("end", len(sizes))
     return sizes[start:end]
 

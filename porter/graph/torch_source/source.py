@@ -21,7 +21,7 @@ SMALL = 16
 _ROLES = frozenset("weight bias slope gamma beta scale W_xc b_c W_hc W_xh W_xc_static W_xh_static W_hh b_h W_ho b_o param".split())
 """What weights are called at the end of their names; these become parameters, other constants buffers."""
 
-_WEIGHT_SUFFIX = re.compile(r"[._/](weight|kernel|filter|w|W|gamma|scale|slope)(_0|:0)?$")
+_SUFFIX = re.compile(r"([._/])(weight|kernel|filter|w|W|gamma|scale|slope|running_mean|moving_mean|mean|rm)(_0|:0)?$")
 _FLOATS = {"float32": 32, "float64": 64, "float16": 16, "bfloat16": 16}
 
 
@@ -147,8 +147,9 @@ class Source:
 def layer_name(weight: Constant | None, node: str, op_type: str) -> str:
     """What a layer is called: as its weight is, where that says more than the node does."""
     source = weight.source if weight is not None else None
-    if source is not None and _WEIGHT_SUFFIX.search(source):
-        return _WEIGHT_SUFFIX.sub("", source)
+    suffix = _SUFFIX.search(source) if source is not None else None
+    if source is not None and suffix is not None and (suffix[1] == "." or not node):
+        return source[: suffix.start()]
     return node or source or op_type.lower()
 
 

@@ -30,8 +30,8 @@ class _Values:
         return BytesPayload(self.buffer()).chunks(limit)
 
 
-def state_of(stored: Mapping[str, Stored]) -> tuple[TensorStore, list[str]]:
-    """The store, with a `num_batches_tracked` of 0 behind the statistics of each BatchNorm; and the names in order."""
+def state_of(stored: Mapping[str, Stored]) -> TensorStore:
+    """The store, with a `num_batches_tracked` of 0 behind the statistics of each BatchNorm."""
     store = TensorStore()
     for name, item in stored.items():
         dtype = DTYPES[item.constant.dtype]
@@ -39,5 +39,4 @@ def state_of(stored: Mapping[str, Stored]) -> tuple[TensorStore, list[str]]:
         if item.role == "running_var":
             count = name.removesuffix("running_var") + COUNT
             store.add(Tensor(TensorSpec(count, DTYPES["int64"], ()), BytesPayload.of(bytes(8))))
-    return store, list(store)
-
+    return store

@@ -54,9 +54,7 @@ _MODULES = {
         "mean_variance": "MeanVarianceNormalization",
     },
     "reduction": {
-        "reduce": (
-            "ReduceSum ReduceMean ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare ReduceLogSum ReduceLogSumExp"
-        ),
+        "reduce": ("ReduceSum ReduceMean ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare ReduceLogSum ReduceLogSumExp"),
         "arg_extremum": "ArgMax ArgMin",
         "top_k": "TopK",
         "non_zero": "NonZero",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from porter.dataclass import dataclass
-from porter.graph.builder import STORED, Named
+from porter.graph.builder import Named
 from porter.graph.caffe.layer import Layer
 
 if TYPE_CHECKING:
@@ -50,11 +50,7 @@ def batch_norm(layer: Layer) -> None:
     factor = 1.0 if nvidia else float(layer.weight_values(blobs.factor, (1,))[0])
     mean, variance = (_statistic(layer, i, factor, what) for i, what in ((blobs.mean, "mean"), (blobs.variance, "variance")))
     scale, bias = (_by_channel(layer, i) if i is not None else None for i in (blobs.scale, blobs.bias))
-    made = _normalised(layer, x, scale, bias, mean, variance, max(eps, 1e-5) if nvidia else eps)
-    node = made.value.producer()
-    if node is not None and not nvidia:
-        node.meta[STORED] = tuple([layer.weight_name(i) for i in (blobs.mean, blobs.variance, blobs.factor)])
-    layer.put(made)
+    layer.put(_normalised(layer, x, scale, bias, mean, variance, max(eps, 1e-5) if nvidia else eps))
 
 
 def bn(layer: Layer) -> None:

@@ -92,11 +92,11 @@ def _auto_padded(op: Op, windows: Windows) -> Windows:
         return replace(windows, begin=zeros, end=zeros)
     if windows.sizes is None:
         raise op.refuse(f"auto_pad {auto} depends on sizes that are known only when the network runs")
-    total = [
-        max(0, (-(-n // s) - 1) * s + e - n) for n, s, e in zip(windows.sizes, windows.stride, windows.extent, strict=True)
-    ]
+    total = [max(0, (-(-n // s) - 1) * s + e - n) for n, s, e in zip(windows.sizes, windows.stride, windows.extent, strict=True)]
     less, more = tuple([n // 2 for n in total]), tuple([n - n // 2 for n in total])
-    return replace(windows, begin=less, end=more, ceil=False) if auto == "SAME_UPPER" else replace(windows, begin=more, end=less, ceil=False)
+    return (
+        replace(windows, begin=less, end=more, ceil=False) if auto == "SAME_UPPER" else replace(windows, begin=more, end=less, ceil=False)
+    )
 
 
 def _dimensions(op: Op) -> int:
@@ -193,9 +193,7 @@ def _transposed_sizes(op: Op, windows: Windows, extra: tuple[int, ...]) -> tuple
     rank = len(extra)
     sizes = op.static(0, range(2, rank + 2))
     outputs = wanted[-rank:] if wanted is not None else [n * s for n, s in zip(sizes, windows.stride, strict=True)]
-    totals = [
-        s * (n - 1) + x + e - o for n, s, x, e, o in zip(sizes, windows.stride, extra, windows.extent, outputs, strict=True)
-    ]
+    totals = [s * (n - 1) + x + e - o for n, s, x, e, o in zip(sizes, windows.stride, extra, windows.extent, outputs, strict=True)]
     half, rest = tuple([t // 2 for t in totals]), tuple([t - t // 2 for t in totals])
     return extra, *((half, rest) if auto == "SAME_UPPER" else (rest, half))
 
@@ -216,7 +214,7 @@ def max_pool(op: Op) -> None:
     plain = _as_torch_pads(windows)
     left = windows
     if plain is None:
-        low = "float(\"-inf\")" if op.dtype(0).startswith(("float", "bfloat")) else str(-128 if op.dtype(0) == "int8" else 0)
+        low = 'float("-inf")' if op.dtype(0).startswith(("float", "bfloat")) else str(-128 if op.dtype(0) == "int8" else 0)
         counted = windows.count()
         if windows.ceil and counted is not None:
             windows = replace(windows, end=_ends(windows, counted), ceil=False)
@@ -255,8 +253,10 @@ def average_pool(op: Op) -> None:
             windows = windows.unpadded()
         op.put(f"F.avg_pool{rank}d({x}, {spatial(windows.kernel)}, {spatial(windows.stride)}{_pool_options(windows)})")
         return
-    if windows.sizes is not None and windows.count() == (1,) * rank and all(
-        b + n <= k for n, b, k in zip(windows.sizes, windows.begin, windows.kernel, strict=True)
+    if (
+        windows.sizes is not None
+        and windows.count() == (1,) * rank
+        and all(b + n <= k for n, b, k in zip(windows.sizes, windows.begin, windows.kernel, strict=True))
     ):
         op.put(f"{x}.mean({tuple_literal(range(2, rank + 2))}, keepdim=True)")
         return

@@ -91,7 +91,13 @@ def binary(op: Op) -> None:
 def operand(op: Op, index: int) -> str:
     """An input as an expression: a number where it is one that does not change the shape of the result."""
     constant, other = op.constant(index), op.value(1 - index)
-    if constant is not None and constant.size == 1 and other.rank is not None and len(constant.shape) <= other.rank and other.constant is None:
+    if (
+        constant is not None
+        and constant.size == 1
+        and other.rank is not None
+        and len(constant.shape) <= other.rank
+        and other.constant is None
+    ):
         number = op.scalar(index)
         assert number is not None
         return number

@@ -54,14 +54,15 @@ def _linear(op: Op, matrix: Constant, bias: Constant | None) -> str | None:
 
 
 def matmul(op: Op) -> None:
-    """`nn.Linear` where the second factor is a matrix of weights."""
-    weight = op.constant(1)
+    """`nn.Linear` where the second factor is a matrix of weights; a third input is a bias that was added behind."""
+    weight, bias = op.constant(1), op.constant(2) if op.has(2) else None
     if weight is not None and len(weight.shape) == 2 and op.value(0).constant is None and op.dtype(0).startswith(("float", "bfloat")):
-        layer = _linear(op, weight.transposed((1, 0)), None)
+        layer = _linear(op, weight.transposed((1, 0)), bias)
         if layer is not None:
             op.put(f"{layer}({op.text(0)})")
             return
-    op.put(f"torch.matmul({op.text(0)}, {op.text(1)})")
+    product = f"torch.matmul({op.text(0)}, {op.text(1)})"
+    op.put(f"{op.let(product, 'product')} + {op.text(2)}" if op.has(2) else product)
 
 
 def einsum(op: Op) -> None:
@@ -91,7 +92,7 @@ def batch_normalization(op: Op) -> None:
             del tensors["weight"], tensors["bias"]
         dimensions = max(rank - 2, 1)
         said = options(eps=given if given != "1e-5" else None, affine="False" if plain else None)
-        name = op.layer(f"nn.BatchNorm{dimensions}d({mean.size}{said}{_dtype(mean)})", tensors)
+        name = op.layer(f"nn.BatchNorm{dimensions}d({mean.size}{said}{_dtype(mean)})", tensors, named=mean)
         if name is not None:
             op.put(f"{name}({x})")
             return
@@ -150,7 +151,9 @@ def lrn(op: Op) -> None:
     if size % 2 == 0:
         raise op.refuse("its window is of even size, which lies differently in PyTorch")
     alpha, beta, bias = (op.attribute(name, default) for name, default in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0)))
-    op.put(f"F.local_response_norm({op.text(0)}, {size}, alpha={float_literal(alpha)}, beta={float_literal(beta)}, k={float_literal(bias)})")
+    op.put(
+        f"F.local_response_norm({op.text(0)}, {size}, alpha={float_literal(alpha)}, beta={float_literal(beta)}, k={float_literal(bias)})"
+    )
 
 
 def lp_normalization(op: Op) -> None:

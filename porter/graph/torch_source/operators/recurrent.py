@@ -130,7 +130,9 @@ def scan(op: Op) -> None:
             outer.line(f"{name} = []")
     parts = [op.text(states + i) for i in range(count)]
     variables = [outer.variable(name) for name in body.inputs[states:]]
-    outer.line(f"for {', '.join(variables)} in zip({', '.join(parts)}, strict=True):" if count > 1 else f"for {variables[0]} in {parts[0]}:")
+    outer.line(
+        f"for {', '.join(variables)} in zip({', '.join(parts)}, strict=True):" if count > 1 else f"for {variables[0]} in {parts[0]}:"
+    )
     op.source.depth += 1
     op.source.write(body)
     for i, name in enumerate(lists):

@@ -32,7 +32,13 @@ def reduce(op: Op) -> None:
     axes = [a + rank if a < 0 else a for a in axes]
     keep = bool(op.attribute("keepdims", 1))
     if not axes:
-        op.put(x if kind not in ("ReduceSumSquare", "ReduceLogSum") else f"torch.square({x})" if kind == "ReduceSumSquare" else f"torch.log({x})")
+        op.put(
+            x
+            if kind not in ("ReduceSumSquare", "ReduceLogSum")
+            else f"torch.square({x})"
+            if kind == "ReduceSumSquare"
+            else f"torch.log({x})"
+        )
         return
     given = (str(axes[0]) if len(axes) == 1 else tuple_literal(axes)) + (", keepdim=True" if keep else "")
     if kind == "ReduceSumSquare":

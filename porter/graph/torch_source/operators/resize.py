@@ -35,7 +35,10 @@ def resize(op: Op) -> None:
     target = tuple_literal(wanted)
     if mode == "nearest":
         indices = {a: _nearest(places[a], nearest, sizes[a]) for a in changed}
-        for name, rule in (("nearest", lambda n, m: np.floor(np.arange(m) * (n / m))), ("nearest-exact", lambda n, m: np.floor((np.arange(m) + 0.5) * (n / m)))):
+        for name, rule in (
+            ("nearest", lambda n, m: np.floor(np.arange(m) * (n / m))),
+            ("nearest-exact", lambda n, m: np.floor((np.arange(m) + 0.5) * (n / m))),
+        ):
             if plain and all((np.minimum(rule(sizes[a], outputs[a]), sizes[a] - 1) == indices[a]).all() for a in changed):
                 extra = "" if name == "nearest" else f', mode="{name}"'
                 op.put(f"F.interpolate({x}, {target}{extra})")
@@ -46,7 +49,9 @@ def resize(op: Op) -> None:
         op.put(x)
         return
     name = {1: "linear", 2: "bilinear", 3: "trilinear"}[rank - 2] if mode == "linear" and rank in (3, 4, 5) else "bicubic"
-    same = plain and (mode == "linear" or (rank == 4 and op.attribute("cubic_coeff_a", -0.75) == -0.75 and not op.attribute("exclude_outside", 0)))
+    same = plain and (
+        mode == "linear" or (rank == 4 and op.attribute("cubic_coeff_a", -0.75) == -0.75 and not op.attribute("exclude_outside", 0))
+    )
     for corners in (True, False):
         if same and not op.attribute("antialias", 0) and all(_as_torch(places[a], sizes[a], outputs[a], corners, mode) for a in changed):
             op.put(f'F.interpolate({x}, {target}, mode="{name}", align_corners={corners})')

@@ -194,7 +194,11 @@ def expand(op: Op) -> None:
     for i, n in enumerate(sizes):
         if isinstance(n, int) and n == 1 and i >= lead and shape[i - lead] != 1:
             texts[i] = "-1"
-    op.put(f"{op.text(0)}.expand({', '.join([*(['-1'] * 0), *texts])})" if lead >= 0 else f"{op.text(0)}.expand({', '.join(['-1'] * -lead + texts)})")
+    op.put(
+        f"{op.text(0)}.expand({', '.join([*(['-1'] * 0), *texts])})"
+        if lead >= 0
+        else f"{op.text(0)}.expand({', '.join(['-1'] * -lead + texts)})"
+    )
 
 
 def tile(op: Op) -> None:
