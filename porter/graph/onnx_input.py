@@ -21,7 +21,8 @@ def read(path: str, store: TensorStore) -> Network:
     """
     import onnx_ir as ir
 
-    notices = tuple([n.message for n in store.notices])
+    # What a reader of weights says of the graph that it leaves is not so here.
+    notices = tuple([n.message for n in store.notices if n.kind != "note"])
     try:
         model = ir.load(path)
     except Exception as error:

@@ -54,15 +54,15 @@ def weights_map(model: ir.Model, made: TorchSource, store: TensorStore) -> Weigh
     while True:
         found = _map(made.map, statements, without, store)
         try:
-            wrong = _different(apply(found, store), made.state, without)
+            mapped = apply(found, store)
+            wrong = _different(mapped, made.state, without)
+            if not wrong:
+                return WeightsMap(found, tuple([name for name in made.state if name not in mapped]))
         except MapError:
             # A rule that does not fit the file at all speaks of what the graph computed.
             wrong = [name for s in statements if (name := _target(s)) is not None and name not in without and not _fits(s, store)]
             if not wrong:
                 raise
-        if not wrong:
-            missing = [n for n in made.state if n in without or n not in apply(found, store)]
-            return WeightsMap(found, tuple(missing))
         without.update(wrong)
 
 
