@@ -230,7 +230,10 @@ class _Import:
         kind = registry.kind(caffe)
         if kind in registry.TABLE and kind not in self.options.custom:
             _check_shapes(layer)
-        self.importers[kind](layer)
+        try:
+            self.importers[kind](layer)
+        except OverflowError as error:
+            raise layer.error("G037", "a size that it works out is beyond any that a blob of Caffe can have") from error
         unread = layer.parameters.unread()
         if unread:
             message = f"{', '.join(unread)} {'is' if len(unread) == 1 else 'are'} stated, and porter does not honour that"
@@ -258,6 +261,8 @@ class _Import:
         return f"did you mean '{close[0]}'?" if close else None
 
     def _top(self, parameters: Parameters, name: str, value: Named, in_place: bool, memory: Memory) -> None:
+        if any(n < 0 for n in value.shape):
+            raise parameters.error("G001", f"its top '{name}' would be of the shape {list(value.shape)}")
         if math.prod(value.shape) > MOST_VALUES:
             raise parameters.error("G037", f"its top '{name}' of the shape {list(value.shape)} has more values than a blob of Caffe can")
         if in_place:

@@ -112,6 +112,8 @@ def _unpooled_size(layer: Layer, height: int, width: int) -> tuple[int, int]:
         if any(pad and s != 2 for pad, s in zip(pads, scales, strict=True)):
             raise layer.error("G010", "upsample_param.pad_out_h and pad_out_w go with a scale of 2 only")
         high, wide = height * scales[0] - pads[0], width * scales[1] - pads[1]
+    if high < 2 or wide < 2:
+        raise layer.error("G010", f"upsample_param makes a plane of {high} x {wide}")
     return high, wide
 
 
