@@ -10,8 +10,9 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from porter.errors import GraphError
 from porter.graph.torch_source.sizes import elements_of, reshaped_by
-from porter.graph.torch_source.values import Constant, Network, Node, Shape, Size, Value, dtype_of, shape_of
+from porter.graph.torch_source.values import Constant, Network, Node, Shape, Size, Value, computed, dtype_of, shape_of
 
 if TYPE_CHECKING:
     import onnx
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 LARGEST_FOLDED = 1 << 22
 """Elements of the largest constant that is computed here."""
+
+LARGEST_FILLED = 1 << 31
+"""Elements of the largest constant that is one number everywhere."""
 
 _RANDOM = frozenset(["RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout"])
 
@@ -43,9 +47,16 @@ class Analysis:
             if given.name is not None and given.name not in graph.initializers:
                 values[given.name] = Value(given.name, dtype_of(given.dtype), shape_of(given.shape))
                 inputs.append(given.name)
-        nodes = [made for node in graph for made in self._node(node, values)]
+        nodes = [made for node in graph for made in self._checked(node, values)]
         outputs = [o.name or "" for o in graph.outputs]
         return Network(inputs, outputs, _needed(nodes, outputs, values), values)
+
+    def _checked(self, node: ir.Node, values: dict[str, Value]) -> list[Node]:
+        try:
+            return self._node(node, values)
+        except (LookupError, ValueError, TypeError, ArithmeticError, AttributeError) as error:
+            where = f"{node.op_type} '{node.name or ''}'"
+            raise GraphError("G084", f"{where} is broken: {type(error).__name__}: {error}") from error
 
     def _node(self, node: ir.Node, values: dict[str, Value]) -> list[Node]:
         """The node, unless what it makes is known already."""
@@ -93,20 +104,20 @@ class Analysis:
         if source is None or any(c is None for c, n in zip(known, found.inputs, strict=True) if n):
             return False
         if found.op_type == "ConstantOfShape":
-            shape = tuple([int(n) for n in source.array()])
-            value = _fill(found.attributes.get("value"), shape)
-            values[out] = Value(out, value.dtype, shape, value)
-            return True
+            value = _fill(found.attributes.get("value"), tuple([int(n) for n in source.array().reshape(-1)]))
+            if value is not None:
+                values[out] = Value(out, value.dtype, value.shape, value)
+            return value is not None
         if found.op_type == "Identity":
             values[out] = Value(out, source.dtype, source.shape, source)
         elif found.op_type == "Transpose":
             moved = source.transposed(tuple(found.attributes.get("perm", range(len(source.shape))[::-1])))
             values[out] = Value(out, moved.dtype, moved.shape, moved)
         elif found.op_type in ("Reshape", "Squeeze", "Unsqueeze", "Flatten"):
-            shape = self._infer(node, found, values).get(out, Value(out)).static
-            if shape is None or math.prod(shape) != source.size:
+            new = self._infer(node, found, values).get(out, Value(out)).static
+            if new is None or math.prod(new) != source.size:
                 return False
-            values[out] = Value(out, source.dtype, shape, source.reshaped(shape))
+            values[out] = Value(out, source.dtype, new, source.reshaped(new))
         else:
             return False
         return True
@@ -146,7 +157,7 @@ class Analysis:
         for name, array in zip(found.outputs, results, strict=False):
             if name:
                 dtype = values[name].dtype or str(array.dtype)
-                values[name] = Value(name, dtype, array.shape, Constant(dtype, array.shape, lambda a=array: a))
+                values[name] = Value(name, dtype, array.shape, computed(array, dtype))
         return True
 
 
@@ -204,14 +215,16 @@ def _stated(node: ir.Node, attributes: Mapping[str, Any]) -> Constant | None:
     for key, dtype in (("value_float", "float32"), ("value_floats", "float32"), ("value_int", "int64"), ("value_ints", "int64")):
         if key in attributes:
             array = np.asarray(attributes[key], dtype)
-            return Constant(dtype, array.shape, lambda: array)
+            return computed(array)
     return None
 
 
-def _fill(value: ir.TensorProtocol | None, shape: tuple[int, ...]) -> Constant:
-    """One number everywhere, in no memory."""
+def _fill(value: ir.TensorProtocol | None, shape: tuple[int, ...]) -> Constant | None:
+    """One number everywhere, in no memory; None where that is of no use."""
     import numpy as np
 
+    if min(shape, default=0) < 0 or math.prod(shape) > LARGEST_FILLED or len(shape) > 8:
+        return None
     number = value.numpy().reshape(-1)[:1] if value is not None else np.zeros(1, np.float32)
     dtype = dtype_of(value.dtype) if value is not None else "float32"
     return Constant(dtype or "float32", shape, lambda: np.broadcast_to(number.reshape((1,) * len(shape)), shape), fill=number.item())

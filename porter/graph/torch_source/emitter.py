@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from porter.dataclass import dataclass
-from porter.errors import GraphError
+from porter.errors import GraphError, PorterError
 from porter.graph.torch_source.analysis import Analysis
 from porter.graph.torch_source.fusion import fuse
 from porter.graph.torch_source.layout import WIDTH, statement, text_literal, tuple_literal
@@ -53,25 +53,28 @@ def emit(model: ir.Model) -> TorchSource:
         said = ", ".join(f"{name} ({count})" if count > 1 else name for name, count in sorted(analysis.unsupported.items()))
         raise GraphError("G082", f"operators that cannot be written as PyTorch: {said}", hint="write ONNX, which keeps them")
     fuse(network)
-    source = Writing(network)
+    source = Source(network)
     for name in network.inputs:
         source.variable(name)
-    source.write(network)
+    _write(source, network)
     text = _text(source, network)
     stored = {**source.parameters, **source.buffers, **source.modules}
     found = {s.constant.source: name for name, s in stored.items() if s.constant.source is not None}
     return TorchSource(text, state_of(stored), found, map_of(model, stored))
 
 
-class Writing(Source):
-    """A source that writes the nodes of a network, one after the other."""
-
-    def write(self, network: Network) -> None:
-        """The statements for the nodes of a network, or of the body of a loop."""
-        self.values |= network.values
-        used = _used(network)
-        for node in network.nodes:
-            writer(node.op_type)(Op(self, node, used))
+def _write(source: Source, network: Network) -> None:
+    """The statements for the nodes of a network, or of the body of a loop."""
+    source.values |= network.values
+    used = _used(network)
+    for node in network.nodes:
+        op = Op(source, node, used, lambda body: _write(source, body))
+        try:
+            writer(node.op_type)(op)
+        except (LookupError, ValueError, TypeError, ArithmeticError, AttributeError, AssertionError) as error:
+            if isinstance(error, PorterError):
+                raise
+            raise op.refuse(f"the node is broken: {type(error).__name__}: {error}") from error
 
 
 def _used(network: Network) -> frozenset[str]:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import keyword
 import re
 
-MODULE_ATTRIBUTES = frozenset(
-    """
+_OF_MODULES = """
     T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double dump_patches eval
     extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu load_state_dict modules mtia
     named_buffers named_children named_modules named_parameters parameters register_backward_hook register_buffer
@@ -17,16 +16,16 @@ MODULE_ATTRIBUTES = frozenset(
     register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter
     register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory
     state_dict to to_empty train training type xpu zero_grad input_names output_names
-    """.split()
-)
+"""
+MODULE_ATTRIBUTES = frozenset(_OF_MODULES.split())
 """Names that a layer cannot have as an attribute of a module, beside those that begin with an underscore."""
 
-_IN_FORWARD = frozenset(
-    """
+_IN_SOURCE = """
     torch nn F Tensor Net self bool dict enumerate float int len list max min range slice sum tuple zip
+    non_maximum_suppression max_roi_pool _parts
     False None True match case type l O I
-    """.split()
-)
+"""
+_IN_FORWARD = frozenset(_IN_SOURCE.split())
 """Names that variables of `forward` cannot have: what the source itself uses, and letters that are hard to tell from digits."""
 
 LONGEST = 60

@@ -33,7 +33,6 @@ from porter.mapping.syntax import (
     Variable,
 )
 
-
 if TYPE_CHECKING:
     import onnx_ir as ir
 

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from porter.errors import GraphError
 from porter.graph.torch_source.layout import tuple_literal
 from porter.graph.torch_source.sizes import known_elements
 from porter.graph.torch_source.source import Source, layer_name, scalar_text
-from porter.graph.torch_source.values import Constant, Dimension, Element, Node, Shape, Value
+from porter.graph.torch_source.values import Constant, Dimension, Element, Network, Node, Shape, Value, computed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
 class Op:
-    """What an operator's function gets."""
+    """What an operator's function gets. `write` writes the nodes of a subgraph where it is called."""
 
-    def __init__(self, source: Source, node: Node, used: frozenset[str]) -> None:
+    def __init__(self, source: Source, node: Node, used: frozenset[str], write: Callable[[Network], None]) -> None:
         self.source = source
         self.node = node
         self.version = node.version
         self._used = used
+        self.write = write
 
     # ---- what goes in ------------------------------------------------------------------------------------------------------
 
@@ -162,8 +163,7 @@ class Op:
 
     def buffer(self, array: NDArray[Any], hint: str) -> str:
         """A constant that this operator needs, as `self.…`."""
-        constant = Constant(str(array.dtype), array.shape, lambda: array)
-        return self.source.tensor(constant, f"{self.node.outputs[0]}_{hint}")
+        return self.source.tensor(computed(array), f"{self.node.outputs[0]}_{hint}")
 
     def helper(self, name: str) -> str:
         """A function that the source has to have."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from porter.dataclass import replace
-from porter.graph.torch_source.values import Constant, Dimension, Element, Node, Size, Value
+from porter.graph.torch_source.values import Constant, Dimension, Element, Node, Size, Value, computed
 
 _LONGEST = 64
 _ARITHMETIC = {"Add": "+", "Sub": "-", "Mul": "*", "Div": "//"}
@@ -35,8 +35,7 @@ def elements_of(node: Node, values: dict[str, Value]) -> bool:
 def _numbers(numbers: Sequence[int], dtype: str, shape: tuple[int, ...]) -> Constant:
     import numpy as np
 
-    array = np.asarray(numbers, dtype).reshape(shape)
-    return Constant(dtype, shape, lambda: array)
+    return computed(np.asarray(numbers, dtype).reshape(shape))
 
 
 def reshaped_by(node: Node, values: dict[str, Value]) -> None:

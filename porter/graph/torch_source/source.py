@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 SMALL = 16
 """Elements of the largest constant that is written out in the source; others are in the state."""
 
-_ROLES = frozenset("weight bias slope gamma beta scale W_xc b_c W_hc W_xh W_xc_static W_xh_static W_hh b_h W_ho b_o param".split())
+_ROLES = frozenset(
+    [
+        *("weight", "bias", "slope", "gamma", "beta", "scale", "param"),
+        *("W_xc", "b_c", "W_hc", "W_xc_static", "W_xh", "b_h", "W_hh", "W_ho", "b_o", "W_xh_static"),
+    ]
+)
 """What weights are called at the end of their names; these become parameters, other constants buffers."""
 
 _SUFFIX = re.compile(r"([._/])(weight|kernel|filter|w|W|gamma|scale|slope|running_mean|moving_mean|mean|rm)(_0|:0)?$")
@@ -82,8 +87,7 @@ class Source:
         value = self.values[name]
         if value.elements is not None:
             sizes = ", ".join(self.size(e) for e in value.elements)
-            text = f"torch.tensor([{sizes}])" if value.shape else f"torch.tensor({sizes})"
-            return text
+            return f"torch.tensor([{sizes}])" if value.shape else f"torch.tensor({sizes})"
         if value.constant is None:
             raise KeyError(name)
         return self.tensor(value.constant, name)

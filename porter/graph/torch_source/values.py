@@ -93,6 +93,11 @@ class Constant:
         return replace(self, shape=shape, perm=perm, load=lambda: load().transpose(perm))
 
 
+def computed(array: NDArray[Any], dtype: str | None = None) -> Constant:
+    """A constant that no initialiser is."""
+    return Constant(dtype or str(array.dtype), array.shape, lambda: array)
+
+
 @dataclass(frozen=True, slots=True)
 class Value:
     """A value of the graph. `elements`: what a short vector of sizes holds, where it is no constant."""

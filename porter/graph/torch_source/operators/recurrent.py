@@ -134,7 +134,7 @@ def scan(op: Op) -> None:
         f"for {', '.join(variables)} in zip({', '.join(parts)}, strict=True):" if count > 1 else f"for {variables[0]} in {parts[0]}:"
     )
     op.source.depth += 1
-    op.source.write(body)
+    op.write(body)
     for i, name in enumerate(lists):
         if op.used(states + i):
             outer.line(f"{name}.append({outer.expression(body.outputs[states + i])})")

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 def resize(op: Op) -> None:
     """Height and width, or any axes, to another size."""
-    import numpy as np
-
     sizes = op.static(0, range(op.rank(0)))
     outputs, scales = _targets(op, sizes)
     mode, transform, nearest = _how(op)
@@ -34,31 +32,34 @@ def resize(op: Op) -> None:
     plain = all(a >= 2 for a in changed) and rank in (3, 4, 5) and op.version >= 9
     target = tuple_literal(wanted)
     if mode == "nearest":
-        indices = {a: _nearest(places[a], nearest, sizes[a]) for a in changed}
-        for name, rule in (
-            ("nearest", lambda n, m: np.floor(np.arange(m) * (n / m))),
-            ("nearest-exact", lambda n, m: np.floor((np.arange(m) + 0.5) * (n / m))),
-        ):
-            if plain and all((np.minimum(rule(sizes[a], outputs[a]), sizes[a] - 1) == indices[a]).all() for a in changed):
-                extra = "" if name == "nearest" else f', mode="{name}"'
-                op.put(f"F.interpolate({x}, {target}{extra})")
-                return
-        for i, a in enumerate(changed):
-            made = f"torch.index_select({x}, {a}, {op.buffer(indices[a].astype(np.int64), f'places_{a}')})"
-            x = made if i == len(changed) - 1 else op.let(made, f"axis_{a}")
-        op.put(x)
+        _by_places(op, x, {a: _nearest(places[a], nearest, sizes[a]) for a in changed}, (sizes, outputs), target if plain else None)
         return
-    name = {1: "linear", 2: "bilinear", 3: "trilinear"}[rank - 2] if mode == "linear" and rank in (3, 4, 5) else "bicubic"
-    same = plain and (
-        mode == "linear" or (rank == 4 and op.attribute("cubic_coeff_a", -0.75) == -0.75 and not op.attribute("exclude_outside", 0))
-    )
-    for corners in (True, False):
-        if same and not op.attribute("antialias", 0) and all(_as_torch(places[a], sizes[a], outputs[a], corners, mode) for a in changed):
-            op.put(f'F.interpolate({x}, {target}, mode="{name}", align_corners={corners})')
-            return
+    name = {3: "linear", 4: "bilinear", 5: "trilinear"}.get(rank, "") if mode == "linear" else "bicubic"
+    bicubic = rank == 4 and op.attribute("cubic_coeff_a", -0.75) == -0.75 and not op.attribute("exclude_outside", 0)
+    if plain and (mode == "linear" or bicubic) and not op.attribute("antialias", 0):
+        for corners in (True, False):
+            if all(_as_torch(places[a], sizes[a], outputs[a], corners, mode) for a in changed):
+                op.put(f'F.interpolate({x}, {target}, mode="{name}", align_corners={corners})')
+                return
     if op.attribute("antialias", 0) or mode != "linear" or transform == "tf_crop_and_resize":
         raise op.refuse(f"PyTorch has no resizing of mode '{mode}' with '{transform}' of this kind")
     _by_weights(op, x, changed, places, sizes)
+
+
+def _by_places(op: Op, x: str, places: dict[int, NDArray[Any]], shapes: tuple[list[int], list[int]], target: str | None) -> None:
+    """Each axis by the places it takes; `target` where `F.interpolate` may do it."""
+    import numpy as np
+
+    for mode, start in (("nearest", 0.0), ("nearest-exact", 0.5)):
+        theirs = {a: np.floor((np.arange(shapes[1][a]) + start) * (shapes[0][a] / shapes[1][a])) for a in places}
+        if target is not None and all((np.minimum(theirs[a], shapes[0][a] - 1) == places[a]).all() for a in places):
+            extra = "" if mode == "nearest" else f', mode="{mode}"'
+            op.put(f"F.interpolate({x}, {target}{extra})")
+            return
+    for i, (a, wanted) in enumerate(places.items()):
+        made = f"torch.index_select({x}, {a}, {op.buffer(wanted.astype(np.int64), f'places_{a}')})"
+        x = made if i == len(places) - 1 else op.let(made, f"axis_{a}")
+    op.put(x)
 
 
 def _by_weights(op: Op, x: str, changed: list[int], places: dict[int, NDArray[np.float64]], sizes: list[int]) -> None:
@@ -138,10 +139,7 @@ def _as_torch(places: NDArray[np.float64], size: int, out: int, corners: bool, m
     """Whether PyTorch looks at the same places."""
     import numpy as np
 
-    if corners:
-        theirs = _coordinates(size, out, out / size, "align_corners")
-    else:
-        theirs = _coordinates(size, out, out / size, "half_pixel")
+    theirs = _coordinates(size, out, out / size, "align_corners" if corners else "half_pixel")
     bounds = (0, size - 1) if mode == "linear" else (-np.inf, np.inf)
     return bool(np.allclose(np.clip(theirs, *bounds), np.clip(places, *bounds), rtol=0, atol=1e-9 * size))
 

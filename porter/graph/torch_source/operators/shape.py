@@ -19,11 +19,7 @@ _END = (1 << 31) - 1
 def reshape(op: Op) -> None:
     """To a shape that is known, or whose open sizes are those of other values."""
     x = op.text(0)
-    wanted: list[Element] | None
-    if op.version < 5:
-        wanted = [int(n) for n in op.attribute("shape")]
-    else:
-        wanted = op.elements(1)
+    wanted: list[Element] | None = [int(n) for n in op.attribute("shape")] if op.version < 5 else op.elements(1)
     if wanted is None:
         op.put(f"{x}.reshape({op.text(1)}.tolist())")
         return
