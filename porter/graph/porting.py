@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from porter.dataclass import dataclass, field, replace
+from porter.dataclass import dataclass, field, field_names, replace
 from porter.errors import FormatError, PorterError, UsageError
 from porter.formats.base import ReadOptions
 from porter.formats.caffe.net import net_from_prototxt
@@ -99,8 +99,7 @@ def port(source: str, weights: str | None, folder: str, options: PortOptions) ->
     _refuse_own_input(folder, names, [source, *([weights] if weights else [])])
     try:
         if _is_onnx(source):
-            if weights is not None:
-                raise UsageError("U931", f"an ONNX model has its weights in itself, and '{weights}' is given as well")
+            _refuse_for_onnx(weights, options.importing)
             with open_store(source) as store:
                 return _ported(read(source, store), source, None, folder, targets, options)
         with _open_weights(source, weights) as store:
@@ -116,6 +115,17 @@ def _targets(names: Sequence[str]) -> list[Target]:
             raise UsageError("U930", f"a network cannot be written as '{name}'", hint=f"--to takes {', '.join(TARGETS)}")
         found.append(TARGETS[name])
     return found
+
+
+def _refuse_for_onnx(weights: str | None, options: ImportOptions) -> None:
+    """Refuse what only a Caffe net needs to be told."""
+    if weights is not None:
+        raise UsageError("U931", f"an ONNX model has its weights in itself, and '{weights}' is given as well")
+    plain = ImportOptions()
+    said = [f"--{name.replace('_', '-')}" for name in field_names(ImportOptions) if getattr(options, name) != getattr(plain, name)]
+    if said:
+        words = ", ".join(said).replace("--state", "--phase, --level, --stage").replace("shapes", "shape")
+        raise UsageError("U931", f"an ONNX model has settled what these options say: {words}", hint="leave them out")
 
 
 def _refuse_own_input(folder: str, names: Sequence[str], inputs: Sequence[str]) -> None:
