@@ -27,7 +27,9 @@ def graph(
     nodes: Sequence[onnx.NodeProto], inputs: Mapping[str, Sequence[Any]], outputs: Sequence[str], opset: int = 13, **constants: Any
 ) -> ir.Model:
     """A model of these nodes. Floats of constants become float32."""
-    tensors = [numpy_helper.from_array(v if (v := np.asarray(c)).dtype.kind == "i" else v.astype(np.float32), n) for n, c in constants.items()]
+    tensors = [
+        numpy_helper.from_array(v if (v := np.asarray(c)).dtype.kind == "i" else v.astype(np.float32), n) for n, c in constants.items()
+    ]
     infos = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()]
     made = helper.make_graph(nodes, "g", infos, [onnx.ValueInfoProto(name=n) for n in outputs], tensors)
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
@@ -54,7 +56,10 @@ def written(model: ir.Model, folder: Path, fork: str = "bvlc") -> Written:
 
 def values_for(model: ir.Model, seed: int = 0) -> Values:
     rng = np.random.default_rng(seed)
-    return {str(v.name): rng.standard_normal([int(n) for n in v.shape]).astype(np.float32) for v in model.graph.inputs if v.shape is not None}
+    inputs = [v for v in model.graph.inputs if v.name not in model.graph.initializers]
+    return {
+        str(v.name): rng.standard_normal([int(n) for n in v.shape]).astype(np.float32) for v in model.graph.inputs if v.shape is not None
+    }
 
 
 def by_onnxruntime(model: ir.Model, inputs: Values) -> Values:
@@ -81,19 +86,20 @@ def by_opencv(net: Written, inputs: Values, names: Sequence[str]) -> Values:
     made.enableWinograd(False)
     for name, value in inputs.items():
         made.setInput(value, name)
-    makers = {made.getLayer(i).name: i for i in made.getUnconnectedOutLayers()}
-    assert makers
+    known = set(made.getLayerNames())
     found = {}
     for name in names:
-        found[name] = made.forward(_maker(net.text, name))
+        layer, index = _maker(net.text, name)
+        # OpenCV calls some layers by their top.
+        found[name] = made.forwardAndRetrieve([layer if layer in known else name])[0][index]
     return found
 
 
-def _maker(text: str, top: str) -> str:
-    """The layer that makes a blob."""
+def _maker(text: str, top: str) -> tuple[str, int]:
+    """The layer that makes a blob, and as which of its tops."""
     from porter.formats.caffe.prototxt import parse
 
-    return next(m.string("name") or "" for m in parse(text).messages("layer") if top in m.strings("top"))
+    return next((m.string("name") or "", m.strings("top").index(top)) for m in parse(text).messages("layer") if top in m.strings("top"))
 
 
 def differences(expected: Values, actual: Values) -> float:

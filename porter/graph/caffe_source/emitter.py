@@ -44,8 +44,14 @@ def emit(model: ir.Model, *, fork: str = "bvlc") -> CaffeSource:
     for name in network.inputs:
         value = network.values[name]
         if value.static is None or value.dtype != "float32":
-            what = f"is {value.dtype}" if value.static is not None else f"has the shape {list(value.shape) if value.shape is not None else None}"
-            raise GraphError("G061", f"the input '{name}' {what}; Caffe's are float32 of a fixed shape", hint="make the model for one size of batch")
+            what = (
+                f"is {value.dtype}"
+                if value.static is not None
+                else f"has the shape {list(value.shape) if value.shape is not None else None}"
+            )
+            raise GraphError(
+                "G061", f"the input '{name}' {what}; Caffe's are float32 of a fixed shape", hint="make the model for one size of batch"
+            )
         net.inputs[name] = net.values[name] = Blob(value.static)
     _write(network, net, extra)
     for name in network.outputs:
@@ -84,7 +90,7 @@ def _write(network: Network, net: Net, extra: frozenset[str]) -> None:
     for name in network.outputs:
         if name not in net.values and not refused:
             try:
-                Op(context, network.nodes[-1], len(network.nodes)).blob_of(name)
+                context.blob(name)
             except Refused as why:
                 refused[("output", str(why))] = [name]
     if refused:

@@ -58,9 +58,7 @@ class Weight:
 
     def tensor(self, layer: str, kind: str, index: int) -> Tensor:
         """The tensor that the writer of Caffe's format puts into this place."""
-        spec = TensorSpec(
-            f"{layer}.{self.role}", FLOAT32, self.shape, role=self.role, attributes={LAYER: layer, TYPE: kind, BLOB: index}
-        )
+        spec = TensorSpec(f"{layer}.{self.role}", FLOAT32, self.shape, role=self.role, attributes={LAYER: layer, TYPE: kind, BLOB: index})
 
         def values() -> Any:
             import numpy as np
@@ -118,7 +116,9 @@ class Net:
 
     def finish(self) -> tuple[str, TensorStore]:
         """The prototxt, and the weights."""
-        self.layers = [Layer("Input", [], [b], {"input_param": {"shape": {"dim": list(b.shape)}}}, (), -1, True, n) for n, b in self.inputs.items()] + self.layers
+        self.layers = [
+            Layer("Input", [], [b], {"input_param": {"shape": {"dim": list(b.shape)}}}, (), -1, True, n) for n, b in self.inputs.items()
+        ] + self.layers
         self._copy_outputs()
         self._leave_out()
         self._name_blobs()
@@ -207,17 +207,19 @@ def _free(wanted: str, names: set[str]) -> str:
 
 
 def _layer_field(layer: Layer) -> Field:
-    texts = [("name", layer.name), ("type", layer.kind), *[("bottom", b.name) for b in layer.bottoms], *[("top", t.name) for t in layer.tops]]
+    texts = [
+        ("name", layer.name),
+        ("type", layer.kind),
+        *[("bottom", b.name) for b in layer.bottoms],
+        *[("top", t.name) for t in layer.tops],
+    ]
     stated = [Field(name, Scalar("string", text)) for name, text in texts]
     return Field("layer", Message((*stated, *_fields(layer.parameters))))
 
 
 def _fields(parameters: Parameters) -> list[Field]:
-    found = []
-    for name, value in parameters.items():
-        for item in value if isinstance(value, list | tuple) else [value]:
-            found.append(Field(name, Message(tuple(_fields(item))) if isinstance(item, Mapping) else _scalar(item)))
-    return found
+    listed = [(n, item) for n, value in parameters.items() for item in (value if isinstance(value, list | tuple) else [value])]
+    return [Field(n, Message(tuple(_fields(item))) if isinstance(item, Mapping) else _scalar(item)) for n, item in listed]
 
 
 def _scalar(value: float | str) -> Scalar:

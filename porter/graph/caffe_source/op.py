@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,19 @@ class Context:
     readers: Mapping[str, Sequence[Node]]
     outputs: frozenset[str]
     absorbed: set[str] = field(default_factory=set)
+
+    def blob(self, name: str) -> Blob:
+        """A value of the graph as a blob; a constant becomes one by a Parameter layer."""
+        value = self.values[name]
+        _need_float(value)
+        if name not in self.net.values:
+            shape = static(value)
+            made = Blob(shape)  # its maker was refused
+            if value.constant is not None:
+                weight = Weight("param", shape, value.constant.array)
+                (made,) = self.net.add("Parameter", [], [shape], {"parameter_param": {"shape": {"dim": list(shape)}}}, [weight])
+            self.net.values[name] = made
+        return self.net.values[name]
 
 
 class Op:
@@ -75,26 +89,16 @@ class Op:
         return uniform(constant.array()) if constant is not None else None
 
     def blob(self, index: int) -> Blob:
-        """An input as a blob; constants become one by a Parameter layer."""
-        return self.blob_of(self.node.inputs[index])
-
-    def blob_of(self, name: str) -> Blob:
-        """A value of the graph as a blob."""
-        net = self.context.net
-        if name not in net.values:
-            value = self.context.values[name]
-            shape = static(value)
-            if value.constant is None:
-                net.values[name] = Blob(shape)  # its maker was refused
-            else:
-                _need_float(value)
-                weight = Weight("param", shape, value.constant.array)
-                (net.values[name],) = net.add("Parameter", [], [shape], {"parameter_param": {"shape": {"dim": list(shape)}}}, [weight])
-        _need_float(self.context.values[name])
-        return net.values[name]
+        """An input as a blob."""
+        return self.context.blob(self.node.inputs[index])
 
     def attribute(self, name: str, default: Any = None) -> Any:
         return self.node.attributes.get(name, default)
+
+    def text(self, name: str, default: str) -> str:
+        """An attribute that is a word."""
+        value = self.node.attributes.get(name, default)
+        return value.decode() if isinstance(value, bytes) else str(value)
 
     def integers(self, index: int, name: str) -> list[int] | None:
         """Integers that are an input in later opsets and an attribute in earlier ones."""
@@ -167,7 +171,7 @@ class Op:
         """(shift + scale · x) ^ power."""
         said = {"power": (power, 1.0), "scale": (scale, 1.0), "shift": (shift, 0.0)}
         stated = {name: float(number) for name, (number, usual) in said.items() if number != usual}
-        return self.layer("Power", [x], x.shape, {"power_param": stated} if stated else {}) if stated else x
+        return self.layer("Power", [x], x.shape, {"power_param": stated}) if stated else x
 
     def cut(self, x: Blob, axis: int, start: int, stop: int) -> Blob:
         """Positions `start` to `stop` - 1 along `axis`; the rest goes into a Silence layer."""
@@ -176,7 +180,7 @@ class Op:
         if not points:
             return x
         bounds = [0, *points, size]
-        parts = self.parts(x, axis, [b - a for a, b in zip(bounds, bounds[1:], strict=False)])
+        parts = self.parts(x, axis, [b - a for a, b in itertools.pairwise(bounds)])
         return parts[1 if start else 0]
 
     def parts(self, x: Blob, axis: int, sizes: Sequence[int]) -> list[Blob]:
@@ -184,7 +188,7 @@ class Op:
         if len(sizes) == 1:
             return [x]
         points = [sum(sizes[:i]) for i in range(1, len(sizes))]
-        parameters = {"axis": axis} | ({"slice_point": points} if len(set(sizes)) > 1 else {})
+        parameters = {"axis": axis} | {"slice_point": points}
         shapes = [(*x.shape[:axis], size, *x.shape[axis + 1 :]) for size in sizes]
         return self.layers("Slice", [x], shapes, {"slice_param": parameters})
 
@@ -206,7 +210,9 @@ class Op:
             weights.append(Weight("bias", bias.shape, lambda: bias))
         return self.layer("Scale", [x], x.shape, {"scale_param": parameters} if parameters else {}, weights, main=main)
 
-    def weight(self, role: str, constant: Constant, shape: Sequence[int], change: Callable[[NDArray[Any]], NDArray[Any]] | None = None) -> Weight:
+    def weight(
+        self, role: str, constant: Constant, shape: Sequence[int], change: Callable[[NDArray[Any]], NDArray[Any]] | None = None
+    ) -> Weight:
         """A constant as weights, changed when they are written."""
         load = constant.array
         return Weight(role, tuple(shape), load if change is None else lambda: change(load()))

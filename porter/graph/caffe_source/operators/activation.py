@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from porter.graph.caffe_source.net import Blob
 from porter.graph.caffe_source.op import Op, Refused, covered
@@ -11,11 +12,18 @@ _INFINITE = 3.4e38
 """Bounds from here on leave every float32 as it is."""
 
 
-def relu(op: Op) -> None:
-    op.put(_plain(op, "ReLU", op.blob(0)))
+def plain(kind: str) -> Callable[[Op], None]:
+    """A layer without parameters."""
+    return lambda op: op.put(_plain(op, kind, op.blob(0)))
+
+
+def powers(power: float = 1.0, scale: float = 1.0) -> Callable[[Op], None]:
+    """(scale · x) ^ power."""
+    return lambda op: op.put(op.power(op.blob(0), power=power, scale=scale))
 
 
 def leaky_relu(op: Op) -> None:
+    """x, or alpha · x below zero."""
     x = op.blob(0)
     op.put(op.layer("ReLU", [x], x.shape, {"relu_param": {"negative_slope": float(op.attribute("alpha", 0.01))}}))
 
@@ -33,31 +41,8 @@ def prelu(op: Op) -> None:
     op.put(op.layer("PReLU", [x], x.shape, {"prelu_param": {"channel_shared": True}} if shared else {}, [weight]))
 
 
-def sigmoid(op: Op) -> None:
-    op.put(_plain(op, "Sigmoid", op.blob(0)))
-
-
-def tanh(op: Op) -> None:
-    op.put(_plain(op, "TanH", op.blob(0)))
-
-
-def absolute(op: Op) -> None:
-    op.put(_plain(op, "AbsVal", op.blob(0)))
-
-
-def exp(op: Op) -> None:
-    op.put(_plain(op, "Exp", op.blob(0)))
-
-
-def log(op: Op) -> None:
-    op.put(_plain(op, "Log", op.blob(0)))
-
-
-def softplus(op: Op) -> None:
-    op.put(_plain(op, "BNLL", op.blob(0)))
-
-
 def elu(op: Op) -> None:
+    """x, or alpha · (exp(x) - 1) below zero."""
     op.put(_elu(op, op.blob(0), op.attribute("alpha", 1.0)))
 
 
@@ -67,29 +52,20 @@ def selu(op: Op) -> None:
     op.put(op.power(_elu(op, op.blob(0), alpha), scale=gamma))
 
 
-def sqrt(op: Op) -> None:
-    op.put(op.power(op.blob(0), power=0.5))
-
-
-def reciprocal(op: Op) -> None:
-    op.put(op.power(op.blob(0), power=-1.0))
-
-
-def negative(op: Op) -> None:
-    op.put(op.power(op.blob(0), scale=-1.0))
-
-
 def mish(op: Op) -> None:
+    """x · tanh(log(1 + exp(x)))."""
     x = op.blob(0)
     gate = _plain(op, "TanH", _plain(op, "BNLL", x))
     op.put(op.layer("Eltwise", [x, gate], x.shape, {"eltwise_param": {"operation": "PROD"}}))
 
 
 def hard_sigmoid(op: Op) -> None:
+    """alpha · x + beta between 0 and 1."""
     op.put(_hard_sigmoid(op, op.blob(0), op.attribute("alpha", 0.2), op.attribute("beta", 0.5)))
 
 
 def hard_swish(op: Op) -> None:
+    """x · (x / 6 + 1/2), the second factor between 0 and 1."""
     x = op.blob(0)
     gate = _hard_sigmoid(op, x, 1 / 6, 0.5)
     op.put(op.layer("Eltwise", [x, gate], x.shape, {"eltwise_param": {"operation": "PROD"}}))

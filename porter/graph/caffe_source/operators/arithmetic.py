@@ -17,14 +17,16 @@ Shape = tuple[int, ...]
 
 
 def add(op: Op) -> None:
+    """The sum of two values."""
     left, right = (op.constant(i) is not None for i in (0, 1))
     if left == right:
-        op.put(_sum(op, op.blob(0), op.blob(1), op.shape()))
+        op.put(added(op, op.blob(0), op.blob(1), op.shape()))
     else:
         op.put(plus(op, op.blob(int(left)), op.array(int(right))))
 
 
 def sub(op: Op) -> None:
+    """The difference of two values."""
     if op.constant(1) is not None and op.constant(0) is None:
         op.put(plus(op, op.blob(0), -op.array(1)))
     elif op.constant(0) is not None and op.constant(1) is None:
@@ -34,10 +36,11 @@ def sub(op: Op) -> None:
         if a.shape == b.shape == shape:
             op.put(_eltwise(op, [a, b], "SUM", [1.0, -1.0]))
         else:
-            op.put(_sum(op, a, op.power(b, scale=-1.0), shape))
+            op.put(added(op, a, op.power(b, scale=-1.0), shape))
 
 
 def mul(op: Op) -> None:
+    """The product of two values; a square is a Power."""
     left, right = (op.constant(i) is not None for i in (0, 1))
     if left != right:
         op.put(times(op, op.blob(int(left)), op.array(int(right))))
@@ -63,6 +66,7 @@ def div(op: Op) -> None:
 
 
 def power(op: Op) -> None:
+    """One exponent for all elements, or one base."""
     exponent, base = op.number_at(1), op.number_at(0)
     if exponent is not None:
         op.put(op.power(_grown(op, op.blob(0), op.shape()), power=exponent))
@@ -74,15 +78,18 @@ def power(op: Op) -> None:
 
 
 def sum_(op: Op) -> None:
+    """The sum of any number of values."""
     op.put(_all(op, "SUM", None))
 
 
 def mean(op: Op) -> None:
+    """The mean of any number of values."""
     count = len(op.node.inputs)
     op.put(_all(op, "SUM", [1.0 / count] * count) if count > 1 else op.blob(0))
 
 
 def maximum(op: Op) -> None:
+    """The largest of any number of values, or of values and a number."""
     number, x = _bound(op)
     op.put(clipped(op, x, number, math.inf) if x is not None else _all(op, "MAX", None))
 
@@ -160,7 +167,8 @@ def _affine_of(op: Op, x: Blob, factor: float, array: NDArray[Any]) -> Blob:
     return op.scale(x, axis, np.full_like(addend, factor), addend)
 
 
-def _sum(op: Op, a: Blob, b: Blob, shape: Shape) -> Blob:
+def added(op: Op, a: Blob, b: Blob, shape: Shape) -> Blob:
+    """The sum of two blobs, broadcast to `shape`."""
     if a.shape == b.shape == shape:
         return _eltwise(op, [a, b], "SUM")
     large, small = (a, b) if a.shape == shape else (b, a)

@@ -93,23 +93,22 @@ def conv_transpose(op: Op) -> None:
 def pad(op: Op) -> None:
     """Zeros around the planes, by a convolution of each channel that changes nothing else; negative ones cut."""
     x = op.blob(0)
-    mode = op.attribute("mode", "constant")
+    mode = op.text("mode", "constant")
     numbers = op.integers(1, "pads") or []
     axes = [a % x.rank for a in op.integers(3, "axes") or range(x.rank)]
     value = op.attribute("value", 0.0) if op.version < 11 else (op.number_at(2) if op.has(2) else 0.0)
-    mode = mode.decode() if isinstance(mode, bytes) else mode
     around = {axis: (numbers[i], numbers[i + len(axes)]) for i, axis in enumerate(axes) if (numbers[i], numbers[i + len(axes)]) != (0, 0)}
     for axis, (begin, end) in around.items():
         x = op.cut(x, axis, max(0, -begin), x.shape[axis] - max(0, -end))
-    begin, end = ([max(0, around.get(axis, (0, 0))[side]) for axis in range(x.rank)] for side in (0, 1))
-    if not any((*begin, *end)):
+    before, behind = ([max(0, around.get(axis, (0, 0))[side]) for axis in range(x.rank)] for side in (0, 1))
+    if not any((*before, *behind)):
         op.put(x)
         return
     if mode != "constant" or value != 0:
         raise Refused(f"Caffe pads with zeros only, not with {mode if mode != 'constant' else value}")
-    if x.rank < 3 or any((*begin[:2], *end[:2])):
+    if x.rank < 3 or any((*before[:2], *behind[:2])):
         raise Refused("Caffe pads planes only, not the batch and not the channels")
-    padded = Padded(x, tuple(begin[2:]), tuple(end[2:]))
+    padded = Padded(x, tuple(before[2:]), tuple(behind[2:]))
     made = _identity(op, x, padded)
     made.padded = padded
     op.put(made)
@@ -119,7 +118,7 @@ def depth_to_space(op: Op) -> None:
     """A Deconvolution that puts each channel into its place in the block."""
     x, block = op.blob(0), op.attribute("blocksize")
     fewer = x.shape[1] // (block * block)
-    depth_first = op.attribute("mode", "DCR") in ("DCR", b"DCR")
+    depth_first = op.text("mode", "DCR") == "DCR"
     shape = (x.shape[1], fewer, block, block)
     weight = Weight("weight", shape, lambda: _places(block, fewer, depth_first))
     op.put(op.layer("Deconvolution", [x], op.shape(), _block(fewer, block), [weight]))
@@ -148,8 +147,7 @@ def repeated(op: Op, x: Blob, factors: Sequence[int]) -> Blob:
 def pads(op: Op, spatial: Sequence[int], kernel: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Padding before and behind each spatial axis, as the node states it or `auto_pad` works it out."""
     count = len(kernel)
-    mode = op.attribute("auto_pad", "NOTSET")
-    mode = mode.decode() if isinstance(mode, bytes) else mode
+    mode = op.text("auto_pad", "NOTSET")
     if mode in ("NOTSET", ""):
         stated = op.attribute("pads") or [0] * (2 * count)
         return tuple(stated[:count]), tuple(stated[count:])
@@ -165,15 +163,12 @@ def _halves(total: Sequence[int], mode: str) -> tuple[tuple[int, ...], tuple[int
     return (less, more) if mode == "SAME_UPPER" else (more, less)
 
 
-def _transposed_pads(
-    op: Op, spatial: Sequence[int], kernel: Sequence[int], out: Sequence[int]
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _transposed_pads(op: Op, spatial: Sequence[int], kernel: Sequence[int], out: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """What is cut off a transposed convolution at both ends, less what is put behind it: it follows from the size of the result."""
     count = len(kernel)
     stride, dilation = (op.attribute(name) or [1] * count for name in ("strides", "dilations"))
     whole = [s * (n - 1) + d * (k - 1) + 1 for n, s, d, k in zip(spatial, stride, dilation, kernel, strict=True)]
-    mode = op.attribute("auto_pad", "NOTSET")
-    mode = mode.decode() if isinstance(mode, bytes) else mode
+    mode = op.text("auto_pad", "NOTSET")
     if mode.startswith("SAME") or op.attribute("output_shape"):
         extra = op.attribute("output_padding") or [0] * count
         total = [max(0, w + e - n) for w, e, n in zip(whole, extra, out, strict=True)]
@@ -225,7 +220,7 @@ def _block(outputs: int, block: int) -> dict[str, Any]:
 
 
 def _places(block: int, channels: int, depth_first: bool) -> NDArray[Any]:
-    """Ones where a channel of the deep side belongs: shape (deep, channels, block, block). `depth_first`: the place counts before the channel."""
+    """Ones where a channel of the deep side belongs: (deep, channels, block, block). `depth_first`: the place counts before the channel."""
     import numpy as np
 
     eye = np.eye(block * block * channels, dtype=np.float32)
@@ -236,5 +231,3 @@ def _places(block: int, channels: int, depth_first: bool) -> NDArray[Any]:
 
 def _added(a: Sequence[int], b: Sequence[int]) -> tuple[int, ...]:
     return tuple([m + n for m, n in zip(a, b, strict=True)])
-
-

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from porter.graph.caffe_source.net import Blob, Weight
 from porter.graph.caffe_source.op import Op, Refused
-from porter.graph.caffe_source.operators.arithmetic import following_addend
+from porter.graph.caffe_source.operators.arithmetic import added, following_addend, plus
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,13 +33,20 @@ def gemm(op: Op) -> None:
 
     inner = constant.shape[1 if transposed else 0]
     weights = [op.weight("weight", constant, (outputs, inner), weight)]
-    if op.has(2):
-        addend = op.array(2, "addend")
-        if addend.size not in (1, outputs) or (addend.ndim == 2 and addend.shape[0] != 1):
-            raise Refused(f"what it adds has the shape {list(addend.shape)}, and Caffe adds the same to every row")
-        bias = np.broadcast_to(addend.astype(np.float64).reshape(-1) * beta, (outputs,))
-        weights.append(Weight("bias", (outputs,), lambda: bias))
-    op.put(_product(op, _unflattened(x, inner), 1, outputs, weights))
+    x = _unflattened(x, inner)
+    if not op.has(2):
+        op.put(_product(op, x, 1, outputs, weights))
+        return
+    constant = op.constant(2)
+    if constant is not None and (constant.size == 1 or constant.shape in ((outputs,), (1, outputs))):
+        bias = np.broadcast_to(constant.array().astype(np.float64).reshape(-1) * beta, (outputs,))
+        op.put(_product(op, x, 1, outputs, [*weights, Weight("bias", (outputs,), lambda: bias)]))
+        return
+    product = _product(op, x, 1, outputs, weights)
+    if constant is not None:
+        op.put(plus(op, product, constant.array().astype(np.float64) * beta))
+    else:
+        op.put(added(op, product, op.power(op.blob(2), scale=beta), op.shape()))
 
 
 def matmul(op: Op) -> None:
@@ -63,7 +70,9 @@ def matmul(op: Op) -> None:
 
 
 def _product(op: Op, x: Blob, axis: int, outputs: int, weights: list[Weight]) -> Blob:
-    said: dict[str, Any] = {"num_output": outputs} | ({} if len(weights) > 1 else {"bias_term": False}) | ({} if axis == 1 else {"axis": axis})
+    said: dict[str, Any] = (
+        {"num_output": outputs} | ({} if len(weights) > 1 else {"bias_term": False}) | ({} if axis == 1 else {"axis": axis})
+    )
     return op.layer("InnerProduct", [x], (*x.shape[:axis], outputs), {"inner_product_param": said}, weights)
 
 

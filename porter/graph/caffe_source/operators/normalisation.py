@@ -82,7 +82,7 @@ def lrn(op: Op) -> None:
 
 def _normalised(op: Op, x: Blob, parts: int, eps: float) -> Blob:
     """`x` as one image of `parts` channels, normalised by its own statistics. Caffe's MVN would add eps elsewhere."""
-    planes = (1, parts, math.prod(x.shape) // parts, 1)
+    planes: tuple[int, ...] = (1, parts, math.prod(x.shape) // parts, 1)
     if x.rank == 4 and x.shape[:2] == planes[:2]:
         planes = x.shape
     x = op.reshape(x, planes)

@@ -52,6 +52,7 @@ class Side:
 
 
 def max_pool(op: Op) -> None:
+    """The largest of each window."""
     if op.used(1):
         raise Refused("its indices are used, and Caffe's count otherwise")
     if any(n != 1 for n in op.attribute("dilations") or ()):

@@ -16,6 +16,7 @@ _SUMS = {"ReduceSum": "SUM", "ReduceL1": "ASUM", "ReduceSumSquare": "SUMSQ", "Re
 
 
 def reduction(op: Op) -> None:
+    """A sum, mean or extreme over axes."""
     x, kind = op.blob(0), op.node.op_type
     axes = sorted(a % x.rank for a in op.integers(1, "axes") or ())
     if not axes and op.attribute("noop_with_empty_axes", 0):

@@ -7,8 +7,9 @@ from porter.graph.caffe_source.operators.convolution import repeated
 
 
 def resize(op: Op) -> None:
+    """Each pixel as a block of pixels."""
     x, shape = op.blob(0), op.shape()
-    mode = _text(op.attribute("mode", "nearest"))
+    mode = op.text("mode", "nearest")
     if x.shape == shape:
         op.put(x)
         return
@@ -17,8 +18,8 @@ def resize(op: Op) -> None:
     if x.rank < 3 or x.shape[:2] != shape[:2] or any(n % m for n, m in zip(shape[2:], x.shape[2:], strict=True)):
         raise Refused(f"{list(x.shape)} becomes {list(shape)}, and a Deconvolution repeats pixels of planes by whole factors only")
     factors = [n // m for n, m in zip(shape[2:], x.shape[2:], strict=True)]
-    how = _text(op.attribute("coordinate_transformation_mode", "asymmetric" if op.version < 11 else "half_pixel"))
-    rounding = _text(op.attribute("nearest_mode", "floor" if op.version < 11 else "round_prefer_floor"))
+    how = op.text("coordinate_transformation_mode", "asymmetric" if op.version < 11 else "half_pixel")
+    rounding = op.text("nearest_mode", "floor" if op.version < 11 else "round_prefer_floor")
     if not all(f == 1 or _repeats(f, how, rounding) for f in factors):
         raise Refused(f"with {how} and {rounding} it does not repeat each pixel alike")
     op.put(repeated(op, x, factors))
@@ -39,7 +40,3 @@ def _repeats(factor: int, how: str, rounding: str) -> bool:
     }
     # The first block is cut off at the border; one inside decides.
     return rounding in rules and all(rules[rounding](1 + p) == 1 for p in places)
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value

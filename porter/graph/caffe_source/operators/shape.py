@@ -7,6 +7,10 @@ from collections.abc import Sequence
 
 from porter.graph.caffe_source.net import Blob
 from porter.graph.caffe_source.op import Op, Refused
+from porter.graph.torch_source.values import Node
+
+_FLOAT, _INT64 = 1, 7
+"""ONNX's numbers of these types."""
 
 MOST_PARTS = 64
 """Into how many parts a blob is cut at most, to put them together in another order."""
@@ -20,9 +24,29 @@ def same(op: Op) -> None:
 
 
 def cast(op: Op) -> None:
-    if op.attribute("to") != 1:
+    """To float32 nothing changes. Integers are good for picking rows: Caffe's Embed and BatchReindex take them as floats."""
+    following = op.next()
+    if op.attribute("to") == _FLOAT:
+        op.put(op.blob(0))
+    elif op.attribute("to") == _INT64 and following is not None and following.op_type == "Gather" and not following.attributes.get("axis"):
+        _rows(op, op.blob(0), following)
+    else:
         raise Refused("it makes another type than float32, the only one that Caffe has")
-    op.put(op.blob(0))
+
+
+def _rows(op: Op, indices: Blob, gather: Node) -> None:
+    """Rows of a constant matrix, or items of a batch."""
+    name = gather.inputs[0]
+    table = op.context.values[name].constant
+    if name == op.node.outputs[0] or (table is not None and len(table.shape) != 2) or (table is None and indices.rank != 1):
+        raise Refused("what it picks are no rows of a constant matrix and no items of a batch")
+    op.absorb(gather)
+    if table is None:
+        op.put(op.layer("BatchReindex", [op.context.blob(name), indices], op.shape()))
+        return
+    rows, outputs = table.shape
+    said = {"input_dim": rows, "num_output": outputs, "bias_term": False}
+    op.put(op.layer("Embed", [indices], op.shape(), {"embed_param": said}, [op.weight("weight", table, table.shape)]))
 
 
 def reshape(op: Op) -> None:
@@ -31,11 +55,13 @@ def reshape(op: Op) -> None:
 
 
 def concat(op: Op) -> None:
-    parts = [op.blob_of(name) for name in op.node.inputs]
+    """All inputs one after the other."""
+    parts = [op.context.blob(name) for name in op.node.inputs]
     op.put(op.concat(parts, op.attribute("axis", 1) % parts[0].rank))
 
 
 def split(op: Op) -> None:
+    """Parts one after the other."""
     x = op.blob(0)
     axis = op.attribute("axis", 0) % x.rank
     sizes = [op.shape(i)[axis] for i in range(len(op.node.outputs))]
@@ -77,6 +103,7 @@ def gather(op: Op) -> None:
 
 
 def tile(op: Op) -> None:
+    """One Tile layer for each axis that is repeated."""
     x = op.blob(0)
     for axis, count in enumerate(op.integers(1, "repeats") or []):
         if count < 1:
@@ -88,10 +115,12 @@ def tile(op: Op) -> None:
 
 
 def expand(op: Op) -> None:
+    """One Tile layer for each axis that broadcasting repeats."""
     op.put(op.expand(op.blob(0), op.shape()))
 
 
 def transpose(op: Op) -> None:
+    """Axes in another order."""
     x = op.blob(0)
     op.put(transposed(op, x, op.attribute("perm") or list(range(x.rank))[::-1]))
 
