@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Literal
 
 from porter.formats.base import ReadOptions, WriteOptions, WriteReport
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from porter.mapping.inference.infer import Inference
     from porter.mapping.scope import ParamValue
     from porter.mapping.syntax import Map
+    from porter.tensor import TensorSpec
 
 PathLike = str | os.PathLike[str]
 
@@ -82,7 +84,7 @@ def convert(
     format: str | None = None,
     *,
     source_format: str | None = None,
-    map: str | None = None,
+    map: PathLike | None = None,
     params: Mapping[str, ParamValue] | None = None,
     raw: bool = False,
     select: str | None = None,
@@ -121,7 +123,7 @@ def convert(
         select=select,
         net=net,
         write=write,
-        map=map,
+        map=os.fspath(map) if map is not None else None,
         params=params,
         raw=raw,
     )
@@ -136,7 +138,7 @@ def diff(
     rtol: float | None = None,
     atol: float | None = None,
     ulp: int | None = None,
-    map: Map | str | None = None,
+    map: Map | PathLike | None = None,
     params: Mapping[str, ParamValue] | None = None,
 ) -> Comparison:
     """Compare two stores or weight files tensor by tensor, by name; bit for bit unless a tolerance is given.
@@ -148,11 +150,11 @@ def diff(
     """
     from porter.check.compare import Tolerance, compare
 
-    left = a if isinstance(a, TensorStore) else open_(a)
-    right = b if isinstance(b, TensorStore) else open_(b)
-    if map is not None:
-        left = _mapped(map, left, params, right)
-    return compare(left, right, Tolerance(rtol=rtol, atol=atol, ulp=ulp))
+    with ExitStack() as opened:
+        left, right = (s if isinstance(s, TensorStore) else opened.enter_context(open_(s)) for s in (a, b))
+        if map is not None:
+            left = _mapped(map, left, params, right)
+        return compare(left, right, Tolerance(rtol=rtol, atol=atol, ulp=ulp))
 
 
 def load_map(name_or_path: PathLike) -> Map:
@@ -168,7 +170,7 @@ def load_map(name_or_path: PathLike) -> Map:
     return load(os.fspath(name_or_path))
 
 
-def apply_map(map: Map | str, store: TensorStore, params: Mapping[str, ParamValue] | None = None) -> MappedStore:
+def apply_map(map: Map | PathLike, store: TensorStore, params: Mapping[str, ParamValue] | None = None) -> MappedStore:
     """What `map` (or the one of this name, or in this file) makes of `store`; closing the result closes `store`, too.
 
     It is checked against names, shapes and dtypes here; values are read and computed when they are asked for or written.
@@ -179,20 +181,25 @@ def apply_map(map: Map | str, store: TensorStore, params: Mapping[str, ParamValu
     return _mapped(map, store, params)
 
 
-def infer_map(a: TensorStore | PathLike, b: TensorStore | PathLike) -> Inference:
+def infer_map(a: TensorStore | Sequence[TensorSpec] | PathLike, b: TensorStore | Sequence[TensorSpec] | PathLike) -> Inference:
     """The map that makes the tensors of `b` of those of `a`, found out from values, shapes and names: `.map`, and `.text()` to edit.
+
+    Each side is a store, a weight file, or a list of names, dtypes and shapes where there are no values.
 
     Raises:
         PorterError: a file cannot be read, or nothing of `b` is found in `a`.
     """
     from porter.mapping.inference.infer import infer
 
-    return infer(a if isinstance(a, TensorStore) else open_(a), b if isinstance(b, TensorStore) else open_(b))
+    with ExitStack() as opened:
+        return infer(*(opened.enter_context(open_(s)) if isinstance(s, str | os.PathLike) else s for s in (a, b)))
 
 
-def _mapped(map: Map | str, store: TensorStore, params: Mapping[str, ParamValue] | None, other: TensorStore | None = None) -> MappedStore:
+def _mapped(
+    map: Map | PathLike, store: TensorStore, params: Mapping[str, ParamValue] | None, other: TensorStore | None = None
+) -> MappedStore:
     from porter.mapping.execution import apply
     from porter.mapping.providers import provider_of
 
-    loaded = load_map(map) if isinstance(map, str) else map
+    loaded = load_map(map) if isinstance(map, str | os.PathLike) else map
     return apply(loaded, store, params=params, provider=provider_of(store, other))

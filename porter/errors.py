@@ -16,6 +16,7 @@ What each code means at length: `porter explain CODE`, from `porter/error_codes/
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Self
 
 from porter.dataclass import dataclass, replace
@@ -49,6 +50,19 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
+
+
+def nearest_word(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Which of `known` is nearest to `word`, or None where none is near. `cutoff`: from 0, any, to 1, the same alone."""
+    import difflib
+
+    return next(iter(difflib.get_close_matches(word, list(known), 1, cutoff)), None)
+
+
+def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The hint for a word that is none of those `known`, or None where none of them is near."""
+    near = nearest_word(word, known, cutoff)
+    return f"did you mean '{near}'?" if near is not None else None
 
 
 class PorterError(Exception):
@@ -130,7 +144,11 @@ def _pointed(text: str, line: int, column: int, width: int) -> list[str]:
     dots = "..." if start else ""
     shown = [dots + printable(before.replace("\t", " ")), printable(after.replace("\t", " "))]
     margin = " " * len(str(line))
-    return [f" {margin} |", f" {line} | {''.join(shown)}".rstrip(), f" {margin} | {' ' * len(shown[0])}{'^' * max(1, min(width, len(shown[1])))}"]
+    return [
+        f" {margin} |",
+        f" {line} | {''.join(shown)}".rstrip(),
+        f" {margin} | {' ' * len(shown[0])}{'^' * max(1, min(width, len(shown[1])))}",
+    ]
 
 
 class FormatError(PorterError, ValueError):

@@ -508,6 +508,39 @@ def test_show(porter_cli: Porter, digits: str) -> None:
     assert "table batch_norm from caffe.batch_norm" in porter_cli("map", "show", "caffe:torch").out
 
 
+def test_show_with_values_of_parameters(porter_cli: Porter, net: str) -> None:
+    Path("p.pmap").write_text("param n : int\nparam m : int\nfc.weight : (a b) c <-> x : a b c where a=n\n")
+    assert "param n : int = 4" in porter_cli("map", "show", "p.pmap", "--param", "n=4", "--param", "m=2").out
+    assert "error[M251]" in porter_cli("map", "show", "p.pmap", "--param", "n=4").err
+    assert "error[M250]" in porter_cli("map", "show", "torch:keras", "--param", "depth_multiplier=2").err
+    # What an inverse does not need a value for is left open.
+    assert "param n : int = 4" in porter_cli("map", "invert", "p.pmap", "--param", "n=4").out
+
+
+def test_options_that_nothing_reads(porter_cli: Porter, net: str) -> None:
+    Path("all.pmap").write_text("rest <-> keep\n")
+    Path("list.json").write_text('[{"name": "a", "shape": [2], "dtype": "f32"}]')
+    for arguments in (
+        ("show", "all.pmap", "--net", "x.prototxt"),
+        ("show", "all.pmap", "--from", "caffe"),
+        ("check", "all.pmap", "list.json", "--select", "model"),
+        ("infer", "list.json", "list.json", "--net-b", "x.prototxt"),
+    ):
+        run = porter_cli("map", *arguments)
+        assert (run.code, run.out) == (2, ""), arguments
+        assert "error[U927]" in run.err
+
+
+def test_the_library_takes_paths(porter_cli: Porter, net: str) -> None:
+    Path("all.pmap").write_text("rest <-> keep\n")
+    with porter.open(net) as store:
+        assert list(porter.apply_map(Path("all.pmap"), store)) == list(store)
+        specs = [t.spec for t in store.values()]
+        assert porter.infer_map(specs, Path(net)).matched == len(store)
+    assert porter.diff(net, net, map=Path("all.pmap")).equal
+    assert porter.convert(net, "out.npz", map=Path("all.pmap")).tensors == len(specs)
+
+
 def test_invert_and_back_through_files(porter_cli: Porter, net: str) -> None:
     Path("two.pmap").write_text("conv.{r} <-> c.{r}\nfc.weight : o i <-> fc.kernel : i o\nrest <-> keep\n")
     assert porter_cli("map", "invert", "two.pmap", "-o", "back.pmap").out == "wrote back.pmap\n"

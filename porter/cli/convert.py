@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import click
 
-from porter.cli.options import byte_size, common_options, from_option, map_options
+from porter.cli.options import byte_size, common_options, map_options, read_options
 from porter.cli.provenance import recorded, refuse_path
 from porter.cli.quantities import bytes_text, count, shape_text
 from porter.cli.screen import Screen
@@ -27,7 +27,7 @@ CHANGES = (Column("TENSOR", fit="shrink"), Column("SHAPE"), Column("DTYPE"), Col
 @click.command("convert", short_help="Write the weights of one file in another format.")
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
-@from_option
+@read_options
 @click.option(
     "-t",
     "--to",
@@ -36,8 +36,6 @@ CHANGES = (Column("TENSOR", fit="shrink"), Column("SHAPE"), Column("DTYPE"), Col
     help="Format of the output (wts:nvidia-v2); by default its extension tells.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace DST if it exists.")
-@click.option("--select", metavar="PATH", help="The dictionary of a nested checkpoint that holds the weights (model.ema).")
-@click.option("--net", metavar="PROTOTXT", help="Layer types and parameters, for Caffe.")
 @click.option("--into", metavar="MODEL", help="Put the weights into this model, and change nothing else in it (ONNX, Keras).")
 @click.option(
     "--ints",
@@ -281,9 +279,7 @@ def _print_plan(screen: Screen, conversion: Conversion, source: TensorStore, sto
     _print_losses(screen, plan.losses)
     if plan.changes:
         shown = plan.changes if screen.verbose or not screen.terminal or len(plan.changes) <= ROWS else plan.changes[: ROWS - 5]
-        screen.table(
-            (Column("TENSOR", fit="shrink"), Column("SHAPE"), Column("DTYPE"), Column("BECOMES")), [_change(screen, c) for c in shown]
-        )
+        screen.table(CHANGES, [_change(screen, c) for c in shown])
         if len(shown) < len(plan.changes):
             screen.line(f"…{len(plan.changes) - len(shown):,} more (-v)")
     screen.paragraph("dry run: nothing was written; types and what the format keeps were checked, values, names and free space were not")

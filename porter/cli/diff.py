@@ -7,7 +7,7 @@ import math
 import click
 
 from porter.check.compare import Comparison, TensorComparison, Tolerance, compare
-from porter.cli.options import common_options, map_options
+from porter.cli.options import common_options, map_options, read_options_of_both
 from porter.cli.quantities import count, shape_text
 from porter.cli.screen import Screen
 from porter.cli.status import ExitCode
@@ -42,12 +42,7 @@ COLUMNS = (
 @click.option("--digest", is_flag=True, help="Print both weights digests; with --json each tensor's too.")
 @click.option("--exit-zero", is_flag=True, help="Exit with 0 even if they differ.")
 @map_options
-@click.option("--from-a", metavar="FORMAT", help="Format of A; by default its content tells.")
-@click.option("--from-b", metavar="FORMAT", help="Format of B.")
-@click.option("--select-a", metavar="PATH", help="The dictionary of the nested checkpoint A that holds the weights.")
-@click.option("--select-b", metavar="PATH", help="The dictionary of the nested checkpoint B that holds the weights.")
-@click.option("--net-a", metavar="PROTOTXT", help="Layer types for the Caffe weights A.")
-@click.option("--net-b", metavar="PROTOTXT", help="Layer types for the Caffe weights B.")
+@read_options_of_both
 @common_options()
 @click.pass_obj
 def command(

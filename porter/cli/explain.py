@@ -7,10 +7,10 @@ import re
 import click
 
 from porter.cli.codes import AREAS, Explanation, explanations
-from porter.cli.options import common_options, nearest
+from porter.cli.options import common_options
 from porter.cli.screen import Screen
 from porter.cli.status import ExitCode
-from porter.errors import UsageError
+from porter.errors import UsageError, did_you_mean
 
 
 @click.command("explain", short_help="Explain an error code.")
@@ -28,7 +28,9 @@ def command(screen: Screen, code: str | None) -> ExitCode:
     wanted = (match[0] if match else code).upper()
     found = table.get(wanted)
     if found is None:
-        raise UsageError("U904", f"there is no error code '{wanted}'", hint=nearest(wanted, table) or "'porter explain' lists them all")
+        raise UsageError(
+            "U904", f"there is no error code '{wanted}'", hint=did_you_mean(wanted, table) or "'porter explain' lists them all"
+        )
     if screen.json:
         screen.document({"codes": [_document(found)]})
         return ExitCode.YES

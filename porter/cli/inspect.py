@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from porter.cli.fold import Fold, folded
-from porter.cli.options import common_options, from_option
+from porter.cli.options import common_options, read_options
 from porter.cli.quantities import bytes_text, count, shape_text
 from porter.cli.screen import Screen, dumps
 from porter.cli.status import ExitCode
@@ -39,9 +39,7 @@ COLUMNS = (
 @click.argument("file")
 @click.option("-a", "--all", "everything", is_flag=True, help="Show every tensor; terminals otherwise fold repeated names and long tables.")
 @click.option("--digest", is_flag=True, help="Print the weights digest, equal in every format; with --all or --json each tensor's too.")
-@from_option
-@click.option("--select", metavar="PATH", help="The dictionary of a nested checkpoint that holds the weights (model.ema).")
-@click.option("--net", metavar="PROTOTXT", help="Layer types and parameters, for Caffe weights that lack them.")
+@read_options
 @common_options()
 @click.pass_obj
 def command(

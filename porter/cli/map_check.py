@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from porter.cli import map_screen
-from porter.cli.map_sides import specs_of
-from porter.cli.options import common_options, from_option, map_params
+from porter.cli.map_sides import side_of
+from porter.cli.options import common_options, map_params, read_options
 from porter.cli.quantities import count
 from porter.cli.screen import Screen
 from porter.cli.status import ExitCode
@@ -18,7 +18,7 @@ from porter.errors import MapError
 from porter.formats.base import ReadOptions
 from porter.formats.registry import open_store
 from porter.mapping import library
-from porter.mapping.described import listed
+from porter.mapping.described import read_list
 from porter.mapping.plan import examine
 from porter.mapping.providers import provider_of
 from porter.mapping.steps import Described, Plan
@@ -30,9 +30,7 @@ from porter.tensor import TensorSpec
 @click.argument("map_name", metavar="MAP")
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="[DST]", required=False)
-@from_option
-@click.option("--select", metavar="PATH", help="The dictionary of a nested checkpoint that holds the weights (model.ema).")
-@click.option("--net", metavar="PROTOTXT", help="Layer types and parameters, for Caffe.")
+@read_options
 @map_params
 @common_options()
 @click.pass_obj
@@ -53,7 +51,9 @@ def command(
     """
     loaded = library.load(map_name)
     with ExitStack() as stack:
-        specs, store = _source(screen, stack, source, source_format, ReadOptions(select=select, net=net))
+        given = side_of(screen, stack, source, source_format, ReadOptions(select=select, net=net))
+        store = given if isinstance(given, TensorStore) else None
+        specs = {s.name: s for s in (given if isinstance(given, list) else [t.spec for t in given.values()])}
         targets, goal = _goal(stack, target)
         provider = provider_of(store, goal) if store is not None else None
         plan = examine(loaded, specs.values(), params=params, targets=targets, provider=provider)
@@ -66,22 +66,11 @@ def command(
     return ExitCode.NO if plan.problems else ExitCode.YES
 
 
-def _source(
-    screen: Screen, stack: ExitStack, path: str, source_format: str | None, options: ReadOptions
-) -> tuple[dict[str, TensorSpec], TensorStore | None]:
-    """The tensors of SRC, and the store they are in where it is a weight file."""
-    specs = specs_of(screen, path) if source_format is None else None
-    if specs is not None:
-        return {s.name: s for s in specs}, None
-    store = stack.enter_context(open_store(path, source_format, options=options))
-    return {name: tensor.spec for name, tensor in store.items()}, store
-
-
 def _goal(stack: ExitStack, path: str | None) -> tuple[list[Described] | None, TensorStore | None]:
     """What should come out, and the store that it is read from where `path` is a weight file."""
     if path is None:
         return None, None
-    entries = listed(path)
+    entries = read_list(path)
     if entries is not None:
         return entries, None
     store = stack.enter_context(open_store(path))

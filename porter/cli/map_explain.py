@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 import click
 
 from porter.cli.map_screen import WORDS, step_json
-from porter.cli.options import common_options, from_option, map_params, nearest
+from porter.cli.options import common_options, map_params, read_options
 from porter.cli.quantities import shape_text
 from porter.cli.screen import Screen
 from porter.cli.status import ExitCode
-from porter.errors import UsageError
+from porter.errors import UsageError, did_you_mean
 from porter.formats.base import ReadOptions
 from porter.formats.registry import open_store
 from porter.mapping import library
@@ -29,9 +29,7 @@ Numbered = tuple[int, Step]
 @click.argument("map_name", metavar="MAP")
 @click.argument("source", metavar="SRC")
 @click.argument("name", metavar="NAME")
-@from_option
-@click.option("--select", metavar="PATH", help="The dictionary of a nested checkpoint that holds the weights (model.ema).")
-@click.option("--net", metavar="PROTOTXT", help="Layer types and parameters, for Caffe.")
+@read_options
 @click.option("--digest", is_flag=True, help="Print the SHA-256 of what goes in. Reads the values.")
 @map_params
 @common_options()
@@ -72,7 +70,7 @@ def _steps(mapped: MappedStore, store: TensorStore, name: str) -> tuple[list[Num
     With them the tensors on the way that nothing mentions.
     """
     if name not in store and name not in mapped:
-        hint = nearest(name, [*store, *mapped]) or "'porter map check' lists the tensors of both sides"
+        hint = did_you_mean(name, [*store, *mapped]) or "'porter map check' lists the tensors of both sides"
         raise UsageError("U924", f"neither the source nor the result has a tensor '{name}'", hint=hint)
     found, left = _forward(mapped.plan, name) if name in store else ([], ())
     if name in mapped:

@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
 import click
 
 from porter.cli.map_output import output_option, write_text
-from porter.cli.map_sides import specs_of
-from porter.cli.options import common_options
+from porter.cli.map_sides import side_of
+from porter.cli.options import common_options, read_options_of_both
 from porter.cli.quantities import count
 from porter.cli.screen import Screen
 from porter.cli.status import ExitCode
 from porter.formats.base import ReadOptions
-from porter.formats.registry import open_store
 from porter.mapping.inference.infer import Inference, infer
 from porter.mapping.render import statement_text
 from porter.mapping.syntax import Fill, Tie
 from porter.store import TensorStore
-from porter.tensor import TensorSpec
 
 
 @click.command("infer", short_help="Write the map that leads from one file to another.")
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @output_option
-@click.option("--from-a", metavar="FORMAT", help="Format of A; by default its content tells.")
-@click.option("--from-b", metavar="FORMAT", help="Format of B.")
-@click.option("--select-a", metavar="PATH", help="The dictionary of the nested checkpoint A that holds the weights.")
-@click.option("--select-b", metavar="PATH", help="The dictionary of the nested checkpoint B that holds the weights.")
-@click.option("--net-a", metavar="PROTOTXT", help="Layer types for the Caffe weights A.")
-@click.option("--net-b", metavar="PROTOTXT", help="Layer types for the Caffe weights B.")
+@read_options_of_both
 @common_options()
 @click.pass_obj
 def command(
@@ -56,26 +48,16 @@ def command(
     """
     with ExitStack() as stack:
         sides = [
-            _side(screen, stack, path, source_format, ReadOptions(select=select, net=net))
+            side_of(screen, stack, path, source_format, ReadOptions(select=select, net=net))
             for path, source_format, select, net in ((a, from_a, select_a, net_a), (b, from_b, select_b, net_b))
         ]
+        for side in sides:
+            screen.notices(side.notices if isinstance(side, TensorStore) else ())
         found = infer(*sides)
     write_text(screen, found.text(), output, overwrite, _document(found))
     if output is not None and not screen.json and not screen.quiet:
         _summary(screen, found)
     return ExitCode.NO if found.unmatched_sources or found.unmatched_targets else ExitCode.YES
-
-
-def _side(
-    screen: Screen, stack: ExitStack, path: str, source_format: str | None, options: ReadOptions
-) -> TensorStore | Sequence[TensorSpec]:
-    """One side: a store, which stays open as long as `stack`, or what a JSON list says."""
-    specs = specs_of(screen, path) if source_format is None else None
-    if specs is not None:
-        return specs
-    store = stack.enter_context(open_store(path, source_format, options=options))
-    screen.notices(store.notices)
-    return store
 
 
 def _summary(screen: Screen, found: Inference) -> None:

@@ -20,9 +20,5 @@ from porter.mapping.inverse import invert
 @click.pass_obj
 def command(screen: Screen, map_name: str, output: str | None, overwrite: bool, params: dict[str, str]) -> ExitCode:
     """Print the map that undoes MAP bit for bit, or say which of its lines go one way only, and why."""
-    from porter.mapping.scope import param_values
-
-    loaded = library.load(map_name)
-    values = param_values(loaded, params) if params else {}
-    write_map(screen, invert(loaded, params=values), f"the inverse of {map_name}", output, overwrite)
+    write_map(screen, invert(library.load(map_name), params=params), f"the inverse of {map_name}", output, overwrite)
     return ExitCode.YES

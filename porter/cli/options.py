@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from porter.cli.screen import Screen
-from porter.errors import UsageError
+from porter.errors import UsageError, did_you_mean
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,16 +27,8 @@ def byte_size(text: str) -> int:
 
 def find_command(name: str, commands: Iterable[str], group: str = "porter") -> None:
     """Raise a `UsageError` with the nearest of the `commands` of `group`, none of which is `name`."""
-    hint = nearest(name, commands) or f"'{group} --help' lists the commands"
+    hint = did_you_mean(name, commands) or f"'{group} --help' lists the commands"
     raise UsageError("U902", f"there is no command '{name}'", hint=hint)
-
-
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """`did you mean …?` with the nearest known word, or None where none is near."""
-    import difflib
-
-    close = difflib.get_close_matches(word, list(known), 1)
-    return f"did you mean '{close[0]}'?" if close else None
 
 
 def common_options(*, json: bool = True) -> Callable[[F], F]:
@@ -94,11 +86,26 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     return pairs
 
 
-def from_option(function: F) -> F:
-    """`-f/--from FORMAT`."""
+def read_options(function: F) -> F:
+    """`-f/--from FORMAT`, `--select PATH` and `--net PROTOTXT` of one input, passed on as `source_format`, `select` and `net`."""
+    function = click.option("--net", metavar="PROTOTXT", help="Layer types and parameters, for Caffe.")(function)
+    function = click.option("--select", metavar="PATH", help="The dictionary of a nested checkpoint that holds the weights (model.ema).")(
+        function
+    )
     return click.option(
         "-f", "--from", "source_format", metavar="FORMAT", help="Format of the input (caffe, wts:nvidia-v1); by default its content tells."
     )(function)
+
+
+def read_options_of_both(function: F) -> F:
+    """The same for two inputs A and B: `--from-a` … `--net-b`, passed on as `from_a` … `net_b`."""
+    for side in ("b", "a"):
+        function = click.option(f"--net-{side}", metavar="PROTOTXT", help=f"Layer types for the Caffe weights {side.upper()}.")(function)
+    for side in ("b", "a"):
+        text = f"The dictionary of the nested checkpoint {side.upper()} that holds the weights."
+        function = click.option(f"--select-{side}", metavar="PATH", help=text)(function)
+    function = click.option("--from-b", metavar="FORMAT", help="Format of B.")(function)
+    return click.option("--from-a", metavar="FORMAT", help="Format of A; by default its content tells.")(function)
 
 
 def _set(attribute: str) -> Callable[[click.Context, click.Parameter, Any], None]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from porter.dataclass import dataclass
+from porter.errors import did_you_mean
 from porter.mapping.expressions import DIGITS, Values, evaluate, variables
 from porter.mapping.syntax import (
     Arithmetic,
@@ -114,10 +115,8 @@ def _note(capture: Capture, scope: Scope, names: dict[str, None], stated: dict[s
 def _checked(capture: Capture, given: CaptureType, scope: Scope) -> CaptureType:
     """`given` without its width, once it is found to make sense."""
     if isinstance(given, InTable) and given.table not in scope.tables:
-        import difflib
-
-        close = difflib.get_close_matches(given.table, [*scope.tables, "int", "path", "name"], 1)
-        hint = f"did you mean '{close[0]}'?" if close else f"'table {given.table} {{ … }}' declares one; other types are int, path, name"
+        near = did_you_mean(given.table, [*scope.tables, "int", "path", "name"])
+        hint = near or f"'table {given.table} {{ … }}' declares one; other types are int, path, name"
         raise capture.span.error("M101", f"'{given.table}' is no type of a capture, and there is no table of this name", hint=hint)
     if isinstance(given, Int | Ranges) and given.width > DIGITS:
         raise capture.span.error("M111", f"an integer padded to {given.width} digits; {DIGITS} is the most")

@@ -12,7 +12,7 @@ LARGEST = 100_000_000
 """Bytes of the largest JSON list that is read."""
 
 
-def listed(path: str) -> list[Described] | None:
+def read_list(path: str) -> list[Described] | None:
     """The tensors of a JSON list, or None where the file is no JSON.
 
     The JSON is a list of objects with `name` and, where known, `shape` and `dtype` (porter's names, or torch's); or an object

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from porter.dataclass import dataclass
-from porter.errors import MapError
+from porter.errors import MapError, did_you_mean
 from porter.mapping.syntax import Expression, Number, Variable
 
 DIGITS = 100
@@ -65,18 +65,9 @@ def _evaluated(node: Expression, values: Values, depth: int) -> int:
 
 def _looked_up(node: Variable, values: Values) -> int:
     if node.name not in values:
-        import difflib
-
         known = sorted(values)
-        close = difflib.get_close_matches(node.name, known, 1)
-        hint = (
-            f"did you mean '{close[0]}'?"
-            if close
-            else f"known here: {', '.join(known[:20])}"
-            if known
-            else f"declare it: 'param {node.name} : int'"
-        )
-        raise node.span.error("M109", f"'{node.name}' has no value here", hint=hint)
+        otherwise = f"known here: {', '.join(known[:20])}" if known else f"declare it: 'param {node.name} : int'"
+        raise node.span.error("M109", f"'{node.name}' has no value here", hint=did_you_mean(node.name, known) or otherwise)
     value = values[node.name]
     if not isinstance(value, int) or isinstance(value, bool):
         raise node.span.error("M109", f"'{node.name}' is {value!r:.60}, and arithmetic needs an integer")

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from porter.dataclass import dataclass
-from porter.errors import MapError
+from porter.errors import MapError, nearest_word
 from porter.mapping.layout_patterns import LIST, REST, Form, Operand, expanded, fault, form_of, rest_only, with_first, without
 from porter.mapping.layout_sizes import rest_length
 from porter.mapping.syntax import Span
@@ -228,9 +228,7 @@ def _one_sided(name: str, operand: Operand, form: Form, other: Operand, group: G
 
 def _alike(name: str, other: Operand, group: Group) -> str | None:
     """An axis of the other side that is written nearly like this one and is not on this side."""
-    import difflib
-
     mine = {n for m in group.members for n in m.form.path(0)} if other is group.single else {*group.form.spans}
     theirs = {*group.form.spans} if other is group.single else {n for m in group.members for n in m.form.path(0)}
-    close = difflib.get_close_matches(name, sorted(theirs - mine), 1) if name != REST else []
-    return f"did you mean '{close[0]}', which is on the other side only?" if close else None
+    near = nearest_word(name, sorted(theirs - mine)) if name != REST else None
+    return f"did you mean '{near}', which is on the other side only?" if near is not None else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from porter.errors import MapError, UsageError, printable
+from porter.errors import MapError, UsageError, did_you_mean, printable
 from porter.mapping.syntax import NOWHERE, Map, MapText, Span
 
 FOLDER = os.path.join(os.path.dirname(__file__), "maps")
@@ -79,8 +79,5 @@ def _is_path(name: str) -> bool:
 
 
 def _nearest(word: str) -> str:
-    import difflib
-
     known = names()
-    close = difflib.get_close_matches(word, known, 1)
-    return f"did you mean '{close[0]}'?" if close else f"porter's own are {', '.join(known)}; a file is given as ./{printable(word)}"
+    return did_you_mean(word, known) or f"porter's own are {', '.join(known)}; a file is given as ./{printable(word)}"

@@ -13,7 +13,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
-from porter.errors import MapError, PorterError, printable
+from porter.errors import MapError, PorterError, did_you_mean, printable
 from porter.mapping.syntax import NOWHERE, Span, Table
 from porter.store import TensorStore
 
@@ -156,7 +156,4 @@ def _entry_points() -> Mapping[str, EntryPoint]:
 
 
 def _nearest(word: str, known: Mapping[str, object] | list[str]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(word, list(known), 1)
-    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(sorted(known))}"
+    return did_you_mean(word, known) or f"known: {', '.join(sorted(known))}"

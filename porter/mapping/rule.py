@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from porter.dataclass import dataclass
+from porter.errors import did_you_mean
 from porter.mapping.expressions import variables
 from porter.mapping.names import NameMatcher, capture_types, evaluate
 from porter.mapping.references import axis_names, captures_of
@@ -144,11 +145,8 @@ def _sizes(rule: Rule, scope: StageScope) -> dict[str, int]:
     axes = [name for t in (*rule.source.terms, *rule.target.terms) for name in axis_names(t)] if rule.where else []
     for name, expression in rule.where:
         if name not in axes:
-            import difflib
-
-            close = difflib.get_close_matches(name, axes, 1)
             there = f"the axes are {', '.join(sorted(set(axes)))}" if axes else "name the axes: 'a : o i <-> b : i o'"
-            hint = f"did you mean '{close[0]}'?" if close else there
+            hint = did_you_mean(name, axes) or there
             raise expression.span.error("M314", f"'{name}' gets a size here, and is no axis of this rule", hint=hint)
     sizes = {name: value for name, value in scope.values.items() if isinstance(value, int) and not isinstance(value, bool)}
     for name, expression in rule.where:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from porter.dataclass import dataclass
-from porter.errors import UsageError
+from porter.errors import UsageError, did_you_mean
 from porter.mapping.names import Scope
 from porter.mapping.syntax import Map, Param, Table
 
@@ -69,12 +69,9 @@ def _declared(param: Param) -> str:
 
 
 def _known(name: str, declared: Sequence[str]) -> str:
-    import difflib
-
     if not declared:
         return "it declares none; 'param heads : int' in the map would"
-    close = difflib.get_close_matches(name, declared, 1)
-    return f"did you mean '{close[0]}'?" if close else f"it has {', '.join(declared)}"
+    return did_you_mean(name, declared) or f"it has {', '.join(declared)}"
 
 
 def _typed(param: Param, value: ParamValue) -> ParamValue:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from porter.errors import MapError
+from porter.errors import MapError, did_you_mean
 from porter.mapping.names import NameMatcher, capture_types
 from porter.mapping.rule import CompiledRule, compile_rule
 from porter.mapping.scope import StageScope
@@ -136,11 +136,9 @@ class _Dropped:
         return Step("drop", self.statement, (name,), (), bound, same_as=other)
 
     def _nearest(self, name: str) -> str:
-        import difflib
-
         self._searches += 1
-        near = difflib.get_close_matches(name, list(self._specs), 1) if self._searches <= HINTS else []
-        return f"did you mean '{near[0]}'?" if near else "the name after 'if =' is that of another source"
+        near = did_you_mean(name, self._specs) if self._searches <= HINTS else None
+        return near or "the name after 'if =' is that of another source"
 
     def _refuse(self, message: str, hint: str) -> None:
         assert self.statement.same_as is not None

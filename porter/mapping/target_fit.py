@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from porter.errors import MapError
+from porter.errors import MapError, nearest_word
 from porter.mapping.ledger import SHOWN, listed
 from porter.mapping.steps import Described, StagePlan
 from porter.mapping.syntax import Rule, Span
 from porter.tensor import TensorSpec
+
+NEAR = 0.7
+"""How near a name has to be to another to be taken for a slip of the pen: names of one network are alike anyhow."""
 
 
 def misfits(stage: StagePlan, wanted: Mapping[str, Described], missing: Sequence[str], place: Span) -> list[MapError]:
@@ -36,13 +39,13 @@ def _uneven(stage: StagePlan, wanted: Mapping[str, Described], missing: Sequence
     problems = []
     if missing:
         count = "a tensor" if len(missing) == 1 else f"{len(missing):,} tensors"
-        near = _nearest(missing[0], extra)
+        near = nearest_word(missing[0], extra, NEAR)
         hint = f"the map makes '{near}'; is that it?" if near else "write a rule that makes it, 'fill' it, or say 'expect targets=any'"
         shown = ", ".join([f"'{name}'{_known(wanted[name])}" for name in missing[:SHOWN]])
         shown += f" and {len(missing) - SHOWN:,} more" if len(missing) > SHOWN else ""
         problems.append(place.error("M230", f"nothing makes {count} of the target: {shown}", tensor=missing[0], hint=hint))
     if extra:
-        near = _nearest(extra[0], missing)
+        near = nearest_word(extra[0], missing, NEAR)
         hint = f"the target has '{near}', which nothing makes" if near else "'… -> drop' leaves a source out"
         span = _maker(stage, extra[0]) or place
         count = "a tensor" if len(extra) == 1 else f"{len(extra):,} tensors"
@@ -78,10 +81,3 @@ def _maker(stage: StagePlan, name: str) -> Span | None:
     statement = stage.steps[stage.maker[name]].statement
     span = statement.target.terms[0].span if isinstance(statement, Rule) else statement.span
     return span if span.line else None
-
-
-def _nearest(name: str, others: Sequence[str]) -> str | None:
-    import difflib
-
-    close = difflib.get_close_matches(name, others, 1, 0.7)
-    return close[0] if close else None

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from porter.dtypes import DTYPES, DType
+from porter.errors import did_you_mean
 from porter.mapping.ops.base import Operand, OperationError
 
 
@@ -50,11 +51,9 @@ def element_type(value: object, argument: str) -> DType:
         for dtype in DTYPES.values():
             if value in (dtype.name, dtype.short):
                 return dtype
-    import difflib
-
     known = [d.short for d in DTYPES.values()]
-    close = difflib.get_close_matches(value, [*known, *DTYPES], 1) if isinstance(value, str) else []
-    hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
+    near = did_you_mean(value, [*known, *DTYPES]) if isinstance(value, str) else None
+    hint = near or f"known: {', '.join(known)}"
     raise OperationError("M403", f"there is no element type {_shown(value)}", argument=argument, hint=hint)
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from porter.errors import did_you_mean
 from porter.mapping.ops.base import Operand, OperationError
+
+NEAR = 0.5
+"""How near a label has to be to what may be meant, see `did_you_mean`: labels are short."""
 
 
 def by_label(operation: str, inputs: Sequence[Operand], required: Sequence[str], optional: Sequence[str] = ()) -> dict[str, int]:
@@ -20,7 +24,7 @@ def by_label(operation: str, inputs: Sequence[Operand], required: Sequence[str],
         if label is None:
             raise unlabelled(operation, inputs, index, known)
         if label not in required and label not in optional:
-            hint = nearest(label, (*required, *optional)) or known
+            hint = did_you_mean(label, (*required, *optional), NEAR) or known
             raise OperationError("M451", f"'{operation}' has no input '{label}'", input=index, hint=hint)
         add(operation, found, label, index)
     for label in required:
@@ -46,11 +50,3 @@ def unlabelled(operation: str, inputs: Sequence[Operand], index: int, known: str
 def missing(operation: str, label: str, known: str) -> OperationError:
     """An input that has to be there is not."""
     return OperationError("M453", f"'{operation}' needs a tensor with the label '{label}'", hint=known)
-
-
-def nearest(word: str, words: Sequence[str]) -> str | None:
-    """ "did you mean", or None where no word is near."""
-    import difflib
-
-    close = difflib.get_close_matches(word, words, 1, 0.5)
-    return f"did you mean '{close[0]}'?" if close else None

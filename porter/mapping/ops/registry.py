@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from porter.dataclass import dataclass
-from porter.errors import MapError, printable
+from porter.errors import MapError, did_you_mean, printable
 from porter.mapping.ops.base import Binder, Operation, OperationError
 from porter.mapping.syntax import Argument, Arithmetic, Call, Number, Variable
 
@@ -232,8 +232,5 @@ def _signature(binder: Binder) -> Signature:
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
-    import difflib
-
     choices = list(known)
-    close = difflib.get_close_matches(word, choices, 1)
-    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(choices)}"
+    return did_you_mean(word, choices) or f"known: {', '.join(choices)}"

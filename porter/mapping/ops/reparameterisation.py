@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from porter.dataclass import dataclass
+from porter.errors import did_you_mean
 from porter.mapping.ops.base import FloatOperation, Irreversible, Operand, OperationError
 from porter.mapping.ops.batch_norm import PARAMETERS, STATISTICS, batch_norm, check_batch_norm, check_eps
 from porter.mapping.ops.channels import channels_of, check_vector, shape_or
 from porter.mapping.ops.checks import floating, integer
-from porter.mapping.ops.labels import add, missing, nearest, unlabelled
+from porter.mapping.ops.labels import NEAR, add, missing, unlabelled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -160,7 +161,7 @@ def _branches(operation: str, inputs: Sequence[Operand]) -> Branches:
         add(operation, seen, operand.label, index)
         owner, part = _parted(operand.label)
         if not owner:
-            close = nearest(operand.label, [f"{b}_{p}" for b in (*branches, "square") for p in _PARTS])
+            close = did_you_mean(operand.label, [f"{b}_{p}" for b in (*branches, "square") for p in _PARTS], NEAR)
             raise OperationError("M451", f"'{operation}' does not know what '{operand.label}' is", input=index, hint=close or _KNOWN)
         branches.setdefault(owner, {})[part] = index
     for name, branch in branches.items():
