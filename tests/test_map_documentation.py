@@ -153,6 +153,32 @@ def test_examples_lead_back_where_they_can(example: Example, tmp_path: Path, mon
     }
 
 
+@pytest.mark.parametrize("example", WORKING, ids=names)
+def test_everything_is_accounted_for(example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each tensor that goes into a stage is taken or said to be left out; each that comes out says its rule, line and inputs."""
+    map = read(example, tmp_path, monkeypatch)
+    result = apply(map, made(example.source or ""), params=example.params)
+    noted = {notice.tensor for notice in result.notices if notice.kind == "skipped"}
+    there = set(made(example.source or ""))
+    for stage, origins in zip(result.plan.stages, result.origins, strict=True):
+        taken = {name for step in stage.steps if step.action != "tie" for name in step.sources}
+        assert taken | set(stage.left) == there
+        assert not taken & set(stage.left)
+        assert {step.sources[0] for step in stage.steps if step.action == "drop"} | set(stage.left) <= noted
+        there = set(stage.result)
+        assert set(origins) == there
+    assert set(result) == there
+    for name in result:
+        for _, _, origin in result.path(name):
+            document: Any = origin.to_json(Tensor.digest)
+            assert document["map"] in {"example.pmap", *example.files}
+            lines = Path(document["map"]).read_text("utf-8").splitlines()
+            assert 1 <= document["line"] <= len(lines)
+            assert document["rule"].split()[0].strip("[,") in lines[document["line"] - 1]
+            assert [i["sha256"] for i in document["inputs"]] == [t.digest() for t in origin.inputs]
+            assert document["inputs"] or document["action"] == "fill"
+
+
 @pytest.mark.parametrize("example", FAILING, ids=names)
 def test_examples_of_errors(example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run() -> None:
