@@ -19,6 +19,7 @@ from porter.graph.caffe.registry import TABLE
 PROTOTXT = ROOT / "examples/digits/digits.prototxt"
 WEIGHTS = ROOT / "examples/digits/digits.caffemodel"
 
+MEAN = "mean_value: 104 mean_value: 117 mean_value: 123"
 TRAIN_VAL = """
 name: "small"
 layer { name: "data" type: "ImageData" top: "data" top: "label"
@@ -158,7 +159,9 @@ def test_preprocess_as_given(porter_cli: Porter) -> None:
 
 
 def test_preprocess_with_a_mean_image(porter_cli: Porter) -> None:
-    Path("net.prototxt").write_text(TRAIN_VAL.replace("mean_value: 104 mean_value: 117 mean_value: 123", 'mean_file: "models/mean.binaryproto"'))
+    Path("net.prototxt").write_text(
+        TRAIN_VAL.replace(MEAN, 'mean_file: "models/mean.binaryproto"')
+    )
     run = porter_cli("port", "net.prototxt", "-o", "out", "--preprocess", "known")
     assert run.code == 2
     assert "error[G045]: the mean image 'models/mean.binaryproto' of the input 'data' is not there" in run.err
@@ -204,7 +207,10 @@ def test_onnx_as_a_source(porter_cli: Porter) -> None:
     assert np.array_equal(answer("again/model.onnx", image), answer("out/model.onnx", image))
     assert Path("again/model.py").read_text() == porter_text("out")
     run = porter_cli("port", "net.bin", WEIGHTS, "-o", "third")
-    assert (run.code, run.err.splitlines()[0]) == (2, f"error[U931]: an ONNX model has its weights in itself, and '{WEIGHTS}' is given as well")
+    assert (run.code, run.err.splitlines()[0]) == (
+        2,
+        f"error[U931]: an ONNX model has its weights in itself, and '{WEIGHTS}' is given as well",
+    )
     run = porter_cli("port", "net.bin", "-o", "third", "--phase", "TRAIN", "--dynamic-batch")
     assert (run.code, "--dynamic-batch" in run.err) == (2, True)
 
@@ -312,7 +318,10 @@ def test_custom_layers(porter_cli: Porter) -> None:
     Path("net.prototxt").write_text(text)
     run = porter_cli("port", "net.prototxt", "-o", "out")
     assert (run.code, "error[G033]" in run.err) == (2, True)
-    Path("mine.py").write_text("def square(l):\n    x, = l.bottoms\n    l.put(l.builder.binary('Mul', x, x))\nLAYERS = {'Square': square}\n")
+    custom = "def square(l):\n    x, = l.bottoms\n    l.put(l.builder.binary('Mul', x, x))\nLAYERS = {'Square': square}\n"
+    Path("mine.py").write_text(custom)
+        "def square(l):\n    x, = l.bottoms\n    l.put(l.builder.binary('Mul', x, x))\nLAYERS = {'Square': square}\n"
+    )
     assert porter_cli("port", "net.prototxt", "-o", "out", "--custom", "mine.py").code == 0
     assert answer("out/model.onnx", np.array([[2, 3]], np.float32)).tolist() == [[4, 9]]
     assert porter_cli("port", "net.prototxt", "-o", "left", "--allow-custom", "--custom-shape", "s=1x2").code == 0

@@ -251,7 +251,9 @@ class GraphBuilder:
 
     def slice(self, x: Named, axis: int, start: int, stop: int, hint: str | None = "slice") -> Named:
         """Positions `start` to `stop` - 1 along `axis`."""
-        if start == 0 and stop == x.shape[axis]:
+        size = x.shape[axis]
+        # An open batch of one, as the net states it, may be larger.
+        if start == 0 and stop == size and (isinstance(stop, Batch) or not isinstance(size, Batch)):
             return x
         shape = (*x.shape[:axis], stop - start, *x.shape[axis + 1 :])
         parts = [self.constant([n], what) for n, what in ((start, "start"), (stop, "stop"), (axis, "axis"))]

@@ -85,6 +85,8 @@ def _decoded(layer: Layer, location: Named, prior: Named, boxes: int, locations:
     in_target = parameters.flag(_P + "variance_encoded_in_target", False)
     shape = (location.shape[0], boxes, locations, 4)
     offsets = b.reshape(location, shape, hint="offsets")
+    # Caffe reads the first item only.
+    prior = b.slice(prior, 0, 0, 1, hint="prior")
     both = b.reshape(prior, (2, boxes, 1, 4), hint="prior")
     around = b.slice(both, 0, 0, 1, hint="prior")
     if not in_target:
