@@ -18,8 +18,8 @@ from porter.mapping.inference.entries import Entry, codes, entries, fingerprint
 from porter.mapping.inference.generalise import Generaliser
 from porter.mapping.inference.infer import Inference, infer
 from porter.mapping.inference.layouts import SAME, USUAL, layout_of
+from porter.mapping.inference.roles import family_of, layer_of, role_of
 from porter.mapping.inference.slots import Use, affine
-from porter.mapping.inference.tokens import family_of, layer_of, role_of
 from porter.mapping.parser import parse
 from porter.mapping.render import dumps, statement_text
 from porter.store import TensorStore

@@ -306,7 +306,7 @@ class TestAdditions:
     def test_m206_m208(self) -> None:
         tensors = {"embed.weight": [1]}
         found = problem("rest <-> keep\nhead.weight = embd.weight", tensors, "M206")
-        assert found.hint == "the nearest name is 'embed.weight'"
+        assert found.hint == "did you mean 'embed.weight'?"
         assert problem("rest <-> keep\nfill(0) -> {p}.b for {p}.w", tensors, "M206")
         assert problem("rest -> drop\nfill(0, shape=[1], dtype=f32) -> {p}.b", tensors, "M208")
         assert problem("rest -> drop\n{p}.b = embed.weight", tensors, "M208")

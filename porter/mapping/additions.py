@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from porter.mapping.computation import Applied, Program
 from porter.mapping.names import NameMatcher, capture_types
-from porter.mapping.nearest import nearest_name
+from porter.mapping.nearest import way_to_match
 from porter.mapping.ops.base import Operand, OperationError
 from porter.mapping.references import captures_of
 from porter.mapping.scope import StageScope
@@ -74,7 +74,7 @@ def _partners(
     found = [(bound, spec) for name, spec in result.items() if (bound := partner.match(name)) is not None]
     if not found and not statement.if_absent:
         raise statement.for_each.span.error(
-            "M206", "no tensor of the result has a name like this", hint=_near(statement.for_each, result) or _NONE
+            "M206", "no tensor of the result has a name like this", hint=way_to_match(statement.for_each, result, scope.names) or _NONE
         )
     return list(found)
 
@@ -94,14 +94,9 @@ def tie_steps(statement: Tie, scope: StageScope, result: Mapping[str, TensorSpec
         if bound is not None:
             steps.append(Step("tie", statement, (name,), (renamed(spec, alias.render(bound)),), bound))
     if not steps and not statement.optional:
-        hint = _near(statement.tensor, result) or "both names of a tie are names of the result"
+        hint = way_to_match(statement.tensor, result, scope.names) or "both names of a tie are names of the result"
         raise statement.tensor.span.error("M206", "no tensor of the result has a name like this", hint=hint)
     return steps
-
-
-def _near(pattern: Pattern, names: Iterable[str]) -> str | None:
-    near = nearest_name(pattern, names)
-    return f"the nearest name is '{near}'" if near is not None else None
 
 
 def _refuse_unbound(pattern: Pattern, names: Iterable[str], way: str) -> None:

@@ -106,14 +106,12 @@ def _packed(applied: Applied) -> bool:
     return applied.inputs[0].dtype.packed or applied.outputs[0].dtype.packed
 
 
-@dataclass(frozen=True, slots=True)
-class _Elementwise:
-    """A chain of operations that work element by element, chunk by chunk."""
+class _Chained:
+    """What another payload becomes by a chain of operations."""
 
-    base: Payload
+    __slots__ = ()
+
     chain: tuple[Applied, ...]
-    name: str
-    report: Report
 
     @property
     def nbytes(self) -> int:
@@ -123,6 +121,16 @@ class _Elementwise:
     @property
     def location(self) -> None:
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Elementwise(_Chained):
+    """A chain of operations that work element by element, chunk by chunk."""
+
+    base: Payload
+    chain: tuple[Applied, ...]
+    name: str
+    report: Report
 
     def chunks(self, limit: int) -> Iterator[memoryview]:
         import numpy as np
@@ -142,22 +150,13 @@ class _Elementwise:
 
 
 @dataclass(frozen=True, slots=True)
-class _Whole:
+class _Whole(_Chained):
     """A chain of operations on one whole tensor."""
 
     base: Payload
     chain: tuple[Applied, ...]
     name: str
     report: Report
-
-    @property
-    def nbytes(self) -> int:
-        out = self.chain[-1].outputs[0]
-        return out.dtype.nbytes(_size(out))
-
-    @property
-    def location(self) -> None:
-        return None
 
     def chunks(self, limit: int) -> Iterator[memoryview]:
         return BytesPayload.of(self.buffer()).chunks(limit)

@@ -115,7 +115,7 @@ class Ledger:
 
     def _unmatched(self, takers: Sequence[Taker]) -> None:
         """Report statements that matched nothing."""
-        from porter.mapping.near_misses import way_to_match
+        from porter.mapping.nearest import way_to_match
 
         for number, idle in enumerate(takers):
             pattern = idle.patterns[0].pattern

@@ -9,7 +9,9 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from porter.mapping.syntax import Pattern
+from porter.mapping.names import NameMatcher, Scope, capture_types
+from porter.mapping.references import captures_of
+from porter.mapping.syntax import InTable, Pattern, Table
 
 TOLERANCE = 1 / 3
 """How much of what a pattern writes out may be different."""
@@ -44,6 +46,21 @@ def nearest_name(pattern: Pattern, names: Iterable[str]) -> str | None:
     ranked.sort(reverse=True)
     best = min([(_distance(name, pattern), -i, name) for _, i, name in ranked[:COMPARED]], default=None)
     return best[2] if best is not None and best[0] <= TOLERANCE else None
+
+
+def way_to_match(pattern: Pattern, names: Iterable[str], scope: Scope) -> str | None:
+    """A hint that says what `pattern`, which matches none of `names`, could be instead; None where nothing is near."""
+    known = list(names)
+    for name in [c.type.table for c in captures_of(pattern) if isinstance(c.type, InTable)]:
+        rows = tuple([(right, left) for left, right in scope.tables[name].rows])
+        turned = Scope({**scope.tables, name: Table(name, rows)}, scope.values)
+        matcher = NameMatcher(pattern, capture_types([pattern], turned), turned)
+        if any(matcher.match(n) is not None for n in known):
+            return f"the names have right words of table '{name}', and '{{…:{name}}}' reads left ones: turn the table's rows around"
+    near = nearest_name(pattern, known)
+    if near is None:
+        return None
+    return f"the nearest name is '{near}'" if pattern.literal is None else f"did you mean '{near}'?"
 
 
 def _words(text: str) -> frozenset[str]:

@@ -51,7 +51,7 @@ def taker(
         compiled = compile_rule(statement, scope)
         if compiled.plain:
             return _Renamed(compiled, specs)
-        from porter.mapping.instances import RuleUses
+        from porter.mapping.rule_uses import RuleUses
 
         return RuleUses(compiled, specs, wanted)
     return _Kept(statement, scope, specs) if isinstance(statement, Keep) else _Dropped(statement, scope, specs)

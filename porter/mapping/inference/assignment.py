@@ -6,8 +6,8 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 
 from porter.dataclass import dataclass
 from porter.mapping.inference.entries import Entry
+from porter.mapping.inference.roles import canonical, family_of, layer_of, words
 from porter.mapping.inference.state import State
-from porter.mapping.inference.tokens import canonical, family_of, layer_of, words
 
 RIVALS = 4
 """Rivals that are listed by name."""

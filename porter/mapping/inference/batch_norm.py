@@ -1,4 +1,4 @@
-"""Batch normalisations in A that B holds folded into the layer before, or with Caffe's scale factor divided out."""
+"""Matching by values: batch normalisations of A that B holds folded into the layer before, or with Caffe's scale factor divided out."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from porter.dtypes import DType
 from porter.mapping.inference.entries import Entry, cast
 from porter.mapping.inference.layouts import SAME
 from porter.mapping.inference.near_values import NEAR, NOT_EQUAL
+from porter.mapping.inference.roles import layer_of, role_of
 from porter.mapping.inference.state import Form, Match, State
-from porter.mapping.inference.tokens import layer_of, role_of
 from porter.mapping.ops.base import Operand, Operation, OperationError
 from porter.mapping.ops.batch_norm import BnStats
 from porter.mapping.ops.elementwise import Add
@@ -30,7 +30,6 @@ _EPS = (1e-5, 1e-3, 1e-6, 1e-4, 2e-5, 1e-7, 1e-8, 1e-12, 1e-2, 0.0)
 
 _NEAR, _NEAR_NARROW = 1e-3, 1e-2
 """How far profiles may be apart for weights to be compared at all, in float32 and in narrower types."""
-
 
 NORM_LABELS = ("gamma", "beta", "mean", "variance", "scale_factor")
 """What `fold_bn` calls the parts of a batch normalisation, in the order in which rules list them."""

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from porter.mapping.inference.batch_norm import NORM_LABELS, BatchNorm, batch_norms
 from porter.mapping.inference.entries import Entry
 from porter.mapping.inference.layouts import SAME
+from porter.mapping.inference.roles import layer_of, role_of
 from porter.mapping.inference.state import Form, Match, State
 from porter.mapping.inference.structure import match_described
-from porter.mapping.inference.tokens import layer_of, role_of
 from porter.mapping.syntax import Call
 
 _LESS = 0.7

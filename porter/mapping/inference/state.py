@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from porter.dataclass import dataclass
 from porter.mapping.inference.entries import Entry
 from porter.mapping.inference.layouts import SAME, Layout
-from porter.mapping.inference.tokens import layer_of
+from porter.mapping.inference.roles import layer_of
 from porter.mapping.syntax import Arrow, Call
 
 

@@ -10,10 +10,10 @@ from porter.dataclass import dataclass, replace
 from porter.mapping.inference.entries import Entry, fingerprint
 from porter.mapping.inference.equal_values import duplicates
 from porter.mapping.inference.generalise import Generaliser, as_pattern
+from porter.mapping.inference.roles import layer_of, role_of
 from porter.mapping.inference.slots import Names, Use
 from porter.mapping.inference.state import PLAIN, Form, Match, State
 from porter.mapping.inference.tables import joined
-from porter.mapping.inference.tokens import layer_of, role_of
 from porter.mapping.syntax import (
     Argument,
     Call,
@@ -203,14 +203,15 @@ def drops_of(state: State) -> list[InferredRule]:
     uses = []
     for end, names in by_end.items():
         if len(names) > 1 and end[:1] in ("/", ".") and {n for n in state.a if n.endswith(end) and n != end} == set(names):
-            found.append(_drop(Pattern((Capture(None), end)), names))
+            found.append(_drop(state, Pattern((Capture(None), end)), names))
         else:
             uses += [Use((name,), ()) for name in names]
-    return found + [_drop(rule.sources[0], [u.sources[0] for u in rule.uses]) for rule in generaliser.rules(uses, both_ways=False)]
+    return found + [_drop(state, rule.sources[0], [u.sources[0] for u in rule.uses]) for rule in generaliser.rules(uses, both_ways=False)]
 
 
-def _drop(pattern: Pattern, names: Sequence[str]) -> InferredRule:
-    return InferredRule(Drop(pattern), 0.7, "nothing in B has these values", len(names))
+def _drop(state: State, pattern: Pattern, names: Sequence[str]) -> InferredRule:
+    reason = "nothing in B has these values" if state.values else "nothing in B was found for it, values unknown"
+    return InferredRule(Drop(pattern), 0.7 if state.values else 0.3, reason, len(names))
 
 
 def ties_of(state: State) -> list[InferredRule]:

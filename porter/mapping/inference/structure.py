@@ -6,13 +6,14 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable
 
+from porter.dataclass import replace
 from porter.mapping.inference.assignment import Pairing, paired
 from porter.mapping.inference.digits import Digits, merged
 from porter.mapping.inference.entries import Entry, castable, fingerprint
 from porter.mapping.inference.equal_values import form_of
 from porter.mapping.inference.layouts import SAME, USUAL, Layout, layout_of
+from porter.mapping.inference.roles import family_of, role_of
 from porter.mapping.inference.state import Form, Match, State
-from porter.mapping.inference.tokens import family_of, role_of
 
 Groups = list[tuple[list[Entry], list[Entry]]]
 
@@ -70,8 +71,6 @@ def match_described(state: State, note: str, *, least: float = 0.0) -> None:
 
 def _lay_out(state: State, pairings: Iterable[Pairing]) -> None:
     """Give described matches the layout that most shapes of their ranks ask for, where their own shapes allow it."""
-    from porter.dataclass import replace
-
     options = {p.a.name: (_described_layouts(p.a, p.b), len(p.a.shape), len(p.b.shape)) for p in pairings}
     votes = defaultdict[tuple[int, int], Counter[Layout]](Counter)
     for layouts, rank_a, rank_b in options.values():
@@ -129,8 +128,6 @@ def _unmoved(entry: Entry) -> Digits:
 
 def settle_layouts(state: State) -> None:
     """Give matches of the same ranks the same layout wherever their values allow: a 1×1 kernel fits many."""
-    from porter.dataclass import replace
-
     buckets = defaultdict[Hashable, list[int]](list)
     for place, match in enumerate(state.matches):
         if len(match.sources) == len(match.targets) == 1:

@@ -1,4 +1,4 @@
-"""What an operation of the map language is, and where operations are registered.
+"""What an operation of the map language is; `porter.mapping.ops.registry` has them by name.
 
 An operation is bound to its arguments once, when a map is checked; it then says what it makes of inputs it knows by
 dtype and shape alone, how it is undone, and, when a tensor is written, computes.

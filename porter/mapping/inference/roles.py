@@ -1,4 +1,4 @@
-"""What names say: the layer, the part that a tensor plays in it, and how alike two names are."""
+"""What names say of a tensor: the layer it is in, and its role there, in one vocabulary for all frameworks."""
 
 from __future__ import annotations
 
