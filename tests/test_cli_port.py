@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import json
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -159,9 +162,7 @@ def test_preprocess_as_given(porter_cli: Porter) -> None:
 
 
 def test_preprocess_with_a_mean_image(porter_cli: Porter) -> None:
-    Path("net.prototxt").write_text(
-        TRAIN_VAL.replace(MEAN, 'mean_file: "models/mean.binaryproto"')
-    )
+    Path("net.prototxt").write_text(TRAIN_VAL.replace(MEAN, 'mean_file: "models/mean.binaryproto"'))
     run = porter_cli("port", "net.prototxt", "-o", "out", "--preprocess", "known")
     assert run.code == 2
     assert "error[G045]: the mean image 'models/mean.binaryproto' of the input 'data' is not there" in run.err
@@ -320,8 +321,6 @@ def test_custom_layers(porter_cli: Porter) -> None:
     assert (run.code, "error[G033]" in run.err) == (2, True)
     custom = "def square(l):\n    x, = l.bottoms\n    l.put(l.builder.binary('Mul', x, x))\nLAYERS = {'Square': square}\n"
     Path("mine.py").write_text(custom)
-        "def square(l):\n    x, = l.bottoms\n    l.put(l.builder.binary('Mul', x, x))\nLAYERS = {'Square': square}\n"
-    )
     assert porter_cli("port", "net.prototxt", "-o", "out", "--custom", "mine.py").code == 0
     assert answer("out/model.onnx", np.array([[2, 3]], np.float32)).tolist() == [[4, 9]]
     assert porter_cli("port", "net.prototxt", "-o", "left", "--allow-custom", "--custom-shape", "s=1x2").code == 0
@@ -341,3 +340,16 @@ def test_help(porter_cli: Porter) -> None:
     assert "PROTOTXT [WEIGHTS]" in out
     for option in ("--to", "--dynamic-batch", "--fold-bn", "--preprocess", "--list-layers"):
         assert option in out
+
+
+def test_page_of_layers() -> None:
+    spec = importlib.util.spec_from_file_location("caffe_layers", ROOT / "schemas" / "caffe_layers.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.PAGE.read_text("utf-8") == module.page(), "run python schemas/caffe_layers.py"
+    (example,) = re.findall(r"^```python\n(.*?)^```$", module.page(), re.M | re.S)
+    made: dict[str, Any] = {}
+    exec(example, made)
+    assert callable(made["LAYERS"]["Square"])

@@ -132,7 +132,7 @@ def _batches(folder: Path, net: Written) -> str:
     if any(r.type in ("BatchReindex", "ROIPooling", "PSROIPooling") for r in net.layers):
         return "picks images by number"
     inputs = recorded_inputs(golden(folder), net)
-    opened = [v.name for v in net.model.graph.inputs if v.shape is not None and not isinstance(v.shape[0], int)]
+    opened = [v.name for v in net.model.graph.inputs if v.shape is not None and len(v.shape) and not isinstance(v.shape[0], int)]
     if not opened:
         return "no batch"
     recorded = run(net, inputs)
