@@ -57,9 +57,7 @@ def written(model: ir.Model, folder: Path, fork: str = "bvlc") -> Written:
 def values_for(model: ir.Model, seed: int = 0) -> Values:
     rng = np.random.default_rng(seed)
     inputs = [v for v in model.graph.inputs if v.name not in model.graph.initializers]
-    return {
-        str(v.name): rng.standard_normal([int(n) for n in v.shape]).astype(np.float32) for v in model.graph.inputs if v.shape is not None
-    }
+    return {str(v.name): rng.standard_normal([int(n) for n in v.shape or ()]).astype(np.float32) for v in inputs}
 
 
 def by_onnxruntime(model: ir.Model, inputs: Values) -> Values:

@@ -26,8 +26,8 @@ from porter.store import TensorStore
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-Writer = Callable[[Network, str], None]
-"""Writes its files of a network into a folder."""
+Writer = Callable[[Network, str], tuple[str, ...] | None]
+"""Writes its files of a network into a folder. What a user has to know of them is returned, a line each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +42,22 @@ class Target:
     files: tuple[str, ...]
     stale: tuple[str, ...] = ()
 
-    def write(self, network: Network, folder: str) -> None:
+    def write(self, network: Network, folder: str) -> tuple[str, ...]:
+        """What a user has to know of the files, a line each."""
         module, _, name = self.writer.partition(":")
         writer: Writer = getattr(importlib.import_module(module), name)
-        writer(network, folder)
+        return writer(network, folder) or ()
 
+
+_CAFFE = ("deploy.prototxt", "deploy.caffemodel")
 
 _ALL = (
     Target("onnx", "porter.graph.onnx_output:write", ("model.onnx",), ("model.onnx.data",)),
     Target("torch", "porter.graph.torch_output:write", ("model.py", "model.pth")),
     Target("wts", "porter.graph.wts_output:write", ("model.wts", "model.wts.json", "model.pmap")),
+    Target("caffe", "porter.graph.caffe_output:write", _CAFFE),
+    Target("caffe:ssd", "porter.graph.caffe_output:write_ssd", _CAFFE),
+    Target("caffe:mobilenet-yolo", "porter.graph.caffe_output:write_mobilenet_yolo", _CAFFE),
 )
 
 TARGETS: Mapping[str, Target] = MappingProxyType({target.name: target for target in _ALL})
@@ -114,6 +120,10 @@ def _targets(names: Sequence[str]) -> list[Target]:
         if name not in TARGETS:
             raise UsageError("U930", f"a network cannot be written as '{name}'", hint=f"--to takes {', '.join(TARGETS)}")
         found.append(TARGETS[name])
+        if len({file for t in found for file in t.files}) < sum(len(t.files) for t in found):
+            raise UsageError(
+                "U930", f"'{name}' is written to the same files as another target", hint="port once for each, into folders of their own"
+            )
     return found
 
 
@@ -175,7 +185,7 @@ def _ported(network: Network, source: str, weights: str | None, folder: str, tar
     with staged_folder(folder, stale) as staged:
         files: list[WrittenFile] = []
         for target in targets:
-            target.write(network, staged)
+            network = replace(network, notices=(*network.notices, *target.write(network, staged)))
             made = [name for name in (*target.files, *target.stale) if os.path.exists(os.path.join(staged, name))]
             files += [WrittenFile(name, target.name, os.path.getsize(os.path.join(staged, name))) for name in made]
         _write_json(os.path.join(staged, "layers.json"), layers_json(network.layers))

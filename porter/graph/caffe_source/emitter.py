@@ -103,5 +103,5 @@ def _refusal(refused: dict[tuple[str, str], list[str]]) -> GraphError:
         more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
         said.append(f"{kind} {', '.join(repr(n) for n in names[:_MOST_NAMED])}{more}: {why}")
     count = sum(map(len, refused.values()))
-    hint = "give the fork of Caffe with '--caffe-fork', or cut the model in front of these"
+    hint = "cut the model in front of these, or write it for another Caffe: '--to caffe:ssd'"
     return GraphError("G060", f"{count} operator{'s' * (count != 1)} cannot be written as layers of Caffe. {'; '.join(said)}", hint=hint)

@@ -135,7 +135,7 @@ def transposed(op: Op, x: Blob, perm: Sequence[int]) -> Blob:
         return op.layer("Permute", [x], shape, {"permute_param": {"order": list(perm)}}, main=True)
     swap = _swapped(x, moved)
     if swap is None or min(swap[1:3]) > MOST_PARTS:
-        raise Refused("Caffe has no layer that reorders axes (SSD's has: '--caffe-fork ssd')")
+        raise Refused("Caffe has no layer that reorders axes (SSD's has: '--to caffe:ssd')")
     return op.reshape(_swap(op, x, *swap), shape)
 
 
