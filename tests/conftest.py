@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+import hypothesis
 import pytest
 from cli_runner import porter_cli
 
@@ -14,6 +15,10 @@ __all__ = ["porter_cli"]  # a fixture, which tests find here
 # Shells start what runs in the background with Ctrl-C ignored, and porter's processes would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes says how busy the machine is; tests that mean time measure it.
+hypothesis.settings.register_profile("porter", deadline=None)
+hypothesis.settings.load_profile("porter")
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("PORTER_SHARED", ROOT.parent / "shared"))

@@ -282,6 +282,13 @@ class TestDrops:
         assert problem(text, {"a.copy": [2], "b.w": [2]}, "M203")
 
 
+def test_a_map_without_stages_covers_nothing() -> None:
+    specs = [TensorSpec("a", DTYPES["float32"], (2,))]
+    assert [p.code for p in examine(Map(()), specs).problems] == ["M204"]
+    assert [p.code for p in examine(Map(()), [], targets=specs).problems] == ["M230"]
+    assert not examine(Map(()), []).problems
+
+
 class TestAdditions:
     def test_fills(self) -> None:
         text = "rest <-> keep\nfill(0, dtype=i64, shape=[]) -> {p}.n if absent for {p}.mean"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from porter.dtypes import DTYPES, DType
-from porter.errors import FormatError, access_error, printable
+from porter.errors import FormatError, printable
+from porter.io.source import FileSource
 from porter.mapping.steps import Described
 
 LARGEST = 100_000_000
@@ -22,15 +23,14 @@ def read_list(path: str) -> list[Described] | None:
         FormatError: it is JSON, and no such list.
         FileAccessError: it cannot be read.
     """
+    source = FileSource(path)
     try:
-        with open(path, "rb") as file:
-            head = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n")
-            if head[:1] not in (b"[", b"{"):
-                return None
-            file.seek(0)
-            data = file.read(LARGEST + 1)
-    except OSError as error:
-        raise access_error(error, path, "reading") from error
+        head = source.read_up_to(0, 512).lstrip(b"\xef\xbb\xbf \t\r\n")
+        if head[:1] not in (b"[", b"{"):
+            return None
+        data = source.read_up_to(0, LARGEST + 1)
+    finally:
+        source.close()
     return _of_json(data, path)
 
 

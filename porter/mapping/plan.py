@@ -8,7 +8,7 @@ from porter.errors import MapError
 from porter.mapping.ledger import Ledger
 from porter.mapping.scope import ParamValue, Provider, param_values, stage_scopes
 from porter.mapping.steps import Described, Plan, StagePlan
-from porter.mapping.syntax import NOWHERE, Expect, Map, Span
+from porter.mapping.syntax import NOWHERE, Expect, Map, Span, Stage
 from porter.tensor import Tensor, TensorSpec
 
 STAGES = 100
@@ -36,6 +36,8 @@ def examine(
         UsageError: a parameter that the map does not have.
         MapError: a parameter without a value, a table that has no rows here, or too many stages.
     """
+    # A map without stages says nothing of any tensor, and that is wrong unless there is none.
+    map = map if map.stages else Map((Stage(()),), map.name)
     _refuse_many_stages(map)
     values = param_values(map, params or {})
     specs = {s.name: s for s in (t.spec if isinstance(t, Tensor) else t for t in source)}
@@ -109,8 +111,7 @@ def _described(targets: Iterable[Tensor | TensorSpec | Described]) -> dict[str, 
 
 
 def _last_expect(map: Map) -> Expect:
-    statements = map.stages[-1].statements if map.stages else ()
-    return next((s for s in statements if isinstance(s, Expect)), Expect())
+    return next((s for s in map.stages[-1].statements if isinstance(s, Expect)), Expect())
 
 
 def _place(map: Map, expect: Expect) -> Span:

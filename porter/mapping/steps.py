@@ -82,7 +82,7 @@ class Plan:
     @property
     def result(self) -> Mapping[str, TensorSpec]:
         """What comes out, by name, in order."""
-        return self.stages[-1].result if self.stages else {}
+        return self.stages[-1].result
 
 
 @dataclass(frozen=True, slots=True)
