@@ -18,9 +18,6 @@ from porter.errors import UsageError
 from porter.formats.base import Loss, WriteOptions, WriteReport
 from porter.store import TensorStore
 
-ROWS = 40
-"""Rows of a table that a terminal shows without `-v`."""
-
 CHANGES = (Column("TENSOR", fit="shrink"), Column("SHAPE"), Column("DTYPE"), Column("BECOMES"))
 
 
@@ -278,10 +275,7 @@ def _print_plan(screen: Screen, conversion: Conversion, source: TensorStore, sto
         map_screen.table(screen, store.plan, {name: tensor.spec for name, tensor in source.items()})
     _print_losses(screen, plan.losses)
     if plan.changes:
-        shown = plan.changes if screen.verbose or not screen.terminal or len(plan.changes) <= ROWS else plan.changes[: ROWS - 5]
-        screen.table(CHANGES, [_change(screen, c) for c in shown])
-        if len(shown) < len(plan.changes):
-            screen.line(f"…{len(plan.changes) - len(shown):,} more (-v)")
+        screen.brief_table(CHANGES, [_change(screen, c) for c in plan.changes])
     screen.paragraph("dry run: nothing was written; types and what the format keeps were checked, values, names and free space were not")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import click
 
@@ -52,7 +53,7 @@ def command(
         mapped = apply(loaded, store, params=params)
         steps, left = _steps(mapped, store, name)
         if screen.json:
-            documents = [{**step_json(s, n, mapped, digest), "bindings": dict(s.bindings)} for n, s in steps]
+            documents = [_document(mapped, store, number, step, digest) for number, step in steps]
             screen.document({"map": map_name, "name": name, "steps": documents, "left_out": list(left)})
             return ExitCode.YES
         for position, (number, step) in enumerate(steps):
@@ -102,6 +103,12 @@ def _backward(plan: Plan, name: str) -> list[Numbered]:
         found += [(number, step) for i, step in enumerate(steps) if not any(step is other for other in steps[:i])]
         names = {n for s in steps if s.action != "tie" for n in s.sources}
     return found
+
+
+def _document(mapped: MappedStore, store: TensorStore, number: int, step: Step, digest: bool) -> dict[str, Any]:
+    inputs = _inputs(mapped, store, number, step)
+    digests = {"sha256": [t.digest() for t in inputs]} if digest and len(inputs) == len(step.sources) else {}
+    return {**step_json(step, number), **digests, "bindings": dict(step.bindings)}
 
 
 def _print(screen: Screen, mapped: MappedStore, store: TensorStore, number: int, step: Step, digest: bool) -> None:

@@ -14,9 +14,6 @@ from porter.mapping.execution import MappedStore
 from porter.mapping.steps import Plan, Step
 from porter.tensor import TensorSpec
 
-ROWS = 40
-"""Rows of a table that a terminal shows without `-v`."""
-
 COLUMNS = (
     Column("SOURCE", fit="shrink"),
     Column("SHAPE"),
@@ -61,11 +58,7 @@ def table(screen: Screen, plan: Plan, specs: Mapping[str, TensorSpec]) -> None:
 
 
 def _table(screen: Screen, found: Sequence[Way], specs: Mapping[str, TensorSpec]) -> None:
-    rows = [row for way in found for row in _rows(screen, way, specs)]
-    shown = rows if screen.verbose or not screen.terminal or len(rows) <= ROWS else rows[: ROWS - 5]
-    screen.table(COLUMNS, shown)
-    if len(shown) < len(rows):
-        screen.line(f"…{len(rows) - len(shown):,} more (-v)")
+    screen.brief_table(COLUMNS, [row for way in found for row in _rows(screen, way, specs)])
 
 
 def _rows(screen: Screen, way: Way, specs: Mapping[str, TensorSpec]) -> Iterator[tuple[str | Cell, ...]]:
@@ -93,16 +86,16 @@ def text_for(plan: Plan) -> str:
     return dumps(pruned(plan))
 
 
-def steps_json(plan: Plan, store: MappedStore | None = None, digests: bool = False) -> list[dict[str, Any]]:
-    """Every step as JSON, with the stage it is in; with `digests`, which reads the inputs, their SHA-256."""
-    return [step_json(step, number, store, digests) for number, stage in enumerate(plan.stages) for step in stage.steps]
+def steps_json(plan: Plan) -> list[dict[str, Any]]:
+    """Every step as JSON, with the stage it is in."""
+    return [step_json(step, number) for number, stage in enumerate(plan.stages) for step in stage.steps]
 
 
-def step_json(step: Step, stage: int, store: MappedStore | None, digests: bool) -> dict[str, Any]:
+def step_json(step: Step, stage: int) -> dict[str, Any]:
     """One step of stage `stage` (from 0) as JSON."""
     from porter.mapping.render import statement_text
 
-    document: dict[str, Any] = {
+    return {
         "stage": stage + 1,
         "action": step.action,
         "sources": list(step.sources),
@@ -111,7 +104,3 @@ def step_json(step: Step, stage: int, store: MappedStore | None, digests: bool) 
         "line": step.line or None,
         "rule": statement_text(step.statement),
     }
-    if digests and store is not None and step.targets:
-        origin = store.origins[stage][step.targets[0].name]
-        document["sha256"] = [t.digest() for t in origin.inputs]
-    return document

@@ -20,6 +20,9 @@ Color = Literal["auto", "always", "never"]
 LONG_WORK = 50_000_000
 """Bytes of work from which on a progress bar is worth its start-up time."""
 
+ROWS = 40
+"""Rows of a table that a terminal shows without `-v`."""
+
 _ASCII = str.maketrans(
     {"×": "x", "…": "...", "·": "|", "–": "-", "Δ": "d", "→": "->", "←": "<-", "≥": ">=", "≤": "<=", "█": "#", "∞": "inf"}
 )
@@ -106,6 +109,13 @@ class Screen:
         if self.margin:
             text = "".join(self.margin + line for line in text.splitlines(keepends=True))
         sys.stdout.write(self._shown(text, sys.stdout))
+
+    def brief_table(self, columns: Sequence[Column], rows: Sequence[Row]) -> None:
+        """As `table`; of more than `ROWS` rows a terminal shows the first, and how many more there are, unless `-v` is given."""
+        shown = rows if self.verbose or not self.terminal or len(rows) <= ROWS else rows[: ROWS - 5]
+        self.table(columns, shown)
+        if len(shown) < len(rows):
+            self.line(f"…{len(rows) - len(shown):,} more (-v)")
 
     def aligned(self, rows: Sequence[Row]) -> None:
         """Lines of the result whose parts stand under each other; in a terminal the words of the last part wrap beneath it."""
