@@ -31,8 +31,10 @@ def graph(
         numpy_helper.from_array(v if (v := np.asarray(c)).dtype.kind == "i" else v.astype(np.float32), n) for n, c in constants.items()
     ]
     infos = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()]
-    made = helper.make_graph(nodes, "g", infos, [onnx.ValueInfoProto(name=n) for n in outputs], tensors)
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    known = {i.name: i for i in infos}
+    made = helper.make_graph(nodes, "g", infos, [known.get(n, onnx.ValueInfoProto(name=n)) for n in outputs], tensors)
+    opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(d, 1) for d in {n.domain for n in nodes} - {""})]
+    model = helper.make_model(made, opset_imports=opsets, ir_version=8)
     return ir.from_proto(onnx.shape_inference.infer_shapes(model))
 
 

@@ -15,6 +15,7 @@ from caffe_runs import cases, golden, imported, recorded_inputs
 from onnx import helper
 
 from porter.errors import GraphError, UsageError
+from porter.formats.caffe.prototxt import parse
 from porter.graph.caffe_source.emitter import emit
 from porter.graph.porting import PortOptions, port
 
@@ -71,8 +72,11 @@ ONE = {
     "GlobalMaxPool": (node("GlobalMaxPool"), ["Pooling"]),
     "MaxPool floor": (node("MaxPool", kernel_shape=[2, 2], strides=[2, 2]), ["Pooling", "Slice", "Silence"]),
     "MaxPool ceil": (node("MaxPool", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1), ["Pooling"]),
-    "MaxPool pads": (node("MaxPool", kernel_shape=[3, 3], strides=[2, 1], pads=[1, 1, 1, 1]), ["Pooling"]),
-    "MaxPool uneven": (node("MaxPool", kernel_shape=[3, 2], strides=[1, 1], pads=[0, 0, 1, 1]), ["Pooling", "Slice", "Silence"] * 2),
+    "MaxPool pads": (node("MaxPool", kernel_shape=[3, 3], strides=[2, 1], pads=[1, 1, 1, 1]), ["Pooling", "Slice", "Silence"]),
+    "MaxPool uneven": (
+        node("MaxPool", kernel_shape=[3, 2], strides=[1, 1], pads=[0, 0, 1, 1]),
+        ["Pooling", *["Slice", "Silence"] * 2],
+    ),
     "MaxPool same": (node("MaxPool", kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER"), ["Pooling"]),
     "AveragePool": (node("AveragePool", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=0), ["Pooling", "Slice", "Silence"]),
     "AveragePool count": (node("AveragePool", kernel_shape=[3, 3], pads=[1] * 4, count_include_pad=1), ["Pooling"]),
@@ -197,6 +201,7 @@ def test_batch_normalisation_is_two_layers(tmp_path: Path) -> None:
     ("made", "channels"),
     [
         (node("InstanceNormalization", ["x", "s", "b"], epsilon=1e-3), 4),
+        (node("InstanceNormalization", ["x", "s", "b"]), 4),
         (node("GroupNormalization", ["x", "s", "b"], num_groups=2), 4),
         (node("LayerNormalization", ["x", "s", "b"], axis=-1), 5),
     ],
@@ -205,7 +210,8 @@ def test_normalisation_by_own_statistics(made: Any, channels: int, tmp_path: Pat
     opset = 21 if made.op_type == "GroupNormalization" else 17
     for batch in (1, 2):
         model = graph([made], {"x": (batch, 4, 6, 5)}, ["y"], opset, s=some(channels), b=some(channels))
-        found = check(model, tmp_path, opencv=opset < 21)
+        # OpenCV adds eps to the deviation instead of the variance.
+        found = check(model, tmp_path, opencv=opset < 21 and not made.attribute)
         assert [k for k in found if k != "Reshape"] == ["BatchNorm", "Scale"]
 
 
@@ -250,7 +256,7 @@ def test_rows_by_number(tmp_path: Path) -> None:
 
 
 def test_softmax_of_early_opsets_is_over_all_that_follows(tmp_path: Path) -> None:
-    assert check(graph([node("Softmax")], {"x": (2, 3, 4)}, ["y"], 11), tmp_path) == ["Reshape", "Softmax", "Reshape"][-3:] or True
+    assert check(graph([node("Softmax")], {"x": (2, 3, 4)}, ["y"], 11), tmp_path) == ["Flatten", "Softmax", "Reshape"]
     assert check(graph([node("Softmax")], {"x": (2, 3, 1, 1)}, ["y"], 11), tmp_path) == ["Softmax"]
 
 
@@ -277,9 +283,9 @@ def test_every_output_is_one(tmp_path: Path) -> None:
     """An output that is read, one under two names, tops that nothing reads, an input that nothing reads."""
     nodes = [node("Relu"), node("Neg", ["y"], ["z"]), node("Identity", ["z"], ["again"]), node("Split", outputs=["a", "b"], axis=1)]
     net = written(graph(nodes, {"x": X, "unread": (1,)}, ["y", "z", "again", "b"]), tmp_path)
-    cv2 = pytest.importorskip("cv2")
-    made = cv2.dnn.readNetFromCaffe(str(net.prototxt), str(net.weights))
-    assert len(made.getUnconnectedOutLayers()) == 4
+    layers = parse(net.text).messages("layer")
+    read = {name for layer in layers for name in layer.strings("bottom")}
+    assert {name for layer in layers for name in layer.strings("top")} - read == {"y", "z", "again", "b"}
     assert {"y", "z", "again", "b"} == {str(o.name) for o in taken_over(net).model.graph.outputs}
     check(graph(nodes, {"x": X, "unread": (1,)}, ["y", "z", "again", "b"]), tmp_path)
 
@@ -293,7 +299,7 @@ def test_an_output_that_is_an_input_gets_another_name(tmp_path: Path) -> None:
 def test_a_constant_output_is_a_parameter(tmp_path: Path) -> None:
     c = some(2, 3)
     model = graph([node("Relu"), node("Identity", ["c"], ["k"])], {"x": X}, ["y", "k"], c=c)
-    assert check(model, tmp_path) == ["Parameter", "ReLU"] or check(model, tmp_path) == ["ReLU", "Parameter"]
+    assert check(model, tmp_path) == ["ReLU", "Parameter"]
 
 
 def test_names_of_any_kind(tmp_path: Path) -> None:
@@ -314,14 +320,14 @@ def test_weights_are_read_when_they_are_written() -> None:
 
     def load() -> ir.TensorProtocol:
         read.append(1)
-        return ir.tensor(np.ones((2, 4, 3, 3), np.float32), name="w")
+        return ir.tensor(np.ones((32, 4, 3, 3), np.float32), name="w")
 
-    model = graph([node("Conv", ["x", "w"])], {"x": X}, ["y"], w=some(2, 4, 3, 3))
-    lazy = ir.LazyTensor(load, dtype=ir.DataType.FLOAT, shape=ir.Shape([2, 4, 3, 3]), name="w")
+    model = graph([node("Conv", ["x", "w"])], {"x": X}, ["y"], w=some(32, 4, 3, 3))
+    lazy = ir.LazyTensor(load, dtype=ir.DataType.FLOAT, shape=ir.Shape([32, 4, 3, 3]), name="w")
     model.graph.initializers["w"].const_value = lazy
     source = emit(model)
     assert not read
-    assert source.store["the_y.weight"].numpy().sum() == 72
+    assert source.store["the_y.weight"].numpy().sum() == 1152
     assert read
 
 
@@ -355,7 +361,7 @@ REFUSED = {
 @pytest.mark.parametrize("why", REFUSED)
 def test_refusals(why: str) -> None:
     nodes, constants = REFUSED[why]
-    outputs = [o for o in nodes[-1].output]
+    outputs = list(nodes[-1].output)
     with pytest.raises(GraphError, match=re.escape(why)) as caught:
         emit(graph(nodes, {"x": X}, outputs, **constants))
     assert caught.value.code == "G060"
@@ -371,7 +377,6 @@ def test_all_that_cannot_be_written_is_said_at_once() -> None:
         helper.make_node("Odd", ["d"], ["y"], name="own", domain="mine"),
     ]
     model = graph(nodes, {"x": X}, ["y"])
-    model.opset_imports["mine"] = 1
     with pytest.raises(GraphError) as caught:
         emit(model)
     said = caught.value.message
@@ -441,22 +446,17 @@ def test_recorded_networks_there_and_back(shared: Path, folder: str, tmp_path: P
     assert [name for name in refused if not name.startswith(tuple(n for row in NOT_IN_CAFFE for n in row))] == []
 
 
-@pytest.mark.parametrize("fork", ["bvlc", "ssd"])
 @pytest.mark.parametrize(
-    "name",
+    ("name", "fork"),
     [
-        "ultraface/onnx/version-slim-320",
-        "ultraface/onnx/version-slim-320_simplified",
-        "yunet/yunet_n_320_320",
-        "onnx_light/light_squeezenet",
-        "onnx_light/light_shufflenet",
-        "onnx_light/light_bvlc_alexnet",
-        "onnx_light/light_inception_v1",
+        *[(name, "bvlc") for name in ("squeezenet", "shufflenet", "bvlc_alexnet", "inception_v1")],
+        *[(name, fork) for name in ("version-slim-320", "version-slim-320_simplified", "yunet") for fork in ("bvlc", "ssd")],
     ],
 )
 def test_real_models(shared: Path, name: str, fork: str, tmp_path: Path) -> None:
     cv2 = pytest.importorskip("cv2")
-    path = shared / "real" / f"{name}.onnx"
+    folder = {"version": "ultraface/onnx/{}", "yunet": "yunet/{}_n_320_320"}.get(name.partition("-")[0], "onnx_light/light_{}")
+    path = shared / "real" / f"{folder.format(name)}.onnx"
     model = ir.load(path)
     _randomise(model)
     net = written(model, tmp_path, fork)
@@ -492,6 +492,6 @@ def _randomise(model: ir.Model) -> None:
 def test_the_command_writes_both_files(shared: Path, tmp_path: Path) -> None:
     case = shared / "oracle" / "lenet_v2"
     done = port(str(case / "deploy.prototxt"), str(case / "model.caffemodel"), str(tmp_path / "out"), PortOptions(targets=["caffe"]))
-    assert [f.path for f in done.files][:2] == ["deploy.prototxt", "deploy.caffemodel"]
+    assert [f.name for f in done.files][:2] == ["deploy.prototxt", "deploy.caffemodel"]
     with pytest.raises(UsageError, match="same files"):
         port(str(case / "deploy.prototxt"), None, str(tmp_path / "other"), PortOptions(targets=["caffe", "caffe:ssd"]))

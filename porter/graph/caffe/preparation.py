@@ -105,7 +105,8 @@ def prepare(net: CaffeNet, state: State, input_shapes: Mapping[str, Shape]) -> P
         else:
             layers.append(layer)
     inputs, assumed = _inputs(net, stated, input_shapes, {bottom for layer in layers for bottom in layer.bottoms}, cut)
-    return Prepared(tuple(layers), inputs, _outputs(layers), tuple(cut), assumed)
+    silenced = {bottom for layer in running if layer.type == "Silence" for bottom in layer.bottoms}
+    return Prepared(tuple(layers), inputs, _outputs(layers, silenced), tuple(cut), assumed)
 
 
 def _rules(layer: CaffeLayer) -> str:
@@ -233,11 +234,11 @@ def _known(sizes: Sequence[object]) -> Shape | None:
     return found if len(found) == len(sizes) else None
 
 
-def _outputs(layers: Sequence[CaffeLayer]) -> tuple[str, ...]:
-    """The tops that no later layer reads, by name, as Caffe lists them."""
+def _outputs(layers: Sequence[CaffeLayer], silenced: set[str]) -> tuple[str, ...]:
+    """The tops that no later layer reads, by name, as Caffe lists them; those that a Silence reads where there are no others."""
     open_: set[str] = set()
     for layer in layers:
         open_.difference_update(layer.bottoms)
         if layer.type not in SOURCES:
             open_.update(layer.tops)
-    return tuple(sorted(open_))
+    return tuple(sorted(open_ - silenced or open_))

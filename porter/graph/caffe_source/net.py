@@ -7,6 +7,7 @@ a Silence layer, and an output that is read as well is copied by a Split.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -143,15 +144,13 @@ class Net:
         """Give each output a blob of its own that no layer reads."""
         needed = self._reached()
         read = {id(b) for layer in self.layers if any(id(t) in needed for t in layer.tops) for b in layer.bottoms}
-        taken: set[int] = set()
+        shared = Counter(id(b) for b in self.outputs.values())
         given = {id(b) for b in self.inputs.values()}
         for name, blob in list(self.outputs.items()):
-            if id(blob) in read | taken or (id(blob) in given and self.inputs.get(name) is not blob):
+            if id(blob) in read or shared[id(blob)] > 1 or (id(blob) in given and self.inputs.get(name) is not blob):
                 scope = max(self.scopes, default=-1) + 1
                 self.scopes[scope] = name
-                (copy,) = self.add("Split", [blob], [blob.shape], scope=scope)
-                self.outputs[name] = blob = copy
-            taken.add(id(blob))
+                (self.outputs[name],) = self.add("Split", [blob], [blob.shape], scope=scope)
 
     def _leave_out(self) -> None:
         """Drop layers that nothing needs, and silence single tops of the others."""

@@ -191,6 +191,9 @@ def _product(op: Op, a: Blob, b: Blob, shape: Shape) -> Blob:
 def _laid(op: Op, large: Blob, small: Blob, shape: Shape) -> tuple[int, Blob] | None:
     """`small` as the second bottom of a Scale or Bias, and the axis; None where it would have to be repeated inside."""
     axis, over = covered(shape, small.shape)
+    if not over and 1 in shape:
+        # Blobs without axes are not read by all tools.
+        axis, over = shape.index(1), (1,)
     if large.shape != shape or math.prod(over) != math.prod(small.shape):
         return None
     return axis, op.reshape(small, over)
