@@ -36,17 +36,18 @@ class Analysis:
         self.supported = supported
         self.unsupported: dict[str, int] = {}
 
-    def graph(self, graph: ir.Graph, outer: Mapping[str, Value]) -> Network:
-        """What is known of a graph; `outer` are the values around it."""
+    def graph(self, graph: ir.Graph, outer: Mapping[str, Value], given: Sequence[Value] = ()) -> Network:
+        """What is known of a graph; `outer` are the values around it, `given` what its inputs are."""
         values: dict[str, Value] = dict(outer)
         for name, initializer in graph.initializers.items():
             if initializer.const_value is not None:
                 values[name] = _constant_value(name, initializer.const_value)
         inputs = []
-        for given in graph.inputs:
-            if given.name is not None and given.name not in graph.initializers:
-                values[given.name] = Value(given.name, dtype_of(given.dtype), shape_of(given.shape))
-                inputs.append(given.name)
+        for index, taken in enumerate(graph.inputs):
+            if taken.name is not None and taken.name not in graph.initializers:
+                stated = Value(taken.name, dtype_of(taken.dtype), shape_of(taken.shape))
+                values[taken.name] = _merged(given[index], stated) if index < len(given) else stated
+                inputs.append(taken.name)
         nodes = [made for node in graph for made in self._checked(node, values)]
         outputs = [o.name or "" for o in graph.outputs]
         return Network(inputs, outputs, _needed(nodes, outputs, values), values)
@@ -56,13 +57,14 @@ class Analysis:
             return self._node(node, values)
         except (LookupError, ValueError, TypeError, ArithmeticError, AttributeError) as error:
             where = f"{node.op_type} '{node.name or ''}'"
-            raise GraphError("G084", f"{where} is broken: {type(error).__name__}: {error}") from error
+            raise GraphError("G083", f"{where} is broken: {type(error).__name__}: {error}") from error
 
     def _node(self, node: ir.Node, values: dict[str, Value]) -> list[Node]:
         """The node, unless what it makes is known already."""
         domain = "" if node.domain == "ai.onnx" else node.domain
         attributes = {name: _plain(a) for name, a in node.attributes.items() if a.type.name not in ("GRAPH", "GRAPHS")}
-        subgraphs = {name: self.graph(a.value, values) for name, a in node.attributes.items() if a.type.name == "GRAPH"}
+        given = _scanned(node, attributes, values) if node.op_type == "Scan" else []
+        subgraphs = {name: self.graph(a.value, values, given) for name, a in node.attributes.items() if a.type.name == "GRAPH"}
         found = Node(
             node.op_type,
             domain,
@@ -161,6 +163,14 @@ class Analysis:
         return True
 
 
+def _scanned(node: ir.Node, attributes: Mapping[str, Any], values: Mapping[str, Value]) -> list[Value]:
+    """What the inputs of a Scan's body are: the states, and one step of each sequence."""
+    outer = [values.get(v.name or "", Value("")) if v is not None else Value("") for v in node.inputs]
+    states = len(outer) - int(attributes.get("num_scan_inputs", 0))
+    steps = [Value(v.name, v.dtype, v.shape[1:] if v.shape else None) for v in outer[states:]]
+    return [*(Value(v.name, v.dtype, v.shape) for v in outer[:states]), *steps]
+
+
 def _needed(nodes: Sequence[Node], outputs: Collection[str], values: Mapping[str, Value]) -> list[Node]:
     """The nodes that the outputs depend on."""
     wanted: set[str] = set()
@@ -236,7 +246,7 @@ def _merged(inferred: Value, declared: Value) -> Value:
     if inferred.shape is not None and declared.shape is not None and len(inferred.shape) == len(declared.shape):
         pairs = zip(inferred.shape, declared.shape, strict=True)
         shape = tuple([a if isinstance(a, int) or (b is None) or (isinstance(a, str) and isinstance(b, str)) else b for a, b in pairs])
-    return Value(inferred.name, inferred.dtype or declared.dtype, shape)
+    return Value(declared.name, inferred.dtype or declared.dtype, shape)
 
 
 def _type_proto(value: Value) -> onnx.TypeProto:

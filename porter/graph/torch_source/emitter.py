@@ -97,7 +97,7 @@ def _text(source: Source, network: Network) -> str:
     inputs = [source.expressions[name] for name in network.inputs]
     several = f"tuple[{', '.join(['Tensor'] * len(outputs))}]" if len(outputs) <= 4 else "tuple[Tensor, ...]"
     kind = "Tensor" if len(outputs) == 1 else several
-    forward = [*_signature(inputs, kind), *_docstring(network), *source.body, *statement(f"return {', '.join(outputs)}", 2)]
+    forward = [*_signature(inputs, kind), *_docstring(network), *source.lines(f"return {', '.join(outputs)}")]
     lines = "\n".join([*_class_header(network), "", *_init(source), *forward, ""])
     parts = [_imports(lines, source), *source.helpers.values(), lines]
     return '"""A network as PyTorch, written by porter."""\n\n' + "\n\n\n".join(part.rstrip("\n") for part in parts) + "\n"

@@ -28,7 +28,7 @@ _IN_SOURCE = """
 _IN_FORWARD = frozenset(_IN_SOURCE.split())
 """Names that variables of `forward` cannot have: what the source itself uses, and letters that are hard to tell from digits."""
 
-LONGEST = 60
+LONGEST = 48
 """Characters of a name that are kept."""
 
 

@@ -16,6 +16,10 @@ WIDTH = 88
 
 _INDENT = "    "
 _LARGEST = 3.4028234663852886e38
+_BINDING = (("==", "!=", "<", "<=", ">", ">="), ("|",), ("^",), ("&",), ("<<", ">>"), ("+", "-"), ("*", "/", "//", "%"))
+_LEVELS = {sign: level for level, signs in enumerate(_BINDING) for sign in signs}
+"""How strongly operators bind."""
+
 _OPEN, _CLOSE = "([{", ")]}"
 
 
@@ -60,10 +64,14 @@ def statement(text: str, depth: int) -> list[str]:
     indent = _INDENT * depth
     if len(indent) + len(text) <= WIDTH:
         return [indent + text]
-    head, value = _assignment(text)
+    head, value = assignment(text)
     if not value:
         return _broken(indent, text, "")
     start = _last_group(value)
+    targets = _split(head.removesuffix(" = "), ", ")
+    if len(targets) > 1 and len(indent) + len(head) + (start or len(value)) + 1 > WIDTH:
+        lines = _items(indent, "(", targets, ") = ")
+        return lines[:-1] + _broken(indent, f") = {value}", "")
     if _operators(value) or len(_split(value, ", ")) > 1:
         return _parenthesised(indent, head, value)
     if start is not None and len(indent) + len(head) + start + 1 <= WIDTH:
@@ -73,7 +81,7 @@ def statement(text: str, depth: int) -> list[str]:
     return _parenthesised(indent, head, value)
 
 
-def _assignment(text: str) -> tuple[str, str]:
+def assignment(text: str) -> tuple[str, str]:
     """`target = ` or `return ` and what follows; the whole text and nothing for other statements."""
     if text.startswith("return "):
         return "return ", text[len("return ") :]
@@ -169,13 +177,20 @@ def _split(text: str, mark: str) -> list[str]:
 
 
 def _operators(text: str) -> list[str]:
-    """The operands of the operators outside brackets, each but the first with its operator before it; empty without one."""
-    depths, words, start = _depths(text), [], 0
+    """The operands of the operators outside brackets that bind least, each but the first with its operator before it."""
+    depths = _depths(text)
+    found: list[tuple[int, int]] = []
     for place, c in enumerate(text):
-        if c == " " and depths[place] == 0 and text[place + 1 : place + 3].strip() in {"+", "-", "*", "/", "&", "|", "^", "%"}:
-            words.append(text[start:place])
-            start = place + 1
-    return [*words, text[start:]] if words else []
+        if c == " " and depths[place] == 0:
+            level = _LEVELS.get(text[place + 1 : place + 3].strip())
+            if level is not None and (text[place + 3 : place + 4] == " " or text[place + 2 : place + 3] == " "):
+                found.append((level, place))
+    if not found:
+        return []
+    least = min(level for level, _ in found)
+    places = [place for level, place in found if level == least]
+    starts, ends = [0, *(place + 1 for place in places)], [*places, len(text)]
+    return [text[start:end] for start, end in zip(starts, ends, strict=True)]
 
 
 def _last_group(text: str) -> int | None:

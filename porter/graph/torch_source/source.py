@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from porter.dataclass import dataclass
 from porter.graph.torch_source.helpers import HELPERS
 from porter.graph.torch_source.identifiers import attribute_names, variable_names
-from porter.graph.torch_source.layout import float_literal, statement, text_literal, tuple_literal
+from porter.graph.torch_source.layout import assignment, float_literal, statement, text_literal, tuple_literal
 from porter.graph.torch_source.values import Constant, Element, Network, Size, Value
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ _ROLES = frozenset(
 """What weights are called at the end of their names; these become parameters, other constants buffers."""
 
 _SUFFIX = re.compile(r"([._/])(weight|kernel|filter|w|W|gamma|scale|slope|running_mean|moving_mean|mean|rm)(_0|:0)?$")
+_WORD = re.compile(r"(?<![0-9A-Za-z_.])[A-Za-z_][0-9A-Za-z_]*")
 _FLOATS = {"float32": 32, "float64": 64, "float16": 16, "bfloat16": 16}
 
 
@@ -49,13 +50,14 @@ class Source:
         self.names = variable_names()
         self.layers: list[str] = []
         self.tensors: list[str] = []
-        self.body: list[str] = []
+        self.body: list[tuple[str, int]] = []
         self.helpers: dict[str, str] = {}
         self.expressions: dict[str, str] = {}
         self.parameters: dict[str, Stored] = {}
         self.buffers: dict[str, Stored] = {}
         self.modules: dict[str, Stored] = {}
         self.depth = 2
+        self._kept: list[Constant] = []
         self._held: dict[tuple[object, ...], str] = {}
         self._made: dict[tuple[object, ...], str] = {}
         self._owners: dict[tuple[object, ...], str] = {}
@@ -64,7 +66,21 @@ class Source:
 
     def line(self, text: str) -> None:
         """A statement of `forward`."""
-        self.body += statement(text, self.depth)
+        self.body.append((text, self.depth))
+
+    def lines(self, result: str) -> list[str]:
+        """The statements of `forward` that `result` depends on, laid out."""
+        used = set(_WORD.findall(result))
+        kept: list[list[str]] = []
+        for text, depth in reversed(self.body):
+            targets, value = assignment(text)
+            names = _WORD.findall(targets) if value else []
+            # What a loop changes may be read in its next round.
+            if names and depth == 2 and used.isdisjoint(names) and " = " in targets:
+                continue
+            used.update(_WORD.findall(value or text))
+            kept.append(statement(text, depth))
+        return [line for lines in reversed(kept) for line in lines] + statement(result, 2)
 
     def variable(self, value: str) -> str:
         """A new variable for a value of the graph."""
@@ -109,6 +125,8 @@ class Source:
         key = _key(constant)
         if key not in self._held:
             self._held[key] = self._hold(constant, constant.source or name)
+            # What a key is made of must not go away, or something else could take its address.
+            self._kept.append(constant)
         return self._held[key]
 
     def _hold(self, constant: Constant, name: str) -> str:

@@ -300,7 +300,9 @@ def cumulative_sum(op: Op) -> None:
     x = op.text(0)
     if op.attribute("reverse", 0):
         x = op.let(f"{x}.flip({n})", "flipped")
-    total = f"torch.cumsum({x}, {n})"
+    dtype = op.dtype(0)
+    exact = f", dtype=torch.{dtype}" if dtype.startswith(("int", "uint")) and dtype != "int64" else ""
+    total = f"torch.cumsum({x}, {n}{exact})"
     if op.attribute("exclusive", 0):
         total = f"{op.let(total, 'sums')} - {x}"
     if op.attribute("reverse", 0):

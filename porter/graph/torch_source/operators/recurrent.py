@@ -129,11 +129,11 @@ def scan(op: Op) -> None:
         if op.used(used):
             outer.line(f"{name} = []")
     parts = [op.text(states + i) for i in range(count)]
-    variables = [outer.variable(name) for name in body.inputs[states:]]
-    outer.line(
-        f"for {', '.join(variables)} in zip({', '.join(parts)}, strict=True):" if count > 1 else f"for {variables[0]} in {parts[0]}:"
-    )
+    step = outer.names.take("step")
+    outer.line(f"for {step} in range({parts[0]}.shape[0]):")
     op.source.depth += 1
+    for part, name in zip(parts, body.inputs[states:], strict=True):
+        outer.line(f"{outer.variable(name)} = {part}[{step}]")
     op.write(body)
     for i, name in enumerate(lists):
         if op.used(states + i):

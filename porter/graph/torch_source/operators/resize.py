@@ -22,6 +22,10 @@ def resize(op: Op) -> None:
     outputs, scales = _targets(op, sizes)
     mode, transform, nearest = _how(op)
     x = op.text(0)
+    if transform == "tf_crop_and_resize":
+        raise op.refuse("it cuts a region out")
+    if transform == "align_corners" and any(abs(m - n * s) > 1e-3 for n, m, s in zip(sizes, outputs, scales, strict=True)):
+        raise op.refuse("its corners do not lie at whole places, which runtimes take differently")
     changed = [a for a, (n, m) in enumerate(zip(sizes, outputs, strict=True)) if n != m or scales[a] != 1]
     if not changed:
         op.put(x)
@@ -41,9 +45,14 @@ def resize(op: Op) -> None:
             if all(_as_torch(places[a], sizes[a], outputs[a], corners, mode) for a in changed):
                 op.put(f'F.interpolate({x}, {target}, mode="{name}", align_corners={corners})')
                 return
-    if op.attribute("antialias", 0) or mode != "linear" or transform == "tf_crop_and_resize":
-        raise op.refuse(f"PyTorch has no resizing of mode '{mode}' with '{transform}' of this kind")
-    _by_weights(op, x, changed, places, sizes)
+    if op.attribute("antialias", 0):
+        raise op.refuse("it smooths, which PyTorch does otherwise")
+    if mode == "linear":
+        weights = {a: _linear_weights(places[a], sizes[a]) for a in changed}
+    else:
+        share, outside = float(op.attribute("cubic_coeff_a", -0.75)), bool(op.attribute("exclude_outside", 0))
+        weights = {a: _cubic_weights(places[a], sizes[a], share, outside) for a in changed}
+    _by_weights(op, x, weights, len(sizes))
 
 
 def _by_places(op: Op, x: str, places: dict[int, NDArray[Any]], shapes: tuple[list[int], list[int]], target: str | None) -> None:
@@ -62,13 +71,13 @@ def _by_places(op: Op, x: str, places: dict[int, NDArray[Any]], shapes: tuple[li
     op.put(x)
 
 
-def _by_weights(op: Op, x: str, changed: list[int], places: dict[int, NDArray[np.float64]], sizes: list[int]) -> None:
+def _by_weights(op: Op, x: str, weights: dict[int, NDArray[np.float32]], rank: int) -> None:
     """Along each axis times a matrix of weights."""
-    for i, a in enumerate(changed):
-        weights = op.buffer(_linear_weights(places[a], sizes[a]), f"weights_{a}")
-        moved = a != len(sizes) - 1
-        made = f"torch.matmul({x}{f'.movedim({a}, -1)' if moved else ''}, {weights}){f'.movedim(-1, {a})' if moved else ''}"
-        x = made if i == len(changed) - 1 else op.let(made, f"axis_{a}")
+    for i, (a, matrix) in enumerate(weights.items()):
+        buffer = op.buffer(matrix, f"weights_{a}")
+        moved = a != rank - 1
+        made = f"torch.matmul({x}{f'.movedim({a}, -1)' if moved else ''}, {buffer}){f'.movedim(-1, {a})' if moved else ''}"
+        x = made if i == len(weights) - 1 else op.let(made, f"axis_{a}")
     op.put(x)
 
 
@@ -157,3 +166,26 @@ def _linear_weights(places: NDArray[np.float64], size: int) -> NDArray[np.float3
     np.add.at(weights, (low, columns), 1 - share)
     np.add.at(weights, (high, columns), share)
     return weights.astype(np.float32)
+
+
+def _cubic_weights(places: NDArray[np.float64], size: int, a: float, exclude_outside: bool) -> NDArray[np.float32]:
+    """As `_linear_weights`, from four places each; those outside are the border's, or nothing."""
+    import numpy as np
+
+    low = np.floor(places).astype(int)
+    t = places - low
+    weights = np.zeros((size, len(places)))
+    columns = np.arange(len(places))
+    for step, share in ((-1, _far(t + 1, a)), (0, _near(t, a)), (1, _near(1 - t, a)), (2, _far(2 - t, a))):
+        place = low + step
+        inside = (place >= 0) & (place < size)
+        np.add.at(weights, (np.clip(place, 0, size - 1), columns), np.where(inside | (not exclude_outside), share, 0))
+    return (weights / weights.sum(0) if exclude_outside else weights).astype(np.float32)
+
+
+def _near(d: NDArray[np.float64], a: float) -> NDArray[np.float64]:
+    return (a + 2) * d**3 - (a + 3) * d**2 + 1
+
+
+def _far(d: NDArray[np.float64], a: float) -> NDArray[np.float64]:
+    return a * (d**3 - 5 * d**2 + 8 * d - 4)

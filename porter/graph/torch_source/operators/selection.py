@@ -106,7 +106,9 @@ def one_hot(op: Op) -> None:
     count = int(depth.reshape(-1)[0])
     axis = int(op.attribute("axis", -1))
     axis = axis + op.rank(0) + 1 if axis < 0 else axis
-    places = op.let(f"torch.arange({count}) == torch.remainder({_long(op, 0)}, {count}).unsqueeze(-1)", "places")
+    x = op.text(0)
+    counted = op.let(f"torch.where({x} < 0, {x} + {count}, {x})", "counted")
+    places = op.let(f"torch.arange({count}, device={x}.device) == {counted}.unsqueeze(-1)", "places")
     from porter.graph.torch_source.source import scalar_text
 
     off, on = (scalar_text(v, op.dtype(2)) for v in values.reshape(-1)[:2])
@@ -117,8 +119,8 @@ def one_hot(op: Op) -> None:
 def max_unpool(op: Op) -> None:
     """Values put back where a MaxPool found them; its indices count through the whole tensor."""
     shape = op.out().static
-    if shape is None:
-        raise op.refuse("the shape that it makes is known only when the network runs")
+    if shape is None or op.has(2):
+        raise op.refuse("the shape that it makes is an input")
     count = 1
     for n in shape:
         count *= n

@@ -21,7 +21,10 @@ def reshape(op: Op) -> None:
     x = op.text(0)
     wanted: list[Element] | None = [int(n) for n in op.attribute("shape")] if op.version < 5 else op.elements(1)
     if wanted is None:
-        op.put(f"{x}.reshape({op.text(1)}.tolist())")
+        listed = f"{op.text(1)}.tolist()"
+        if not op.attribute("allowzero", 0):
+            listed = op.let(f"[n or {x}.shape[i] for i, n in enumerate({listed})]", "sizes")
+        op.put(f"{x}.reshape({listed})")
         return
     shape = op.value(0).shape
     sizes = list(wanted)
@@ -93,10 +96,11 @@ def unsqueeze(op: Op) -> None:
     axes = op.integers(1, "axes")
     assert axes is not None
     rank = op.rank(0) + len(axes)
-    x = op.text(0)
-    for axis in sorted(a + rank if a < 0 else a for a in axes):
-        x += f".unsqueeze({axis})"
-    op.put(x)
+    new = sorted(a + rank if a < 0 else a for a in axes)
+    if len(new) == 1:
+        op.put(f"{op.text(0)}.unsqueeze({new[0]})")
+    else:
+        op.put(f"{op.text(0)}[{', '.join('None' if a in new else ':' for a in range(max(new, default=0) + 1))}]" if new else op.text(0))
 
 
 def concat(op: Op) -> None:
@@ -121,7 +125,7 @@ def split(op: Op) -> None:
     used = [i for i in range(count) if op.used(i)]
     if len(used) == 1:
         op.put(f"{x}.narrow({axis}, {sum(sizes[: used[0]])}, {sizes[used[0]]})", used[0])
-    elif len(set(sizes)) == 1:
+    elif len(set(sizes)) == 1 and sizes[0]:
         op.put_all(f"torch.split({x}, {sizes[0]}, {axis})")
     else:
         op.put_all(f"torch.split({x}, {tuple_literal(sizes)}, {axis})")
@@ -169,9 +173,7 @@ def _places(op: Op, axis: int, part: tuple[Element, Element, int]) -> str:
     size = op.known(op.shape(0)[axis], f"axis {axis}")
     if not isinstance(start, int) or not isinstance(end, int):
         raise op.refuse("it goes backwards, from a place known only when the network runs")
-    first = min(start, size - 1) if start >= 0 else start + size
-    last = (end if end >= 0 else end + size) if end >= -size else -1
-    return op.buffer(np.arange(first, max(last, -1), step, dtype=np.int64), "places")
+    return op.buffer(np.arange(*slice(start, end, step).indices(size), dtype=np.int64), "places")
 
 
 def expand(op: Op) -> None:
@@ -182,19 +184,14 @@ def expand(op: Op) -> None:
         return
     sizes = op.elements(1)
     if sizes is None:
-        op.put(f"{op.text(0)} * torch.ones({op.text(1)}.tolist(), dtype=torch.{op.dtype(0)})")
+        op.put(f"torch.broadcast_to({op.text(0)}, torch.broadcast_shapes({op.text(0)}.shape, {op.text(1)}.tolist()))")
         return
-    rank, shape = op.rank(0), op.shape(0)
-    lead = len(sizes) - rank
-    texts = [op.size(n) for n in sizes]
-    for i, n in enumerate(sizes):
-        if isinstance(n, int) and n == 1 and i >= lead and shape[i - lead] != 1:
-            texts[i] = "-1"
-    op.put(
-        f"{op.text(0)}.expand({', '.join([*(['-1'] * 0), *texts])})"
-        if lead >= 0
-        else f"{op.text(0)}.expand({', '.join(['-1'] * -lead + texts)})"
-    )
+    shape, texts = op.shape(0), [op.size(n) for n in sizes]
+    # From the right; what is longer than one stays where a size is one.
+    texts = ["-1"] * (len(shape) - len(sizes)) + texts
+    lead = len(texts) - len(shape)
+    texts = ["-1" if text == "1" and i >= lead else text for i, text in enumerate(texts)]
+    op.put(f"{op.text(0)}.expand({', '.join(texts)})")
 
 
 def tile(op: Op) -> None:
@@ -284,6 +281,9 @@ def depth_to_space(op: Op) -> None:
 def space_to_depth(op: Op) -> None:
     """Blocks of height and width moved into the channels."""
     block = int(op.attribute("blocksize"))
+    if op.attribute("mode", "DCR") == "CRD":
+        op.put(f"F.pixel_unshuffle({op.text(0)}, {block})")
+        return
     channels, height, width = op.static(0, [1, 2, 3])
     h, w = height // block, width // block
     parts = op.let(f"{op.text(0)}.reshape(-1, {channels}, {h}, {block}, {w}, {block})", "blocks")
