@@ -306,6 +306,20 @@ def test_broken_files(porter_cli: Porter) -> None:
     assert not Path("out").exists()
 
 
+def test_weights_that_one_file_cannot_hold(porter_cli: Porter, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("porter.graph.onnx_output.LIMIT", 20_000)
+        assert porter_cli("port", PROTOTXT, WEIGHTS, "-o", "out").code == 0
+    assert sorted(os.listdir("out")) == ["layers.json", "model.onnx", "model.onnx.data", "report.json"]
+    onnx.checker.check_model("out/model.onnx", full_check=True)
+    assert porter_cli("port", PROTOTXT, WEIGHTS, "-o", "whole").code == 0
+    image = np.random.default_rng(0).random((1, 1, 8, 8), dtype=np.float32)
+    assert np.array_equal(answer("out/model.onnx", image), answer("whole/model.onnx", image))
+    assert porter.diff("out/model.onnx", "whole/model.onnx").equal
+    assert porter_cli("port", "out/model.onnx", "-o", "again").code == 0
+    assert Path("again/model.onnx").stat().st_size > 50_000
+
+
 def test_onto_its_own_input(porter_cli: Porter) -> None:
     assert porter_cli("port", PROTOTXT, WEIGHTS, "-o", "out").code == 0
     before = Path("out/model.onnx").read_bytes()

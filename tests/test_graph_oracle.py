@@ -8,7 +8,10 @@ layer alone; feeding each layer what Caffe fed it would be the weaker check.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,12 +22,16 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 from caffe_runs import Difference, cases, compare, golden, recorded_inputs, run, weights_of
-from cli_runner import validate
+from cli_runner import ROOT, validate
 
+import porter
 from porter.errors import GraphError
-from porter.graph.caffe.importer import ImportOptions, LayerRecord
+from porter.formats.caffe.net import net_from_prototxt
+from porter.graph.caffe.importer import ImportOptions, LayerRecord, import_net
 from porter.graph.caffe.preparation import State
 from porter.graph.porting import PortOptions, port
+from porter.store import TensorStore
+from porter.tensor import Tensor
 
 BOUND = 1e-5
 """Of the largest magnitude of a blob, at every layer and output; the task allows 1e-4 and 1e-3 where errors add up."""
@@ -155,6 +162,49 @@ def _batches(folder: Path, net: Written) -> str:
 def _close(actual: np.ndarray, expected: np.ndarray) -> bool:
     scale = float(np.abs(expected[np.isfinite(expected)]).max(initial=0))
     return bool(np.allclose(actual, expected, rtol=0, atol=BOUND * (scale or 1), equal_nan=True))
+
+
+PEAK = """
+import sys, time
+from porter.cli.main import main
+code = main(sys.argv[1:])
+peak = [line for line in open('/proc/self/status') if line.startswith('VmHWM')]
+print(code, int(peak[0].split()[1]) * 1024, time.process_time())
+"""
+
+
+def test_resnet_50_at_full_size(shared: Path, tmp_path: Path) -> None:
+    """102 MB of weights: in less than 5 s of work and three times their size in memory."""
+    prototxt = shared / "real/prototxt/ResNet-50-deploy.prototxt"
+    weights = tmp_path / "model.caffemodel"
+    with generated(prototxt) as store:
+        porter.save(store, weights, net=prototxt)
+    nbytes = weights.stat().st_size
+    assert nbytes > 100_000_000
+    command = [sys.executable, "-c", PEAK, "port", "-q", str(prototxt), str(weights), "-o", str(tmp_path / "out"), "--to", "onnx,torch"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    code, peak, seconds = done.stdout.split()
+    print(f"{float(seconds):.1f} s, {int(peak) / nbytes:.1f} times the weights")
+    assert (code, done.stderr) == ("0", "")
+    assert float(seconds) < 5
+    assert int(peak) < 3 * nbytes
+
+
+def generated(prototxt: Path) -> TensorStore:
+    """Weights for ResNet-50, as a store that Caffe's writer takes."""
+    store = TensorStore()
+    for name, value in import_net(net_from_prototxt(str(prototxt)), None, ImportOptions()).model.graph.initializers.items():
+        assert value.const_value is not None
+        array = value.const_value.numpy()
+        layer, _, statistic = name.rpartition("/")
+        if statistic in ("mean", "variance"):
+            store.add(Tensor.from_array(f"{layer}.{statistic}", array))
+        elif not layer:
+            # A Scale's values stand as (C, 1, 1) in the graph.
+            store.add(Tensor.from_array(name, array.reshape(-1) if array.ndim == 3 else array))
+        if statistic == "variance":
+            store.add(Tensor.from_array(f"{layer}.scale_factor", np.ones(1, np.float32)))
+    return store
 
 
 UNSTATED: dict[str, ImportOptions] = {

@@ -54,7 +54,12 @@ def _shapes(minimum: int) -> Callable[[click.Context, click.Parameter, tuple[str
 @click.argument("weights", metavar="[WEIGHTS]", required=False)
 @click.option("-o", "--output", "folder", metavar="DIR", required=True, help="The folder to write into; made where there is none.")
 @click.option(
-    "-t", "--to", "targets", metavar="TARGETS", default="onnx", show_default=True, help="What to write, with commas between: onnx."
+    "-t",
+    "--to",
+    "targets",
+    metavar="TARGETS",
+    default="onnx",
+    help="What to write, with commas between: onnx (default), torch, wts, caffe, caffe:ssd, caffe:mobilenet-yolo.",
 )
 @click.option(
     "--input-shape",

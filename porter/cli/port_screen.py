@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from porter.cli.quantities import bytes_text, count, shape_text
+from porter.cli.quantities import bytes_text, count
 from porter.cli.screen import Screen
 from porter.cli.table import Column
 
@@ -40,7 +40,7 @@ def _source(screen: Screen, report: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _values(screen: Screen, report: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for label, values in (("input", report["inputs"]), ("output", report["outputs"])):
         shown = values if screen.verbose or len(values) <= 6 else values[:5]
         rows += [(label, screen.name(v["name"]), _shape(v["shape"])) for v in shown]
@@ -49,7 +49,7 @@ def _values(screen: Screen, report: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _shape(shape: Sequence[Any] | None) -> str:
-    return "of unknown shape" if shape is None else shape_text(["?" if n is None else n for n in shape])
+    return "of unknown shape" if shape is None else "×".join(["?" if n is None else str(n) for n in shape]) or "scalar"
 
 
 def _folded(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
