@@ -108,7 +108,7 @@ def test_unit_axes_and_flattening_keep_the_payload() -> None:
     tensor = Tensor.from_array("a", x)
     layout = solve([operand("a", x.shape, "o i 1")], [operand("b", None, "1 (o i)")], {}, RULE)
     assert layout.target_shapes == ((1, 12),)
-    assert layout.moves_nothing
+    assert layout.whole == (0,)
     assert layout.payloads([tensor])[0] is tensor.payload
 
 

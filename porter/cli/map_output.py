@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from porter.cli.screen import Screen
-from porter.errors import FileAccessError
+from porter.errors import FileAccessError, printable
 from porter.mapping.syntax import Map
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -25,7 +25,7 @@ def write_map(screen: Screen, map: Map, title: str, output: str | None, overwrit
     """Print or write `map`, under a comment that says what it is."""
     from porter.mapping.render import dumps
 
-    write_text(screen, f"# {title}\n\n{dumps(map)}", output, overwrite, {})
+    write_text(screen, f"# {printable(title)}\n\n{dumps(map)}", output, overwrite, {})
 
 
 def write_text(screen: Screen, text: str, output: str | None, overwrite: bool, more: dict[str, Any]) -> None:

@@ -96,8 +96,9 @@ def apply(
     condition (`-> drop if = other`) read values here.
 
     Raises:
-        MapError: the map does not fit, or a tensor that is to be dropped if it equals another differs from it.
+        MapError: the map does not fit, or a tensor is not equal to what it is to be dropped for.
         UsageError: a parameter that the map does not have.
+        PorterError: the file does not tell the rows of a table.
     """
     checked = plan(map, store.values(), params=params, targets=targets, provider=provider or provider_of(store))
     return execute(checked, store)
@@ -107,7 +108,7 @@ def execute(checked: Plan, store: TensorStore) -> MappedStore:
     """Carry out a plan without problems on the tensors it was made for. See `apply`.
 
     Raises:
-        MapError: a tensor that is to be dropped if it equals another differs from it.
+        MapError: a tensor is not equal to what it is to be dropped for.
     """
     mapped = MappedStore(checked)
     mapped.source = store.source

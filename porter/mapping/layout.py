@@ -38,11 +38,6 @@ class Layout:
     whole: tuple[int | None, ...]
     moves: tuple[tuple[Move, ...], ...]
 
-    @property
-    def moves_nothing(self) -> bool:
-        """Whether every target has the bytes of one source as they are."""
-        return None not in self.whole
-
     def payloads(self, sources: Sequence[Tensor]) -> tuple[Payload, ...]:
         """The targets' bytes, lazily, from the sources' in the order given to `solve`.
 
@@ -69,8 +64,6 @@ def solve(
     targets: Sequence[Operand],
     sizes: Mapping[str, int],
     span: Span,
-    *,
-    counts: Mapping[str, int] | None = None,
 ) -> Layout:
     """Work out every axis and every shape.
 
@@ -78,8 +71,8 @@ def solve(
     in its pattern), or both. Slices are along a new first axis where the pattern does not name it. Lists of the same length
     on both sides are taken pairwise. Shapes of sources are known; those of targets are checked where they are, and help.
 
-    sizes: what `where` and parameters say; names that are no axes are ignored. counts: how many slices an axis of `at` has,
-    where that is known. span: the rule, for errors that no axis is to blame for.
+    sizes: what `where` and parameters say; names that are no axes are ignored. span: the rule, for errors that no axis is to
+    blame for.
 
     Answers are remembered: tensors of the same shapes under the same patterns cost a look-up.
 
@@ -88,18 +81,17 @@ def solve(
     """
     if len(sources) == len(targets) == 1 and sources[0].axes is targets[0].axes is None and not sources[0].at and not targets[0].at:
         return _same(sources[0], targets[0], span)
-    given = {**sizes, **counts} if counts else sizes
     key = (
         tuple([(id(o.axes), o.shape, tuple(o.at.items()), o.block) for o in sources]),
         tuple([(id(o.axes), o.shape, tuple(o.at.items()), o.block) for o in targets]),
-        frozenset(given.items()),
+        frozenset(sizes.items()),
     )
     known = _SOLVED.get(key)
     if known is None:
         if len(_SOLVED) >= _MOST:
             _SOLVED.clear()
         # The patterns are kept so that no other takes their ids.
-        known = _SOLVED[key] = _solved(sources, targets, given, span), tuple([o.axes for o in (*sources, *targets)])
+        known = _SOLVED[key] = _solved(sources, targets, sizes, span), tuple([o.axes for o in (*sources, *targets)])
     return known[0]
 
 

@@ -27,10 +27,8 @@ _TOKENS = re.compile(r"[0-9]+|[A-Za-z]+|.", re.DOTALL)
 _NUMBERS = "ijklmn"
 _WORDS = "abcdefgh"
 
-MOST_WORDS = 6
-"""Words that a choice lists at most; a table may have as many rows as there are letters."""
-
 MOST_ROWS = 26
+"""Words of a choice, and rows of a table, at most."""
 
 Column = tuple[str, ...]
 """What one place of a name holds, for each use of the rule."""
