@@ -320,6 +320,15 @@ def test_weights_that_one_file_cannot_hold(porter_cli: Porter, monkeypatch: pyte
     assert Path("again/model.onnx").stat().st_size > 50_000
 
 
+def test_files_in_the_wrong_order(porter_cli: Porter) -> None:
+    run = porter_cli("port", WEIGHTS, PROTOTXT, "-o", "out")
+    assert run.code == 2
+    assert run.err.startswith(f"error[U935]: '{WEIGHTS}' is no network's text: it is caffe")
+    run = porter_cli("port", PROTOTXT, PROTOTXT, "-o", "out")
+    assert run.err.startswith(f"error[U935]: '{PROTOTXT}' is a prototxt, and weights are asked for")
+    assert os.listdir(".") == []
+
+
 def test_onto_its_own_input(porter_cli: Porter) -> None:
     assert porter_cli("port", PROTOTXT, WEIGHTS, "-o", "out").code == 0
     before = Path("out/model.onnx").read_bytes()

@@ -104,10 +104,12 @@ def port(source: str, weights: str | None, folder: str, options: PortOptions) ->
     check_free(folder, names, overwrite=options.overwrite)
     _refuse_own_input(folder, names, [source, *([weights] if weights else [])])
     try:
-        if _is_onnx(source):
+        kind = _kind(source)
+        if kind == "onnx":
             _refuse_for_onnx(weights, options.importing)
             with open_store(source) as store:
                 return _ported(read(source, store), source, None, folder, targets, options)
+        _refuse_mistaken(source, kind, weights)
         with _open_weights(source, weights) as store:
             return _ported(_from_caffe(source, store if weights else None, options.importing), source, weights, folder, targets, options)
     except PorterError as error:
@@ -145,15 +147,26 @@ def _refuse_own_input(folder: str, names: Sequence[str], inputs: Sequence[str]) 
             raise UsageError("U933", f"'{path}' would be written over itself", hint="port into another folder")
 
 
-def _is_onnx(path: str) -> bool:
+def _kind(path: str) -> str | None:
+    """`onnx`, `prototxt`, the name of another format, or None for no known one."""
     source = FileSource(path)
     try:
-        return identify(source)[0].name == "onnx"
+        entry, dialect = identify(source)
     except FormatError:
         # What is wrong with a prototxt its own reader says better.
-        return False
+        return None
     finally:
         source.close()
+    return "prototxt" if dialect == "prototxt" else entry.name
+
+
+def _refuse_mistaken(source: str, kind: str | None, weights: str | None) -> None:
+    """Refuse files that are plainly something else than the network's text and its weights, most often in the wrong order."""
+    if kind not in ("prototxt", None):
+        hint = "the prototxt comes first, then its weights; an ONNX model is taken as well"
+        raise UsageError("U935", f"'{source}' is no network's text: it is {kind}", hint=hint)
+    if weights is not None and _kind(weights) == "prototxt":
+        raise UsageError("U935", f"'{weights}' is a prototxt, and weights are asked for", hint="leave it out for generated weights")
 
 
 def _open_weights(prototxt: str, weights: str | None) -> TensorStore:
