@@ -104,6 +104,9 @@ def test_fold_bn(porter_cli: Porter) -> None:
     porter_cli("port", PROTOTXT, WEIGHTS, "-o", "plain")
     document = porter_cli("port", PROTOTXT, WEIGHTS, "-o", "folded", "--fold-bn", "--to", "onnx,wts", "--json").json
     assert document["folded"] == [{"into": "conv1", "nodes": ["bn1", "scale1/scaled", "scale1"]}]
+    assert document["notices"] == [
+        "model.pmap does not make what is no tensor of the file any more, folded or computed: conv1.weight, conv1.bias"
+    ]
     assert document["vanished"] == [{"layer": "conv1", "top": "conv1"}, {"layer": "bn1", "top": "bn1"}]
     tops = {entry["name"]: entry["tops"] for entry in json.loads(Path("folded/layers.json").read_text())["layers"]}
     assert (tops["conv1"], tops["bn1"], tops["scale1"]) == ({}, {}, {"bn1": "scale1"})

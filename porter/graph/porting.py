@@ -187,9 +187,15 @@ def _from_caffe(prototxt: str, store: TensorStore | None, options: ImportOptions
         store is None,
         parameters_of(made, store),
         preprocessing=known(net, options.state, _shapes(made.model)),
-        notices=notices,
+        notices=notices + _rounded(store),
         store=store,
     )
+
+
+def _rounded(store: TensorStore | None) -> tuple[str, ...]:
+    """What happens to values that float32 need not hold."""
+    wide = [t.name for t in store.values() if t.dtype.name == "float64"] if store is not None else []
+    return (f"{len(wide)} tensors of the weights are float64 and become float32, which Caffe computes in",) if wide else ()
 
 
 def _ported(network: Network, source: str, weights: str | None, folder: str, targets: Sequence[Target], options: PortOptions) -> Ported:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from porter.dataclass import dataclass
+from porter.dataclass import dataclass, replace
 from porter.errors import MapError
 from porter.mapping.execution import apply
 from porter.mapping.syntax import (
@@ -29,6 +29,7 @@ from porter.mapping.syntax import (
     Stage,
     Statement,
     Term,
+    Variable,
 )
 from porter.store import TensorStore
 from porter.tensor import Tensor
@@ -106,9 +107,20 @@ class _Rules:
         if source in self.statistics:
             name, call = self.statistics[source]
             return Rule(Side((Term(Pattern((name,))),), calls=(call,)), Side((Term(Pattern((target,))),)), "->")
-        if source not in self.store or self.store[source].shape == self.shapes.get(source):
+        if source not in self.store:
             return statement
-        return self._reshaped(statement, source, target)
+        if self.store[source].shape != self.shapes.get(source):
+            statement = self._reshaped(statement, source, target)
+        return self._cast(statement, source, target)
+
+    def _cast(self, statement: Statement, source: str, target: str) -> Statement:
+        """The graph computes in float32, whatever the file has."""
+        old, new = self.store[source].dtype, self.state[target].dtype
+        if old == new or not isinstance(statement, Keep | Rule):
+            return statement
+        rule = Rule(_side(source), _side(target)) if isinstance(statement, Keep) else statement
+        call = Call("cast", (Argument(None, Variable(new.short)),))
+        return replace(rule, source=replace(rule.source, calls=(*rule.source.calls, call)), arrow="->")
 
     def _reshaped(self, statement: Keep | Rule, source: str, target: str) -> Statement:
         """The file has the values in another shape than the graph."""

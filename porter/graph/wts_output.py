@@ -11,8 +11,10 @@ from porter.io.atomic import OutputGroup
 WEIGHTS, MAP = "model.wts", "model.pmap"
 
 
-def write(network: Network, folder: str) -> None:
+def write(network: Network, folder: str) -> tuple[str, ...]:
     """Write `model.wts`, its sidecar and `model.pmap` into `folder`. Streams; reads the weights once more to prove the map.
+
+    What the map does not make is returned, as a line for the user.
 
     Raises:
         GraphError: the graph has operators that porter cannot write as PyTorch, so there are no names for its state.
@@ -26,6 +28,10 @@ def write(network: Network, folder: str) -> None:
     save_store(made.state, os.path.join(folder, WEIGHTS))
     with OutputGroup() as group:
         group.create(os.path.join(folder, MAP)).write((_heading(network, found.without) + dumps(found.map)).encode())
+    if not found.without:
+        return ()
+    few = ", ".join(found.without[:3]) + (f" and {len(found.without) - 3:,} more" if len(found.without) > 3 else "")
+    return (f"{MAP} does not make what is no tensor of the file any more, folded or computed: {few}",)
 
 
 def _heading(network: Network, without: tuple[str, ...]) -> str:
