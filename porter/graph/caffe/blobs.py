@@ -10,6 +10,9 @@ from __future__ import annotations
 from porter.dataclass import dataclass, field
 from porter.graph.builder import GraphBuilder, Named, Shape
 
+MOST_VALUES = 2**31 - 1
+"""That a blob can have. Source: BVLC/caffe blob.cpp, Reshape."""
+
 
 @dataclass(slots=True)
 class Memory:

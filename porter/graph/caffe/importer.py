@@ -12,7 +12,7 @@ from porter.errors import GraphError
 from porter.formats.caffe.net import CaffeLayer, CaffeNet
 from porter.graph.builder import OPSET, Batch, GraphBuilder, Named, OpsetTooLow, Shape, Unknown
 from porter.graph.caffe import registry
-from porter.graph.caffe.blobs import Blob, Memory
+from porter.graph.caffe.blobs import MOST_VALUES, Blob, Memory
 from porter.graph.caffe.layer import Importer, Layer
 from porter.graph.caffe.parameters import Parameters
 from porter.graph.caffe.preparation import SOURCES, Cut, Prepared, State, prepare
@@ -22,9 +22,6 @@ from porter.tensor import Tensor
 
 if TYPE_CHECKING:
     import onnx_ir as ir
-
-MOST_VALUES = 2**31 - 1
-"""Source: BVLC/caffe blob.cpp, Reshape."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from porter.errors import GraphError
 from porter.formats.caffe.blobs import legacy_shape
 from porter.formats.caffe.net import CaffeLayer
 from porter.graph.builder import Shape
+from porter.graph.caffe.blobs import MOST_VALUES
 from porter.store import TensorStore
 from porter.tensor import Tensor, TensorSpec
 
@@ -54,9 +55,11 @@ class Weights:
         says its values: Caffe copies them one over the other.
 
         Raises:
-            GraphError: the file lacks it, or it has another size.
+            GraphError: the file lacks it, it has another size, or it is larger than any blob of Caffe.
         """
         self._asked[layer.name] = max(self._asked.get(layer.name, -1), index)
+        if shape is not None and math.prod(shape) > MOST_VALUES:
+            raise _at(layer, "G037", f"its blob {index} of the shape {list(shape)} has more values than a blob of Caffe can", None)
         places = self._places(layer, index)
         if self.store is None:
             owner, position = places[0]

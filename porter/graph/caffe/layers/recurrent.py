@@ -10,6 +10,9 @@ from porter.graph.builder import GraphBuilder, Named
 from porter.graph.caffe.layer import Layer
 from porter.graph.caffe.layers.shape import split_in
 
+MOST_STEPS = 2000
+"""The longest sequence that is unrolled: a graph of more than 20,000 nodes takes minutes to open."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sequences:
@@ -85,6 +88,8 @@ def _sequences(layer: Layer, gates: int, states: tuple[str, ...]) -> Sequences:
     if static is not None and (not static.rank or static.shape[0] != x.shape[1]):
         raise layer.error("G001", f"its static input is {list(static.shape)}, and has to be one for each of {x.shape[1]} streams")
     steps, streams = x.shape[:2]
+    if steps > MOST_STEPS:
+        raise layer.error("G019", f"its sequences have {steps} steps, each of which would be a part of the graph")
     builder = layer.builder
     inputs = split_in(builder, _projected(layer, x, steps * streams, gates * units, 0, bias=True), 0, [streams] * steps, hint="x")
     if static is not None:
