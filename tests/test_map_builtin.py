@@ -603,7 +603,7 @@ class TestWts:
 
     def test_names_that_meet(self) -> None:
         store = store_of({"module.x": np.ones(2, "<f4"), "x": np.ones(2, "<f4")})
-        with pytest.raises(MapError, match="'x' is made of 'module.x' on line 3, and of 'x' on line 4 again"):
+        with pytest.raises(MapError, match=r"'x' is made of 'module.x' on line 3, and of 'x' on line 4 again"):
             apply(library.load("torch:wts"), store)
 
     def test_a_real_checkpoint(self, shared: Path, tmp_path: Path) -> None:

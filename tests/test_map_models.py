@@ -165,7 +165,7 @@ class TestLlama:
         assert len(meta) == len(hf) + 1
         back = apply(invert(found), meta, params={"head_dim": 8})
         assert {n: t.tobytes() for n, t in back.items()} == {n: t.tobytes() for n, t in store_of(hf).items()}
-        with pytest.raises(MapError, match="there is no tensor 'lm_head.weight'"):
+        with pytest.raises(MapError, match=r"there is no tensor 'lm_head.weight'"):
             apply(library.load("hf-llama:meta-llama"), store_of(hf), params={"head_dim": 8})
         untied = {t.name: torch.from_numpy(t.numpy().copy()) for t in meta.values()}
         untied["output.weight"][0, 0] += 1
