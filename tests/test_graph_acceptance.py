@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
+import torch
+from caffe_runs import golden, recorded_inputs
 from graph_nets import one_layer, ported
 
 from porter.errors import GraphError
+from porter.graph.porting import PortOptions, port
 
 DATA = 'input: "data" input_shape { dim: 1 dim: 4 dim: 8 dim: 8 }'
 
@@ -43,3 +50,21 @@ def test_endless_sequences(kind: str) -> None:
     with pytest.raises(GraphError, match="100000 steps") as caught:
         ported(one_layer(f'type: "{kind}" recurrent_param {{ num_output: 1 }}', (100000, 1, 1), cont=(100000, 1)))
     assert caught.value.code == "G019"
+
+
+@pytest.mark.parametrize("name", ["DetectionOutput_center", "ROIPooling_basic", "YoloDetectionOutput_basic"])
+def test_detection_in_pytorch_can_be_exported(shared: Path, tmp_path: Path, name: str) -> None:
+    """What boxes are found follows from the values, and must stop neither `torch.export` nor `torch.compile` of a whole graph."""
+    folder = shared / "oracle" / "zoo" / name
+    ported_ = port(str(folder / "deploy.prototxt"), None, str(tmp_path / "out"), PortOptions(targets=("torch",)))
+    module: dict[str, Any] = {"__name__": "net"}
+    exec(compile((tmp_path / "out/model.py").read_text(), "model.py", "exec"), module)
+    net = module["Net"]().eval()
+    net.load_state_dict(torch.load(tmp_path / "out/model.pth", weights_only=True))
+    record = golden(folder)
+    found = recorded_inputs(record, ported_.network)
+    inputs = tuple([torch.from_numpy(found[n]) for n in net.input_names])
+    expected = net(*inputs)
+    assert np.allclose(expected, record[f"output/{net.output_names[0]}"], atol=1e-4)
+    assert torch.equal(torch.export.export(net, inputs).module()(*inputs), expected)
+    assert torch.equal(torch.compile(net, backend="eager", fullgraph=True)(*inputs), expected)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-_NMS = '''def non_maximum_suppression(
+_NMS = '''@torch.library.custom_op("porter::non_maximum_suppression", mutates_args=())
+def non_maximum_suppression(
     boxes: Tensor,
     scores: Tensor,
     max_output: int,
@@ -37,10 +38,25 @@ _NMS = '''def non_maximum_suppression(
                 union = areas[image, best] + areas[image, order] - shared
                 order = order[(shared <= overlap * union) | (shared <= 0.0)]
             chosen += [[image, kind, box] for box in kept]
-    return torch.tensor(chosen, dtype=torch.int64).reshape(-1, 3)
+    found = torch.tensor(chosen, dtype=torch.int64, device=boxes.device)
+    return found.reshape(-1, 3)
+
+
+@non_maximum_suppression.register_fake
+def _(
+    boxes: Tensor,
+    scores: Tensor,
+    max_output: int,
+    overlap: float,
+    threshold: float | None,
+    centred: bool = False,
+) -> Tensor:
+    rows = torch.library.get_ctx().new_dynamic_size()
+    return boxes.new_empty((rows, 3), dtype=torch.int64)
 '''
 
-_ROI = '''def max_roi_pool(
+_ROI = '''@torch.library.custom_op("porter::max_roi_pool", mutates_args=())
+def max_roi_pool(
     x: Tensor, rois: Tensor, height: int, width: int, scale: float
 ) -> Tensor:
     """The maximum of each part of regions, rows (image, x1, y1, x2, y2)."""
@@ -62,7 +78,12 @@ _ROI = '''def max_roi_pool(
     if not pooled:
         return x.new_zeros(0, x.shape[1], height, width)
     parts = torch.stack(pooled).reshape(-1, height, width, x.shape[1])
-    return parts.permute(0, 3, 1, 2)
+    return parts.permute(0, 3, 1, 2).contiguous()
+
+
+@max_roi_pool.register_fake
+def _(x: Tensor, rois: Tensor, height: int, width: int, scale: float) -> Tensor:
+    return x.new_empty((rois.shape[0], x.shape[1], height, width))
 '''
 
 _PARTS = '''def _parts(first: int, last: int, count: int, size: int) -> list[list[int]]:
