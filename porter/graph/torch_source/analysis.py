@@ -140,6 +140,8 @@ class Analysis:
         opsets = [onnx.helper.make_opsetid(d, v) for d, v in self.opsets.items()]
         try:
             made = onnx.shape_inference.infer_node_outputs(schema, proto, types, data, None, opsets)
+        except onnx.checker.ValidationError as error:
+            raise ValueError(" ".join(str(error).split())[:200]) from error
         except (onnx.shape_inference.InferenceError, KeyError, RuntimeError):
             return {}
         return {name: _value_of(name, t) for name, t in made.items()}

@@ -36,6 +36,8 @@ from porter.mapping.syntax import (
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
 AxisPatterns = tuple["Axes | None", "Axes | None", "tuple[tuple[str, Number], ...]"]
 """The patterns on both sides, and sizes of axes that only the target has."""
 
@@ -108,7 +110,7 @@ def axes_of(old: Sequence[int], perm: Sequence[int] | None, new: Sequence[int]) 
     groups = _groups(turned, new)
     if groups is None:
         return None
-    letters = iter("abcdefghijklmnopqrstuvwxyz")
+    letters = iter(_LETTERS)
     before: list[AxisElement] = [Count(1)] * len(turned)
     after: list[AxisElement] = [Count(1)] * len(new)
     sizes: list[tuple[str, Number]] = []
@@ -122,12 +124,27 @@ def axes_of(old: Sequence[int], perm: Sequence[int] | None, new: Sequence[int]) 
         for place, axis in zip(parts, names, strict=True):
             many[place] = axis
         one[whole[0]] = names[0] if len(names) == 1 else Group((tuple(names),))
-        if len(left) == 1 and len(parts) > 1:
+        if len(parts) > 1:
             sizes += [(axis.name, Number(counts[place])) for place, axis in zip(parts, names, strict=True)]
     source: list[AxisElement] = [Count(1)] * len(old)
     for place, element in enumerate(before):
         source[perm[place] if perm is not None else place] = element
-    return Axes(tuple(source)), Axes(tuple(after)), tuple(sizes)
+    return _in_order(source, after, sizes)
+
+
+def _in_order(source: Sequence[AxisElement], target: Sequence[AxisElement], sizes: Sequence[tuple[str, Number]]) -> AxisPatterns:
+    """The same patterns with the names in the order of the source."""
+    names: dict[str, str] = {}
+
+    def renamed(element: AxisElement) -> AxisElement:
+        if isinstance(element, Axis):
+            return Axis(names.setdefault(element.name, _LETTERS[len(names)]))
+        if isinstance(element, Group):
+            return Group(tuple([tuple([renamed(e) for e in term]) for term in element.terms]))
+        return element
+
+    left, right = (Axes(tuple([renamed(e) for e in side])) for side in (source, target))
+    return left, right, tuple(sorted([(names[name], size) for name, size in sizes]))
 
 
 def _groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]] | None:
