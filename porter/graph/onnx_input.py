@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from porter.errors import GraphError
 from porter.graph.caffe.importer import LayerRecord
 from porter.graph.network import Network
+from porter.graph.onnx_output import without_values
 from porter.store import TensorStore
 
 if TYPE_CHECKING:
@@ -17,14 +18,19 @@ def read(path: str, store: TensorStore) -> Network:
     """The network in an ONNX model; its layers are its nodes. `store`: its weights, read by porter, which checked lengths and paths.
 
     Raises:
-        GraphError: the onnx package cannot read the graph.
+        GraphError: the onnx package cannot read the graph, or finds it broken.
     """
+    import onnx
     import onnx_ir as ir
 
     # What a reader of weights says of the graph that it leaves is not so here.
     notices = tuple([n.message for n in store.notices if n.kind != "note"])
     try:
+        # By its path, since a model may be larger than the memory that Python's reader of messages takes.
+        onnx.checker.check_model(path)
         model = ir.load(path)
+        # Names that are no UTF-8 come as bytes, and show here.
+        without_values(model)
     except Exception as error:
         said = " ".join(str(error).split())[:200]
         raise GraphError("G046", f"the model's graph cannot be read: {said}", path=path) from error

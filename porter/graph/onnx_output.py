@@ -41,7 +41,7 @@ def write(network: Network, folder: str) -> None:
     Raises:
         GraphError: the official checker or shape inference refuses the model.
     """
-    skeleton, large = _skeleton(network.model)
+    skeleton, large = without_values(network.model)
     _check(skeleton, set(large))
     body = _model(skeleton, large, None)
     outside = _nbytes(body) > LIMIT
@@ -90,7 +90,7 @@ class _Values:
         return np.ascontiguousarray(self.tensor.numpy()).reshape(-1).view(np.uint8).data
 
 
-def _skeleton(model: ir.Model) -> tuple[onnx.ModelProto, dict[str, _Values]]:
+def without_values(model: ir.Model) -> tuple[onnx.ModelProto, dict[str, _Values]]:
     """The model with large weights empty, and the values of these by name."""
     import onnx
     import onnx_ir as ir

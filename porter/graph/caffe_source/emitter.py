@@ -87,6 +87,8 @@ def _write(network: Network, net: Net, extra: frozenset[str]) -> None:
             entry.write(Op(context, node, number))
         except Refused as why:
             refuse(node, str(why))
+        except (LookupError, ValueError, TypeError, ArithmeticError, AttributeError) as error:
+            raise GraphError("G083", f"{node.op_type} '{node.name}' is broken: {type(error).__name__}: {error}") from error
     for name in network.outputs:
         if name not in net.values and not refused:
             try:

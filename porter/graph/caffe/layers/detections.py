@@ -45,7 +45,7 @@ def rows(layer: Layer, columns: Sequence[Named], selected: Named, images: Named)
     else:
         condition = b.op("Expand", [empty, b.constant([number], "images")], (number,), dtype="bool", hint="none")
     instead = b.op("Compress", [none, condition], (some(number), 7), {"axis": 0}, hint="instead")
-    total = Batch(max(int(found.shape[0]), 1), symbol=f"{layer.top_names[0]}_rows")
+    total = Batch(max(int(found.shape[0]), 1), symbol=f"{next(iter(layer.top_names), '')}_rows")
     both = b.op("Concat", [found, instead], (total, 7), {"axis": 0}, hint="rows")
     layer.put(b.op("Reshape", [both, b.constant([1, 1, -1, 7], "shape")], (1, 1, total, 7)))
 

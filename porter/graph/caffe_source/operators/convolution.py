@@ -15,6 +15,9 @@ from porter.graph.caffe_source.op import Op, Refused
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_MOST_PLACES = 1 << 28
+"""Values of weights that only move channels: 1 GiB."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
@@ -120,6 +123,7 @@ def depth_to_space(op: Op) -> None:
     fewer = x.shape[1] // (block * block)
     depth_first = op.text("mode", "DCR") == "DCR"
     shape = (x.shape[1], fewer, block, block)
+    _check_places(block, fewer)
     weight = Weight("weight", shape, lambda: _places(block, fewer, depth_first))
     op.put(op.layer("Deconvolution", [x], op.shape(), _block(fewer, block), [weight]))
 
@@ -128,6 +132,7 @@ def space_to_depth(op: Op) -> None:
     """A Convolution that picks one place of the block for each channel."""
     x, block = op.blob(0), op.attribute("blocksize")
     channels = x.shape[1]
+    _check_places(block, channels)
     weight = Weight("weight", (channels * block * block, channels, block, block), lambda: _places(block, channels, True))
     op.put(op.layer("Convolution", [x], op.shape(), _block(channels * block * block, block), [weight]))
 
@@ -217,6 +222,11 @@ def _identity(op: Op, x: Blob, padded: Padded) -> Blob:
 def _block(outputs: int, block: int) -> dict[str, Any]:
     none, sides = (0, 0), (block, block)
     return Kernel(sides, sides, none, (1, 1), none, none).parameters(outputs, 1, False)
+
+
+def _check_places(block: int, channels: int) -> None:
+    if (block * block * channels) ** 2 > _MOST_PLACES:
+        raise Refused(f"the weights that move {channels} channels would have more than {_MOST_PLACES:,} values")
 
 
 def _places(block: int, channels: int, depth_first: bool) -> NDArray[Any]:
