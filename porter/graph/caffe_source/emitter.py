@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from porter.dataclass import dataclass
 from porter.errors import GraphError
+from porter.graph.analysis.values import Network, Node
+from porter.graph.analysis.walk import Analysis
 from porter.graph.caffe_source.forks import layers_of
 from porter.graph.caffe_source.net import Blob, Net
 from porter.graph.caffe_source.op import Context, Op, Refused
 from porter.graph.caffe_source.table import OPERATORS
-from porter.graph.torch_source.analysis import Analysis
-from porter.graph.torch_source.values import Network, Node
 from porter.store import TensorStore
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from porter.dataclass import dataclass, field
+from porter.graph.analysis.values import Constant, Node, Value
 from porter.graph.caffe_source.net import Blob, Net, Parameters, Weight
-from porter.graph.torch_source.values import Constant, Node, Value
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from porter.dataclass import dataclass
 from porter.errors import GraphError, PorterError
-from porter.graph.torch_source.analysis import Analysis
+from porter.graph.analysis.values import Network
+from porter.graph.analysis.walk import Analysis
 from porter.graph.torch_source.fusion import fuse
 from porter.graph.torch_source.layout import WIDTH, statement, text_literal, tuple_literal
 from porter.graph.torch_source.mapping import map_of
@@ -15,7 +16,6 @@ from porter.graph.torch_source.op import Op
 from porter.graph.torch_source.source import Source
 from porter.graph.torch_source.state import state_of
 from porter.graph.torch_source.table import is_supported, writer
-from porter.graph.torch_source.values import Network
 from porter.mapping.syntax import Map
 from porter.store import TensorStore
 
@@ -79,7 +79,7 @@ def _write(source: Source, network: Network) -> None:
 
 def _used(network: Network) -> frozenset[str]:
     """Values that something reads."""
-    from porter.graph.torch_source.values import Size
+    from porter.graph.analysis.values import Size
 
     used = set(network.outputs)
     for node in network.nodes:

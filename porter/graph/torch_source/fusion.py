@@ -6,7 +6,7 @@ Only where nothing else reads what lies between.
 from __future__ import annotations
 
 from porter.dataclass import replace
-from porter.graph.torch_source.values import Constant, Network, Node, Size, Value
+from porter.graph.analysis.values import Constant, Network, Node, Size, Value
 
 
 def fuse(network: Network) -> None:

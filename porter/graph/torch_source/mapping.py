@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from porter.dtypes import DTYPES
+from porter.graph.analysis.values import Constant
 from porter.graph.torch_source.source import Stored, scalar_text
-from porter.graph.torch_source.values import Constant
 from porter.mapping.syntax import (
     Argument,
     Axes,

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from porter.errors import GraphError
+from porter.graph.analysis.sizes import known_elements
+from porter.graph.analysis.values import Constant, Dimension, Element, Network, Node, Shape, Value, computed
 from porter.graph.torch_source.layout import tuple_literal
-from porter.graph.torch_source.sizes import known_elements
 from porter.graph.torch_source.source import Source, layer_name, scalar_text
-from porter.graph.torch_source.values import Constant, Dimension, Element, Network, Node, Shape, Value, computed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

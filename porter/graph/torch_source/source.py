@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from porter.dataclass import dataclass
+from porter.graph.analysis.values import Constant, Element, Network, Size, Value
 from porter.graph.torch_source.helpers import HELPERS
 from porter.graph.torch_source.identifiers import attribute_names, variable_names
 from porter.graph.torch_source.layout import assignment, float_literal, statement, text_literal, tuple_literal
-from porter.graph.torch_source.values import Constant, Element, Network, Size, Value
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

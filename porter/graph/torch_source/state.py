@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from porter.dtypes import DTYPES, DType
+from porter.graph.analysis.values import Constant
 from porter.graph.torch_source.source import Stored, values_of
-from porter.graph.torch_source.values import Constant
 from porter.store import TensorStore
 from porter.tensor import BytesPayload, Tensor, TensorSpec, canonical_bytes
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from porter.graph.analysis.values import Node
 from porter.graph.caffe_source.net import Blob
 from porter.graph.caffe_source.op import Op, Refused
-from porter.graph.torch_source.values import Node
 
 _FLOAT, _INT64 = 1, 7
 """ONNX's numbers of these types."""

@@ -5,9 +5,9 @@ Source: onnx/onnx docs/Operators.md and docs/Changelog.md.
 
 from __future__ import annotations
 
+from porter.graph.analysis.values import dtype_of
 from porter.graph.torch_source.layout import float_literal, tuple_literal
 from porter.graph.torch_source.op import Op, options
-from porter.graph.torch_source.values import dtype_of
 
 UNARY = {
     "Abs": "torch.abs({x})",

@@ -5,9 +5,9 @@ Source: onnx/onnx docs/Operators.md (Gemm, MatMul, BatchNormalization, InstanceN
 
 from __future__ import annotations
 
+from porter.graph.analysis.values import Constant
 from porter.graph.torch_source.layout import float_literal, text_literal, tuple_literal
 from porter.graph.torch_source.op import Op, options
-from porter.graph.torch_source.values import Constant
 
 
 def gemm(op: Op) -> None:

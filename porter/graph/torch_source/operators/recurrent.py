@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from porter.graph.analysis.values import Constant
 from porter.graph.torch_source.op import Op, options
-from porter.graph.torch_source.values import Constant
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

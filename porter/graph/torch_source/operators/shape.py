@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 
+from porter.graph.analysis.values import Dimension, Element, Size
 from porter.graph.torch_source.layout import tuple_literal
 from porter.graph.torch_source.op import Op
 from porter.graph.torch_source.source import scalar_text
-from porter.graph.torch_source.values import Dimension, Element, Size
 
 _END = (1 << 31) - 1
 """Bounds of a Slice from here on mean the end of the axis."""

@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from porter.errors import GraphError
-from porter.graph.torch_source.sizes import elements_of, reshaped_by
-from porter.graph.torch_source.values import Constant, Network, Node, Shape, Size, Value, computed, dtype_of, shape_of
+from porter.graph.analysis.sizes import elements_of, reshaped_by
+from porter.graph.analysis.values import Constant, Network, Node, Shape, Size, Value, computed, dtype_of, shape_of
 
 if TYPE_CHECKING:
     import onnx
@@ -260,7 +260,7 @@ def _type_proto(value: Value) -> onnx.TypeProto:
 def _onnx_dtype(dtype: str) -> int:
     import onnx_ir as ir
 
-    from porter.graph.torch_source.values import DTYPES
+    from porter.graph.analysis.values import DTYPES
 
     return int(ir.DataType[next(name for name, ours in DTYPES.items() if ours == dtype)])
 

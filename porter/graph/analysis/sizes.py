@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from porter.dataclass import replace
-from porter.graph.torch_source.values import Constant, Dimension, Element, Node, Size, Value, computed
+from porter.graph.analysis.values import Constant, Dimension, Element, Node, Size, Value, computed
 
 _LONGEST = 64
 _ARITHMETIC = {"Add": "+", "Sub": "-", "Mul": "*", "Div": "//"}
