@@ -173,6 +173,12 @@ class GraphError(PorterError, ValueError):
     _explained = True
 
 
+class TensorRTError(PorterError, ValueError):
+    """TensorRT has no layer for a part of a network, refuses what it is given, or holds other weights than it was given."""
+
+    _explained = True
+
+
 class LossError(PorterError, ValueError):
     """Writing would lose something, and nobody said that it may."""
 

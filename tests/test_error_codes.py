@@ -14,13 +14,14 @@ from conftest import ROOT
 from porter.cli.codes import AREAS, explanations
 
 FOLDER = ROOT / "porter" / "error_codes"
-CODE = re.compile(r"[FSLUDIMG][0-9]{3}")
+CODE = re.compile(r"[FSLUDIMGT][0-9]{3}")
 ERRORS = {
     "FormatError": "F",
     "UnsafeFileError": "S",
     "LossError": "L",
     "MapError": "M",
     "GraphError": "G",
+    "TensorRTError": "T",
     "UsageError": "U",
     "MissingDependencyError": "D",
     "FileAccessError": "I",
@@ -63,12 +64,14 @@ def test_every_documented_code_is_used() -> None:
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.toml")), ids=lambda p: p.stem)
 def test_explanations(path: object) -> None:
     area = path.stem  # type: ignore[attr-defined]
-    digit = "0" if area == "graph" else str(list(AREAS).index(area) % 10)
+    family = [a for a in AREAS if a.split("_")[0] == "tensorrt"] if area.startswith("tensorrt_") else list(AREAS)
+    digit = "0" if area == "graph" else str(family.index(area) % 10)
     for code, entry in tomllib.loads(path.read_text("utf-8")).items():  # type: ignore[attr-defined]
         assert CODE.fullmatch(code), code
         assert code[1] == digit, f"{code} belongs into another file than {area}.toml"
         assert (code[0] == "M") == area.startswith("map_"), f"{code} belongs into another file than {area}.toml"
         assert (code[0] == "G") == (area == "graph"), f"{code} belongs into another file than {area}.toml"
+        assert (code[0] == "T") == area.startswith("tensorrt_"), f"{code} belongs into another file than {area}.toml"
         assert set(entry) == {"title", "text"}, code
         assert entry["title"] == entry["title"].strip()
         assert not entry["title"].endswith("."), code

@@ -23,8 +23,13 @@ AREAS = {
     "map_inverse": "Maps: inverse and composition",
     "map_inference": "Maps: inference",
     "graph": "Porting networks",
+    "tensorrt_lowering": "TensorRT: layers",
+    "tensorrt_building": "TensorRT: building",
+    "tensorrt_checking": "TensorRT: weights read back",
+    "tensorrt_verification": "TensorRT: computing without a GPU",
+    "tensorrt_source": "TensorRT: source",
 }
-"""Files of explanations, by the first digit of their codes, with a heading each; those of maps count from M0 again, graphs from G0."""
+"""Files of explanations, by the first digit of their codes, with a heading each; those of maps, graphs and TensorRT count from 0 again."""
 
 
 @dataclass(frozen=True, slots=True)
