@@ -18,10 +18,8 @@ def weights(name: str, *shape: int, dtype: str = "float32", values: Any = None) 
     if values is None:
         values = np.random.default_rng(len(name)).standard_normal(shape).astype(np.float32)
     array = np.asarray(values)
-    if dtype == "bfloat16":
-        array = (array.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
-    else:
-        array = array.astype(dtype)
+    high_half = dtype == "bfloat16"
+    array = (array.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16) if high_half else array.astype(dtype)
     spec = TensorSpec(name, DTYPES[dtype], shape)
     return Weights(Tensor(spec, BytesPayload.of(np.ascontiguousarray(array).tobytes())), (name,))
 

@@ -9,7 +9,7 @@ from porter.errors import TensorRTError
 from porter.tensorrt import engine, live_layers
 from porter.tensorrt.layers import Layer, Network, Unknown
 from porter.tensorrt.live_layers import Site
-from porter.tensorrt.package import Package
+from porter.tensorrt.package import Package, dims
 
 Profiles = Mapping[str, tuple[Sequence[int], Sequence[int], Sequence[int]]]
 """For each input with open sizes: the smallest shape, the one to optimise for, and the largest."""
@@ -104,7 +104,7 @@ def _check(network: Network, package: Package, tensors: Mapping[str, Any]) -> No
     """Compare what TensorRT works out of each tensor with what the records say, in the order of the layers."""
     for layer in network.layers:
         for name in layer.outputs:
-            shape = shape_of(tensors[name])
+            shape = dims(tensors[name], "shape")
             what = f"the layer '{layer.name}' ({type(layer.operation).__name__})"
             if shape is None:
                 raise _refused(package, what)
@@ -116,15 +116,6 @@ def _check(network: Network, package: Package, tensors: Mapping[str, Any]) -> No
                 raise TensorRTError(
                     "T104", f"{what} makes '{name}' of type {dtype} in TensorRT, and of {network.dtypes[name]} in the network"
                 )
-
-
-def shape_of(tensor: Any) -> tuple[int, ...] | None:
-    """The shape of a live tensor, -1 for a size that is open; None where TensorRT cannot work it out."""
-    try:
-        # An invalid shape is None, cannot be iterated, or raises: versions differ.
-        return tuple([int(size) for size in tensor.shape])
-    except (RuntimeError, TypeError, ValueError):
-        return None
 
 
 def _refused(package: Package, what: str, errors: list[str] | None = None) -> TensorRTError:

@@ -142,3 +142,12 @@ def _package(name: str) -> Package:
             log.add(int(severity), message)
 
     return Package(name, str(module.__version__), module, log, Logger())
+
+
+def dims(holder: Any, attribute: str) -> tuple[int, ...] | None:
+    """A shape, or other sizes that a tensor or a layer has, -1 for one that is open; None where TensorRT has none."""
+    try:
+        # What is not valid is None, cannot be iterated, or raises: versions differ.
+        return tuple([int(size) for size in getattr(holder, attribute)])
+    except (RuntimeError, TypeError, ValueError):
+        return None
