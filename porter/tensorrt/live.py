@@ -118,6 +118,11 @@ def _check(network: Network, package: Package, tensors: Mapping[str, Any]) -> No
                 )
 
 
+def _fit(one: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether two shapes can be of one tensor: either may leave a size open that the other knows."""
+    return len(one) == len(other) and all(a == b or -1 in (a, b) for a, b in zip(one, other, strict=True))
+
+
 def _refused(package: Package, what: str, errors: list[str] | None = None) -> TensorRTError:
     """What TensorRT will not have, with its own words."""
     said = errors or package.log.errors() or ["it does not say why"]

@@ -21,13 +21,10 @@ def read(definition: Any, package: Package, *, copy: bool = True) -> Network:
     inputs = tuple([Input(walk.name(t), walk.dtypes[walk.name(t)], walk.shapes.get(walk.name(t), ())) for t in walk.inputs])
     layers = tuple([walk.layer(number) for number in walk.order()])
     outputs = tuple([walk.name(definition.get_output(i)) for i in range(definition.num_outputs)])
-    notices = [*walk.notices, *[f"'{x.name}' is a layer that cannot be read: {x.operation.kind}" for x in layers if _is_unknown(x)]]
+    unknown = [(layer.name, layer.operation.kind) for layer in layers if isinstance(layer.operation, Unknown)]
+    notices = [*walk.notices, *[f"'{name}' is a layer that cannot be read: {kind}" for name, kind in unknown]]
     values = {name: name for name in walk.shapes}
     return Network(inputs, layers, outputs, values, walk.shapes, walk.dtypes, tuple(notices))
-
-
-def _is_unknown(layer: Layer) -> bool:
-    return isinstance(layer.operation, Unknown)
 
 
 class _Walk:
