@@ -37,7 +37,8 @@ class Weights:
 
     tensor: what TensorRT is given, read when it is asked for; its name is unique in the network.
     sources: the tensors of the graph that it was made of, one where it is a copy. formula: how it was computed
-    (`batch_norm.scale`, `cast`); None where the values are the source's, bit for bit, in the same order.
+    (`batch_norm.scale`, `transpose(1, 0)`, `cast`, `transpose(1, 0), cast`; `constant` for what the graph states outside of its weights);
+    None where the values are the source's, bit for bit, in the same order.
     """
 
     tensor: Tensor

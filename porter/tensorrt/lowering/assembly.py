@@ -89,8 +89,10 @@ class Assembly:
             self._kept.append(constant)
         return self._constants[key]
 
-    def weights(self, constant: Constant, wanted: str) -> layers.Weights:
+    def weights(self, constant: Constant, wanted: str, *, keep: bool = True) -> layers.Weights:
         """Values that a layer holds. wanted: their name where the graph has none that says what they are, `LAYER.ROLE`.
+
+        keep: whether a good name of the graph's is kept.
 
         Raises:
             TensorRTError: TensorRT has no such type.
@@ -100,16 +102,21 @@ class Assembly:
             if constant.dtype not in layers.DTYPES:
                 raise TensorRTError("T002", f"'{constant.source or wanted}' holds {constant.dtype} values, which TensorRT has not")
             source = constant.source if constant.source in self.initializers else None
-            # Where two layers hold the same values in two shapes, one of them has the graph's name.
-            held = any(w.tensor.name == source for w in self._weights.values())
-            own = source is not None and is_good(source) and not held
-            name = source if source is not None and own else self.weight_names.take(without_spaces(wanted))
-            formula = None if source is not None and constant.perm is None else "transpose" if source is not None else "constant"
+            name = self._weight_name(source, without_spaces(wanted), keep)
+            turned = None if constant.perm is None else f"transpose({', '.join(map(str, constant.perm))})"
+            formula = turned if source is not None else "constant"
             dtype = DTYPES[constant.dtype]
             tensor = Tensor(TensorSpec(name, dtype, constant.shape), ConstantPayload(constant, dtype))
             self._weights[key] = layers.Weights(tensor, (source,) if source is not None else (), formula)
             self._kept.append(constant)
         return self._weights[key]
+
+    def _weight_name(self, source: str | None, wanted: str, keep: bool) -> str:
+        """The name of the graph's tensor where it is good; one that is held in another shape already has to have another."""
+        held = {w.tensor.name for w in self._weights.values()}
+        if source is not None and source not in held and (source == wanted or (keep and is_good(source))):
+            return source
+        return self.weight_names.take(wanted)
 
     # ---- sizes that only running tells -----------------------------------------------------------------------------------
 
