@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -103,15 +104,30 @@ def port(source: str, weights: str | None, folder: str, options: PortOptions) ->
     names = [*(name for t in targets for name in t.files), *REPORTS]
     check_free(folder, names, overwrite=options.overwrite)
     _refuse_own_input(folder, names, [source, *([weights] if weights else [])])
+    with open_network(source, weights, options) as network:
+        return _ported(network, source, weights, folder, targets)
+
+
+@contextmanager
+def open_network(source: str, weights: str | None, options: PortOptions) -> Iterator[Network]:
+    """The network in `source`, with what the options fold into it. The file of its weights is open until the end of the `with` block.
+
+    source, weights: as for `port`. Errors in the block speak of `source` where they name no other file.
+
+    Raises:
+        PorterError: a file is broken, or the network cannot be taken over exactly.
+    """
     try:
         kind = _kind(source)
         if kind == "onnx":
             _refuse_for_onnx(weights, options.importing)
             with open_store(source) as store:
-                return _ported(read(source, store), source, None, folder, targets, options)
-        _refuse_mistaken(source, kind, weights)
-        with _open_weights(source, weights) as store:
-            return _ported(_from_caffe(source, store if weights else None, options.importing), source, weights, folder, targets, options)
+                yield _changed(read(source, store), os.path.dirname(source), options)
+        else:
+            _refuse_mistaken(source, kind, weights)
+            with _open_weights(source, weights) as store:
+                made = _from_caffe(source, store if weights else None, options.importing)
+                yield _changed(made, os.path.dirname(source), options)
     except PorterError as error:
         raise error.located(path=source) from error.__cause__
 
@@ -198,8 +214,7 @@ def _rounded(store: TensorStore | None) -> tuple[str, ...]:
     return (f"{len(wide)} tensors of the weights are float64 and become float32, which Caffe computes in",) if wide else ()
 
 
-def _ported(network: Network, source: str, weights: str | None, folder: str, targets: Sequence[Target], options: PortOptions) -> Ported:
-    network = _changed(network, os.path.dirname(source), options)
+def _ported(network: Network, source: str, weights: str | None, folder: str, targets: Sequence[Target]) -> Ported:
     stale = [name for t in targets for name in t.stale]
     with staged_folder(folder, stale) as staged:
         files: list[WrittenFile] = []

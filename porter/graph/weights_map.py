@@ -1,4 +1,4 @@
-"""The map from the file that weights came from to the state of the PyTorch network: what it says is proven bit for bit.
+"""The map from the file that weights came from to the state of a PyTorch network, or of TensorRT: what it says is proven bit for bit.
 
 The emitter's own map leads from the initialisers of the graph, whose shapes are those that nodes need, and whose statistics are
 divided by Caffe's scale factor already. Here every rule is said of the file's tensors instead, and the whole is then applied to
@@ -8,7 +8,7 @@ the file and compared with the state. What no rule makes exactly is left out of 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from porter.dataclass import dataclass, replace
 from porter.errors import MapError
@@ -37,7 +37,15 @@ from porter.tensor import Tensor
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from porter.graph.torch_source.emitter import TorchSource
+
+class State(Protocol):
+    """What a network's weights became: the tensors, by name, and the map that leads to them from the initialisers of the graph."""
+
+    @property
+    def map(self) -> Map: ...
+
+    @property
+    def state(self) -> TensorStore: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +56,7 @@ class WeightsMap:
     without: tuple[str, ...]
 
 
-def weights_map(model: ir.Model, made: TorchSource, store: TensorStore) -> WeightsMap:
+def weights_map(model: ir.Model, made: State, store: TensorStore) -> WeightsMap:
     """The map from `store` to the state. Reads both."""
     rules, without = _Rules(model, store, made.state), set[str]()
     statements = [rules.of(statement) for stage in made.map.stages for statement in stage.statements]
