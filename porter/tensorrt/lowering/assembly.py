@@ -70,21 +70,20 @@ class Assembly:
         if value.elements is not None:
             self.tensors[name] = self.sizes(value.elements, value, name)
         elif value.constant is not None:
-            self.tensors[name] = self.constant(value.constant, name, name)
+            self.tensors[name] = self.constant(value.constant, name, name, name)
         return self.tensors[name]
 
-    def constant(self, constant: Constant, wanted: str, layer: str) -> str:
+    def constant(self, constant: Constant, wanted: str, layer: str, weight: str) -> str:
         """A tensor of known values: that of a layer that states them, made where there is none yet.
 
-        wanted: the value of the graph that it is, or what to call it else. layer: what to call the layer, and the weights
-        where their own name says nothing.
+        wanted: what to call the tensor; layer: the layer; weight: the weights, where the graph has no good name for them.
         """
         key = _key(constant)
         if key not in self._constants:
             value = self.network.values.get(wanted)
             own = value is not None and value.constant is not None and _key(value.constant) == key
             name = wanted if own and wanted not in self.types else self.tensor_names.take(wanted)
-            self.add(layers.Constant(self.weights(constant, layer)), (), (name,), self.layer_names.take(layer))
+            self.add(layers.Constant(self.weights(constant, weight)), (), (name,), self.layer_names.take(layer))
             self._constants[key] = name
             self._kept.append(constant)
         return self._constants[key]
@@ -144,7 +143,7 @@ class Assembly:
         """A constant vector of int64."""
         import numpy as np
 
-        return self.constant(computed(np.asarray(numbers, np.int64)), wanted, wanted)
+        return self.constant(computed(np.asarray(numbers, np.int64)), wanted, wanted, wanted)
 
     def _size(self, size: Size, wanted: str) -> str:
         """A vector of one size."""

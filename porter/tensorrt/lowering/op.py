@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from porter.dtypes import from_numpy
@@ -48,7 +48,7 @@ class Op:
         if constant is None or rank is None or len(constant.shape) >= rank:
             return self._ranked(self.assembly.tensor(self.node.inputs[index]), rank)
         shape = (1,) * (rank - len(constant.shape)) + constant.shape
-        return self.constant_tensor(constant.reshaped(shape), self._input_part(index), self.node.inputs[index])
+        return self.constant_tensor(constant.reshaped(shape), self._input_part(index))
 
     def _input_part(self, index: int) -> str:
         """What an input is called in its operator: the weight, the bias."""
@@ -224,10 +224,19 @@ class Op:
         """Values that a layer of this node holds; the name is the graph's, or `NODE.role`."""
         return self.assembly.weights(self._constant(constant), f"{self.name}.{role}")
 
+    def weights_together(self, given: Mapping[str, Constant | None]) -> dict[str, layers.Weights]:
+        """The weights of one layer by role, those that are there: called `PREFIX.ROLE` with one prefix, the graph's where it is so."""
+        constants = {role: c for role, c in given.items() if c is not None}
+        prefixes = {
+            (c.source or "").removesuffix(f".{role}") if (c.source or "").endswith(f".{role}") else "" for role, c in constants.items()
+        }
+        prefix = prefixes.pop() if len(prefixes) == 1 else ""
+        return {role: self.assembly.weights(c, f"{prefix or self.name}.{role}", keep=bool(prefix)) for role, c in constants.items()}
+
     def constant_tensor(self, constant: Constant | NDArray[Any], role: str, value: str | None = None) -> str:
         """A tensor of known values, by a layer `NODE/role`. value: that of the graph that it is, where it is one."""
-        layer = f"{self.name}/{role}"
-        return self.assembly.constant(self._constant(constant), value or self.step(role), layer)
+        wanted = value or f"{next(o for o in self.node.outputs if o)}/{role}"
+        return self.assembly.constant(self._constant(constant), wanted, f"{self.name}/{role}", f"{self.name}.{role}")
 
     def scalar(self, number: float, like: str, part: str) -> str:
         """A number as a tensor of the rank and the type of the tensor `like`."""
@@ -266,11 +275,11 @@ class Op:
         from porter.graph.analysis.values import Size
 
         places = iter([i for i, n in enumerate(have) if n < 0])
-        sizes = [Size(self._value_of(tensor), next(places)) if n < 0 else n for n in shape]
+        sizes = [Size(self.value_of(tensor), next(places)) if n < 0 else n for n in shape]
         vector = Value("", "int64", (len(sizes),))
         return layers.Shuffle(zero_copies=False), [tensor, self.assembly.sizes(sizes, vector, f"{self.name}/{part}")]
 
-    def _value_of(self, tensor: str) -> str:
+    def value_of(self, tensor: str) -> str:
         """A name by which `Size` finds a tensor."""
         self.assembly.tensors.setdefault(tensor, tensor)
         return tensor

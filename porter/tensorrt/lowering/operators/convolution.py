@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from porter.dataclass import dataclass, replace
+from porter.graph.analysis.values import Constant
 from porter.tensorrt import layers
 from porter.tensorrt.lowering.op import Op
 
@@ -75,17 +76,117 @@ def _auto_padded(op: Op, windows: Windows) -> Windows:
 
 def conv(op: Op) -> None:
     """A convolution with its bias."""
-    weight, bias = op.constant(1), op.constant(2)
-    if weight is None or (op.has(2) and bias is None):
-        raise op.refuse("its weights are computed by the network")
+    weight, bias = _weights(op)
     windows = windows_of(op, op.attribute("kernel_shape") or weight.shape[2:])
+    if windows.kernel != weight.shape[2:]:
+        raise op.refuse(f"its kernel_shape is {list(windows.kernel)}, and its weights' {list(weight.shape[2:])}")
+    x, windows, weight = plane(op, windows, weight)
+    held = op.weights_together({"weight": weight, "bias": bias})
     operation = layers.Convolution(
-        op.weights(weight, "weight"),
-        op.weights(bias, "bias") if bias is not None else None,
+        held["weight"],
+        held.get("bias"),
         windows.stride,
         windows.dilation,
         windows.begin,
         windows.end,
         int(op.attribute("group", 1)),
     )
-    op.put(operation, [op.tensor(0)])
+    put_plane(op, operation, x)
+
+
+def conv_transpose(op: Op) -> None:
+    """A deconvolution with its bias; `output_padding` is padding that is not cut off."""
+    weight, bias = _weights(op)
+    kernel = tuple(op.attribute("kernel_shape") or weight.shape[2:])
+    rank = len(kernel)
+    pads = op.attribute("pads") or [0] * (2 * rank)
+    ones = [1] * rank
+    windows = Windows(
+        kernel,
+        tuple(op.attribute("strides") or ones),
+        tuple(op.attribute("dilations") or ones),
+        tuple(pads[:rank]),
+        tuple(pads[rank:]),
+        op.shape(0)[2:],
+    )
+    windows = _cut(op, windows, tuple(op.attribute("output_padding") or [0] * rank))
+    if min((*windows.begin, *windows.end)) < 0:
+        raise op.refuse("its output_padding is larger than its padding at the end, and TensorRT has no padding of results")
+    x, windows, weight = plane(op, windows, weight)
+    held = op.weights_together({"weight": weight, "bias": bias})
+    operation = layers.Deconvolution(
+        held["weight"],
+        held.get("bias"),
+        windows.stride,
+        windows.dilation,
+        windows.begin,
+        windows.end,
+        int(op.attribute("group", 1)),
+    )
+    put_plane(op, operation, x)
+
+
+def _weights(op: Op) -> tuple[Constant, Constant | None]:
+    weight, bias = op.constant(1), op.constant(2)
+    if weight is None or (op.has(2) and bias is None):
+        raise op.refuse("its weights are computed by the network")
+    if not op.is_float(0):
+        raise op.refuse(f"TensorRT has no convolution of {op.dtype(0)}")
+    return weight, bias
+
+
+def _cut(op: Op, windows: Windows, extra: tuple[int, ...]) -> Windows:
+    """What is cut off a transposed convolution's result, with `output_shape`, `auto_pad` and the output padding worked out."""
+    auto, wanted = op.attribute("auto_pad", "NOTSET"), op.attribute("output_shape")
+    rank = len(extra)
+    if auto in ("NOTSET", "VALID") and wanted is None:
+        begin, end = ((0,) * rank,) * 2 if auto == "VALID" else (windows.begin, windows.end)
+        return replace(windows, begin=begin, end=tuple([e - x for e, x in zip(end, extra, strict=True)]))
+    sizes = op.static(0, range(2, rank + 2))
+    outputs = wanted[-rank:] if wanted is not None else [n * s for n, s in zip(sizes, windows.stride, strict=True)]
+    steps = zip(sizes, windows.stride, extra, windows.extent, outputs, strict=True)
+    totals = [s * (n - 1) + x + e - o for n, s, x, e, o in steps]
+    half, rest = tuple([t // 2 for t in totals]), tuple([t - t // 2 for t in totals])
+    begin, end = (half, rest) if auto == "SAME_UPPER" else (rest, half)
+    return replace(windows, begin=begin, end=tuple([e - x for e, x in zip(end, extra, strict=True)]))
+
+
+# ---- one spatial axis, as two ----------------------------------------------------------------------------------------------
+
+
+def plane(op: Op, windows: Windows, weight: Constant) -> tuple[str, Windows, Constant]:
+    """The input, its windows and the weights; where there is one spatial axis, with another of size 1 behind it."""
+    rank = len(windows.kernel)
+    if rank == 1:
+        return lifted(op), two_dimensional(windows), weight.reshaped((*weight.shape, 1))
+    if rank not in (2, 3):
+        raise op.refuse(f"TensorRT has no form of it for {rank} spatial axes")
+    return op.tensor(0), windows, weight
+
+
+def lifted(op: Op) -> str:
+    """The first input with an axis of size 1 behind its last."""
+    return op.reshaped(op.tensor(0), (*op.shape(0), 1), "plane")
+
+
+def two_dimensional(windows: Windows) -> Windows:
+    """Windows along one axis as windows over a plane of width 1."""
+    return Windows(
+        (*windows.kernel, 1),
+        (*windows.stride, 1),
+        (*windows.dilation, 1),
+        (*windows.begin, 0),
+        (*windows.end, 0),
+        (*windows.sizes, 1),
+        windows.ceil,
+    )
+
+
+def put_plane(op: Op, operation: layers.Operation, x: str) -> None:
+    """The layer that makes the output, whose added axis is taken away again."""
+    if op.rank(0) != 3:
+        op.put(operation, [x])
+        return
+    made = op.add(operation, [x], "windows")
+    operation, inputs = op.shuffle(made, op.type_of(made).shape[:-1], "line")
+    op.put(operation, inputs)
