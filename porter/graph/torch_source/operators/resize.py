@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from porter.graph.analysis.resampling import coordinates, cubic_weights, linear_weights
+from porter.graph.analysis.resampling import nearest as nearest_places
 from porter.graph.torch_source.layout import tuple_literal
 from porter.graph.torch_source.op import Op
 
@@ -30,13 +32,13 @@ def resize(op: Op) -> None:
     if not changed:
         op.put(x)
         return
-    places = {a: _coordinates(sizes[a], outputs[a], scales[a], transform) for a in changed}
+    places = {a: coordinates(sizes[a], outputs[a], scales[a], transform) for a in changed}
     rank = op.rank(0)
     wanted = outputs[2:]
     plain = all(a >= 2 for a in changed) and rank in (3, 4, 5) and op.version >= 9
     target = tuple_literal(wanted)
     if mode == "nearest":
-        _by_places(op, x, {a: _nearest(places[a], nearest, sizes[a]) for a in changed}, (sizes, outputs), target if plain else None)
+        _by_places(op, x, {a: nearest_places(places[a], nearest, sizes[a]) for a in changed}, (sizes, outputs), target if plain else None)
         return
     name = {3: "linear", 4: "bilinear", 5: "trilinear"}.get(rank, "") if mode == "linear" else "bicubic"
     bicubic = rank == 4 and op.attribute("cubic_coeff_a", -0.75) == -0.75 and not op.attribute("exclude_outside", 0)
@@ -48,10 +50,10 @@ def resize(op: Op) -> None:
     if op.attribute("antialias", 0):
         raise op.refuse("it smooths, which PyTorch does otherwise")
     if mode == "linear":
-        weights = {a: _linear_weights(places[a], sizes[a]) for a in changed}
+        weights = {a: linear_weights(places[a], sizes[a]) for a in changed}
     else:
         share, outside = float(op.attribute("cubic_coeff_a", -0.75)), bool(op.attribute("exclude_outside", 0))
-        weights = {a: _cubic_weights(places[a], sizes[a], share, outside) for a in changed}
+        weights = {a: cubic_weights(places[a], sizes[a], share, outside) for a in changed}
     _by_weights(op, x, weights, len(sizes))
 
 
@@ -115,77 +117,10 @@ def _how(op: Op) -> tuple[str, str, str]:
     return mode, op.attribute("coordinate_transformation_mode", "half_pixel"), op.attribute("nearest_mode", "round_prefer_floor")
 
 
-def _coordinates(size: int, out: int, scale: float, transform: str) -> NDArray[np.float64]:
-    """Where each place of the output lies in the input."""
-    import numpy as np
-
-    i = np.arange(out, dtype=np.float64)
-    if transform == "asymmetric":
-        return i / scale
-    if transform == "align_corners":
-        return i * (size - 1) / (out - 1) if out > 1 else i * 0
-    if transform == "pytorch_half_pixel" and out == 1:
-        return i * 0
-    if transform == "half_pixel_symmetric":
-        centre = size / 2 * (1 - out / (scale * size))
-        return centre + (i + 0.5) / scale - 0.5
-    return (i + 0.5) / scale - 0.5
-
-
-def _nearest(places: NDArray[np.float64], how: str, size: int) -> NDArray[Any]:
-    import numpy as np
-
-    rules = {
-        "floor": np.floor(places),
-        "ceil": np.ceil(places),
-        "round_prefer_floor": np.ceil(places - 0.5),
-        "round_prefer_ceil": np.floor(places + 0.5),
-    }
-    return np.clip(rules[how], 0, size - 1)
-
-
 def _as_torch(places: NDArray[np.float64], size: int, out: int, corners: bool, mode: str) -> bool:
     """Whether PyTorch looks at the same places."""
     import numpy as np
 
-    theirs = _coordinates(size, out, out / size, "align_corners" if corners else "half_pixel")
+    theirs = coordinates(size, out, out / size, "align_corners" if corners else "half_pixel")
     bounds = (0, size - 1) if mode == "linear" else (-np.inf, np.inf)
     return bool(np.allclose(np.clip(theirs, *bounds), np.clip(places, *bounds), rtol=0, atol=1e-9 * size))
-
-
-def _linear_weights(places: NDArray[np.float64], size: int) -> NDArray[np.float32]:
-    """What each place of the output takes from each of the input. Shape (size, out), float32."""
-    import numpy as np
-
-    inside = np.clip(places, 0, size - 1)
-    low = np.minimum(np.floor(inside).astype(int), size - 1)
-    high = np.minimum(low + 1, size - 1)
-    share = inside - low
-    weights = np.zeros((size, len(places)))
-    columns = np.arange(len(places))
-    np.add.at(weights, (low, columns), 1 - share)
-    np.add.at(weights, (high, columns), share)
-    return weights.astype(np.float32)
-
-
-def _cubic_weights(places: NDArray[np.float64], size: int, a: float, exclude_outside: bool) -> NDArray[np.float32]:
-    """As `_linear_weights`, from four places each; those outside are the border's, or nothing."""
-    import numpy as np
-
-    low = np.floor(places).astype(int)
-    t = places - low
-    weights = np.zeros((size, len(places)))
-    columns = np.arange(len(places))
-    for step, share in ((-1, _far(t + 1, a)), (0, _near(t, a)), (1, _near(1 - t, a)), (2, _far(2 - t, a))):
-        place = low + step
-        inside = (place >= 0) & (place < size)
-        np.add.at(weights, (np.clip(place, 0, size - 1), columns), np.where(inside | (not exclude_outside), share, 0))
-    return (weights / weights.sum(0) if exclude_outside else weights).astype(np.float32)
-
-
-def _near(d: NDArray[np.float64], a: float) -> NDArray[np.float64]:
-    return (a + 2) * d**3 - (a + 3) * d**2 + 1
-
-
-def _far(d: NDArray[np.float64], a: float) -> NDArray[np.float64]:
-    return a * (d**3 - 5 * d**2 + 8 * d - 4)

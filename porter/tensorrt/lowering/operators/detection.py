@@ -44,6 +44,8 @@ def non_maximum_suppression(op: Op) -> None:
         op.put(layers.Cast("int64"), [found])
     else:
         _numbered(op, op.cast(found, "int64", "numbers"), classes)
+    # What the graph states of it is not known to TensorRT.
+    typed(op, op.node.outputs[0], (-1, 3))
 
 
 def _say(op: Op, count: int) -> None:

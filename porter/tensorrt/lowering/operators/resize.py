@@ -1,4 +1,4 @@
-"""Resize and Upsample: TensorRT's Resize where it looks at the same places, else the places themselves by Gather.
+"""Resize and Upsample: TensorRT's Resize where it looks at the same places; else the places by Gather, or weights by products.
 
 Source: onnx/onnx docs/Operators.md (Resize); NVIDIA/TensorRT, include/NvInfer.h, tag v11.1 (IResizeLayer,
 ResizeCoordinateTransformation, ResizeSelector, ResizeRoundMode).
@@ -7,15 +7,19 @@ ResizeCoordinateTransformation, ResizeSelector, ResizeRoundMode).
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from porter.dataclass import dataclass
-from porter.graph.analysis.values import Size
+from porter.graph.analysis.resampling import coordinates, cubic_weights, linear_weights
+from porter.graph.analysis.resampling import nearest as nearest_places
+from porter.graph.analysis.values import Element, Size
 from porter.tensorrt import layers
 from porter.tensorrt.lowering.op import Op
 from porter.tensorrt.lowering.operators.shape import sizes_of, vector
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 _MODES = {"nearest": "NEAREST", "linear": "LINEAR", "cubic": "CUBIC"}
@@ -46,6 +50,10 @@ class Axis:
         """Whether the scale is that of the two sizes, which TensorRT computes places with."""
         return abs(self.out - self.size * self.scale) <= 1e-3
 
+    def places(self, transform: str) -> NDArray[np.float64]:
+        """Where each place of the output lies in the input."""
+        return coordinates(self.size, self.out, self.scale, transform)
+
 
 def resize(op: Op) -> None:
     """Height and width, or any axes, to another size."""
@@ -63,15 +71,14 @@ def resize(op: Op) -> None:
     if op.version < 11 and mode == "nearest":
         _refuse_ambiguous(op, changed)
     selector = _selector(op, changed, transform)
-    same_places = all(c.whole for c in changed) and transform in _COORDINATES and selector is not None
-    if mode == "nearest" and not same_places:
-        _by_places(op, changed, transform, nearest)
-        return
     reach = {"linear": 3, "cubic": 2}.get(mode, 8)
-    if min(c.axis for c in changed) < op.rank(0) - reach:
-        raise op.refuse(f"TensorRT resizes the last {reach} axes in mode '{mode}'")
-    if selector is None or not same_places:
-        raise op.refuse(f"TensorRT computes places from the sizes, which are others for '{transform}' with these scales")
+    same_places = all(c.whole for c in changed) and transform in _COORDINATES
+    if selector is None or not same_places or min(c.axis for c in changed) < op.rank(0) - reach:
+        if mode == "nearest":
+            _by_places(op, changed, transform, nearest)
+        else:
+            _by_weights(op, changed, mode, transform)
+        return
     settings = {
         "coordinates": _COORDINATES[transform],
         "rounding": _ROUNDING[nearest] if mode == "nearest" else "FLOOR",
@@ -104,8 +111,11 @@ def _changed(op: Op) -> list[Axis]:
         sizes = {a: op.static(0, [a])[0] for a in scales}
         return [Axis(a, sizes[a], math.floor(sizes[a] * s), s) for a, s in scales.items()]
     wanted = op.elements(3) if op.has(3) else None
-    if wanted is None or op.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
-        raise op.refuse("its scales or sizes are known only when the network runs, or keep an aspect ratio")
+    if wanted is None:
+        raise op.refuse("its scales and sizes are known only when the network runs")
+    policy = op.attribute("keep_aspect_ratio_policy", "stretch")
+    if policy != "stretch":
+        return _in_proportion(op, axes, wanted, min if policy == "not_larger" else max)
     changed = []
     for a, n in zip(axes, wanted, strict=True):
         if isinstance(n, Size) and (shape[a] >= 0 or n.op or op.assembly.tensor(n.value) != op.tensor(0) or n.axis != a):
@@ -114,6 +124,16 @@ def _changed(op: Op) -> list[Axis]:
             size = op.static(0, [a])[0]
             changed.append(Axis(a, size, n, n / size))
     return changed
+
+
+def _in_proportion(op: Op, axes: Sequence[int], wanted: Sequence[Element], choose: Callable[[Sequence[float]], float]) -> list[Axis]:
+    """The axes, all by one scale: the least of those that are asked for, or the largest."""
+    sizes = op.static(0, axes)
+    ratios = [n / size for n, size in zip(wanted, sizes, strict=True) if isinstance(n, int)]
+    if len(ratios) < len(axes):
+        raise op.refuse("its sizes are known only when the network runs")
+    scale = choose(ratios)
+    return [Axis(a, n, math.floor(n * scale + 0.5), scale) for a, n in zip(axes, sizes, strict=True) if scale != 1]
 
 
 def _selector(op: Op, changed: list[Axis], transform: str) -> str | None:
@@ -159,36 +179,23 @@ def _by_places(op: Op, changed: list[Axis], transform: str, nearest: str) -> Non
 
     x = op.tensor(0)
     for number, c in enumerate(changed):
-        places = _nearest(_coordinates(c, transform), nearest, c.size).astype(np.int64)
+        places = nearest_places(c.places(transform), nearest, c.size).astype(np.int64)
         indices = op.constant_tensor(places, f"places_{c.axis}")
         x = op.put_or_add(layers.Gather("DEFAULT", c.axis), [x, indices], f"axis_{c.axis}", number == len(changed) - 1)
 
 
-def _coordinates(c: Axis, transform: str) -> NDArray[Any]:
-    """Where each place of the output lies in the input, float64."""
-    import numpy as np
-
-    i = np.arange(c.out, dtype=np.float64)
-    if transform == "align_corners":
-        return i * (c.size - 1) / (c.out - 1) if c.out > 1 else i * 0
-    if transform == "asymmetric":
-        return i / c.scale
-    if transform == "tf_half_pixel_for_nn":
-        return (i + 0.5) / c.scale
-    if transform == "pytorch_half_pixel" and c.out == 1:
-        return i * 0
-    if transform == "half_pixel_symmetric":
-        return c.size / 2 * (1 - c.out / (c.scale * c.size)) + (i + 0.5) / c.scale - 0.5
-    return (i + 0.5) / c.scale - 0.5
-
-
-def _nearest(places: NDArray[Any], how: str, size: int) -> NDArray[Any]:
-    import numpy as np
-
-    rules = {
-        "floor": np.floor(places),
-        "ceil": np.ceil(places),
-        "round_prefer_floor": np.ceil(places - 0.5),
-        "round_prefer_ceil": np.floor(places + 0.5),
-    }
-    return np.asarray(np.clip(rules[how], 0, size - 1))
+def _by_weights(op: Op, changed: list[Axis], mode: str, transform: str) -> None:
+    """Height and width each times a matrix that says what every place takes from every other."""
+    rank, x = op.rank(0), op.tensor(0)
+    if rank < 2 or min(c.axis for c in changed) < rank - 2:
+        raise op.refuse(f"TensorRT's Resize computes other places for '{transform}' with these sizes, and of axes before the last two")
+    for number, c in enumerate(changed):
+        places = c.places(transform)
+        if mode == "linear":
+            weights = linear_weights(places, c.size)
+        else:
+            weights = cubic_weights(places, c.size, float(op.attribute("cubic_coeff_a", -0.75)), bool(op.attribute("exclude_outside", 0)))
+        matrix = weights if c.axis == rank - 1 else weights.T.copy()
+        held = op.constant_tensor(matrix.reshape((1,) * (rank - 2) + matrix.shape), f"weights_{c.axis}")
+        pair = [x, held] if c.axis == rank - 1 else [held, x]
+        x = op.put_or_add(layers.MatrixMultiply(), pair, f"axis_{c.axis}", number == len(changed) - 1)

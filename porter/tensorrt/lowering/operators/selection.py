@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from porter.tensorrt import layers
 from porter.tensorrt.lowering.op import Op
+from porter.tensorrt.lowering.operators.shape import typed
 
 LARGEST_K = 3840
 """The most elements that a TopK layer finds. Source: NvInfer.h, ITopKLayer::setK."""
@@ -79,8 +80,6 @@ def one_hot(op: Op) -> None:
     """Two values, one at the index and the other elsewhere, along a new axis."""
     import numpy as np
 
-    from porter.tensorrt.lowering.types import TensorType
-
     depth = op.array(1)
     if depth is None:
         raise op.refuse("its depth is known only when the network runs")
@@ -93,11 +92,9 @@ def one_hot(op: Op) -> None:
     else:
         indices = op.cast(op.tensor(0), "int32", "places")
         op.notice("indices below 0 count from the end in ONNX; what TensorRT makes of them is not documented")
-    layer = layers.OneHot(axis)
-    op.put(layer, [indices, op.tensor(2), op.constant_tensor(np.full((), count, np.int32), "depth")])
+    op.put(layers.OneHot(axis), [indices, op.tensor(2), op.constant_tensor(np.full((), count, np.int32), "depth")])
     shape = op.shape(0)
-    made = op.node.outputs[0]
-    op.assembly.types[made] = TensorType((*shape[:axis], count, *shape[axis:]), op.type_of(made).dtype)
+    typed(op, op.node.outputs[0], (*shape[:axis], count, *shape[axis:]))
 
 
 # ---- places that are looked for --------------------------------------------------------------------------------------------
@@ -190,6 +187,8 @@ def non_zero(op: Op) -> None:
         raise op.refuse("its input has no axes")
     notice_open(op)
     op.put(layers.Cast("int64"), [op.add(layers.NonZero(), [_comparable(op, 0)], "places")])
+    # What the graph states of it is not known to TensorRT.
+    typed(op, op.node.outputs[0], (op.rank(0), -1))
 
 
 def _comparable(op: Op, index: int) -> str:
@@ -214,3 +213,5 @@ def compress(op: Op) -> None:
         found = op.add(layers.NonZero(), [op.tensor(1)], "set")
         places = op.add(layers.Shuffle(shape=(-1,)), [found], "places")
     op.put(layers.Gather("DEFAULT", axis), [x, places])
+    if known is None:
+        typed(op, op.node.outputs[0], tuple([-1 if a == axis else n for a, n in enumerate(op.type_of(x).shape)]))
