@@ -28,6 +28,8 @@ def lower(model: ir.Model, *, precision: str = "float32") -> layers.Network:
     Raises:
         TensorRTError: it has operators, or forms of them, that TensorRT has no layers for; all of them are named.
     """
+    if precision not in PRECISIONS:
+        raise TensorRTError("T004", f"no network computes in {precision}", hint=f"there are {', '.join(PRECISIONS)}")
     if model.functions:
         raise TensorRTError("T003", "the model has functions of its own", hint="inline them first: 'onnx.inliner.inline_local_functions'")
     analysis = Analysis(model, is_supported)

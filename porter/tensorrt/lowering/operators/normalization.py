@@ -157,9 +157,8 @@ def lp_normalization(op: Op) -> None:
     else:
         squares = op.add(layers.Elementwise("PROD"), [x, x], "squares")
         norm = op.add(layers.Unary("SQRT"), [op.add(layers.Reduce("SUM", (axis,), True), [squares], "sum")], "norm")
-    # No norm of float32 is smaller, unless it is 0.
-    least = op.scalar(1.1754943508222875e-38 if p == 1 else 1e-30, norm, "least")
-    divisor = op.add(layers.Elementwise("MAX"), [norm, least], "divisor")
+    nothing = op.add(layers.Elementwise("EQUAL"), [norm, op.scalar(0, norm, "zero")], "is_zero")
+    divisor = op.add(layers.Select(), [nothing, op.scalar(1, norm, "one"), norm], "divisor")
     op.put(layers.Elementwise("DIV"), [x, divisor])
 
 
