@@ -6,11 +6,14 @@ Source: onnx/onnx docs/Operators.md (NonMaxSuppression, MaxRoiPool, GridSample);
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from porter.graph.analysis.values import Element, Size
 from porter.tensorrt import layers
 from porter.tensorrt.lowering.op import Op
 from porter.tensorrt.lowering.operators.selection import notice_open
 from porter.tensorrt.lowering.operators.shape import multiplied, open_shape, sizes_of, slice_layer, typed
+from porter.tensorrt.lowering.types import Shape
 
 LARGEST_LIMIT = 5000
 """The most boxes of an image that an NMS layer looks at; 2000 on devices of compute capability 5.3 and 6.2. Source: its comment."""
@@ -27,16 +30,19 @@ def non_maximum_suppression(op: Op) -> None:
     """
     boxes, scores = op.tensor(0), op.tensor(1)
     images, classes, count = sizes_of(op, scores)
-    if not isinstance(classes, int) or not isinstance(count, int):
-        raise op.refuse("how many classes and boxes there are is known only when the network runs")
+    if not isinstance(classes, int):
+        raise op.refuse("how many classes there are is known only when the network runs")
+    if isinstance(images, Size) and isinstance(count, Size):
+        raise op.refuse("how many images and how many boxes there are are both known only when the network runs")
     if op.dtype(0) not in ("float32", "float16"):
         raise op.refuse(f"TensorRT's NMS takes no boxes of {op.dtype(0)}")
     centred = bool(op.attribute("center_point_box", 0))
-    operation = layers.NonMaximumSuppression("CENTER_SIZES" if centred else "CORNER_PAIRS", min(count, LARGEST_LIMIT))
-    several = multiplied(images, classes)
+    most = LARGEST_LIMIT if isinstance(count, Size) else min(count, LARGEST_LIMIT)
+    operation = layers.NonMaximumSuppression("CENTER_SIZES" if centred else "CORNER_PAIRS", most)
+    single = open_shape([multiplied(images, classes), count])
     if classes > 1:
-        boxes = _repeated(op, boxes, images, classes, count, several)
-    inputs = [boxes, _one_class(op, scores, several, count), _limit(op, count), *_thresholds(op)]
+        boxes = _repeated(op, boxes, [images, classes, count, 4], single)
+    inputs = [boxes, _shuffled(op, scores, (*single, 1), "scores"), _limit(op, count), *_thresholds(op)]
     found = op.step("found")
     op.layer(operation, inputs, (found, op.step("count")), op.assembly.layer_names.take(f"{op.name}/found"))
     _say(op, count)
@@ -48,45 +54,38 @@ def non_maximum_suppression(op: Op) -> None:
     typed(op, op.node.outputs[0], (-1, 3))
 
 
-def _say(op: Op, count: int) -> None:
+def _say(op: Op, count: Element) -> None:
     notice_open(op)
     op.notice("of boxes with equal scores ONNX looks at the first one first; TensorRT's order of them is not documented")
-    if count > LARGEST_LIMIT:
-        op.notice(f"there are {count} boxes, and TensorRT looks at the {LARGEST_LIMIT} of the highest scores of each class")
+    if isinstance(count, Size) or count > LARGEST_LIMIT:
+        op.notice(f"of more than {LARGEST_LIMIT} boxes TensorRT looks at those with the highest scores of each class alone")
 
 
-def _repeated(op: Op, boxes: str, images: Element, classes: int, count: int, several: Element) -> str:
-    """The boxes once for each class: `(images * classes, count, 4)`."""
+def _repeated(op: Op, boxes: str, size: Sequence[Element], single: Shape) -> str:
+    """The boxes once for each class, classes and images as one axis."""
+    images, classes, count, four = size
     if images == 1:
-        start, stride = [0, 0, 0], [0, 1, 1]
-        operation, inputs = slice_layer(op, boxes, start, [classes, count, 4], stride, "STRICT_BOUNDS", "", "boxes/")
-        return op.add(operation, inputs, "boxes")
-    rows = op.reshaped(boxes, (*open_shape([images]), 1, count, 4), "rows")
-    size = [images, classes, count, 4]
+        operation, inputs = slice_layer(op, boxes, [0] * 3, [classes, count, four], [0, 1, 1], "STRICT_BOUNDS", "", "boxes/")
+        return typed(op, op.add(operation, inputs, "boxes"), (*single, 4))
+    rows = op.reshaped(boxes, open_shape([images, 1, count, four]), "rows")
     operation, inputs = slice_layer(op, rows, [0] * 4, size, [1, 0, 1, 1], "STRICT_BOUNDS", "", "boxes/")
-    each = typed(op, op.add(operation, inputs, "boxes"), open_shape(size))
-    return _merged(op, each, several, (count, 4), "box_images")
+    return _shuffled(op, typed(op, op.add(operation, inputs, "boxes"), open_shape(size)), (*single, 4), "box_images")
 
 
-def _merged(op: Op, tensor: str, several: Element, rest: tuple[int, ...], part: str) -> str:
-    """The first two axes as one."""
-    lead = -1 if isinstance(several, Size) else several
-    return typed(op, op.add(layers.Shuffle(shape=(lead, *rest)), [tensor], part), (lead, *rest))
+def _shuffled(op: Op, tensor: str, shape: Shape, part: str) -> str:
+    """The tensor in a shape, of which one size may be open."""
+    return typed(op, op.add(layers.Shuffle(shape=shape), [tensor], part), shape)
 
 
-def _one_class(op: Op, scores: str, several: Element, count: int) -> str:
-    """The scores as `(images * classes, count, 1)`."""
-    return _merged(op, scores, several, (count, 1), "scores")
-
-
-def _limit(op: Op, count: int) -> str:
+def _limit(op: Op, count: Element) -> str:
     """How many boxes of a class are kept, as an int32 tensor without axes."""
     import numpy as np
 
     given = op.array(2) if op.has(2) else np.zeros(1)
     if given is None:
         raise op.refuse("how many boxes it keeps is known only when the network runs")
-    return op.constant_tensor(np.full((), min(int(given.reshape(-1)[0]), count), np.int32), "limit")
+    bound = count if isinstance(count, int) else (1 << 31) - 1
+    return op.constant_tensor(np.full((), min(int(given.reshape(-1)[0]), bound), np.int32), "limit")
 
 
 def _thresholds(op: Op) -> list[str]:
@@ -106,12 +105,10 @@ def _numbered(op: Op, found: str, classes: int) -> None:
     """Rows `(image * classes + class, 0, box)` as `(image, class, box)`."""
     import numpy as np
 
-    count = Size(found, 0)
-    op.assembly.tensors.setdefault(found, found)
     columns = []
     for axis, part in ((0, "both"), (2, "box")):
-        operation, inputs = slice_layer(op, found, [0, axis], [count, 1], [1, 1], "STRICT_BOUNDS", "", f"{part}/")
-        columns.append(typed(op, op.add(operation, inputs, part), (-1, 1)))
+        column = op.constant_tensor(np.asarray([axis], np.int64), f"{part}/column")
+        columns.append(op.add(layers.Gather("DEFAULT", 1), [found, column], part))
     both, box = columns
     number = op.constant_tensor(np.full((1, 1), classes, np.int64), "classes")
     image = op.add(layers.Elementwise("FLOOR_DIV"), [both, number], "image")

@@ -59,8 +59,8 @@ def _range(op: Op, axis: int, have: Element, first: Element, last: Element, step
         last = have
     elif isinstance(last, int) and last < 0:
         last = plus(have, last)
-    elif isinstance(last, int) and isinstance(have, Size) and not same(op, last, have):
-        raise op.refuse(f"whether axis {axis} reaches its end at {last} is known only when the network runs")
+    elif isinstance(last, int) and isinstance(have, Size):
+        op.notice(f"axis {axis} has to have {last} positions or more: of fewer ONNX takes what there is, and TensorRT stops with an error")
     return first, _difference(op, last, first)
 
 
