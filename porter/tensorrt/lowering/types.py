@@ -175,10 +175,9 @@ def _resize(operation: layers.Resize, x: TensorType, *_: Any) -> TensorType:
     if operation.size is not None:
         shape = tuple([n if w == -1 else w for n, w in zip(x.shape, operation.size, strict=True)])
     elif operation.scales is not None:
-        # TensorRT computes sizes in float32: so the builder of TensorRT for RTX 1.7 does.
-        shape = tuple(
-            [n if n < 0 else math.floor(float(np.float32(n) * np.float32(s))) for n, s in zip(x.shape, operation.scales, strict=True)]
-        )
+        # In float32, as the builder of TensorRT for RTX 1.7 does.
+        pairs = zip(x.shape, operation.scales, strict=True)
+        shape = tuple([n if n < 0 else math.floor(float(np.float32(n) * np.float32(s))) for n, s in pairs])
     else:
         shape = (-1,) * len(x.shape)
     return TensorType(shape, x.dtype)
