@@ -13,6 +13,8 @@ from porter.errors import UsageError, did_you_mean
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_SIZE = re.compile(r"-?[0-9]{1,9}", re.ASCII)
+
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
@@ -53,6 +55,32 @@ def common_options(*, json: bool = True) -> Callable[[F], F]:
         return function
 
     return decorate
+
+
+def shapes(minimum: int) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], dict[str, tuple[int, ...]]]:
+    """Parses `NAME=1x3x224x224`, each size `minimum` or -1 where that is allowed."""
+
+    def parse(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+        found: dict[str, tuple[int, ...]] = {}
+        for text in values:
+            name, equals, sizes = text.rpartition("=")
+            shape = shape_of(sizes)
+            if not equals or not name or shape is None:
+                raise click.BadParameter(f"{text!r} is no NAME=1x3x224x224")
+            if min(shape) < minimum or 0 in shape:
+                raise click.BadParameter(f"{text!r} has a size of {min(shape)}")
+            if name in found:
+                raise click.BadParameter(f"'{name}' is given twice")
+            found[name] = shape
+        return found
+
+    return parse
+
+
+def shape_of(text: str) -> tuple[int, ...] | None:
+    """The shape that `1x3x224x224` says; None where it says none."""
+    words = text.lower().replace("×", "x").split("x")
+    return tuple(map(int, words)) if all(_SIZE.fullmatch(word) for word in words) else None
 
 
 def map_options(function: F) -> F:

@@ -3,50 +3,21 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable
 from typing import Any
 
 import click
 
-from porter.cli.options import common_options
+from porter.cli.options import common_options, shapes
 from porter.cli.port_screen import document, print_layers, print_report
 from porter.cli.screen import Screen
 from porter.cli.status import ExitCode
 from porter.errors import UsageError
-
-_SIZE = re.compile(r"-?[0-9]{1,9}")
 
 
 def _list_layers(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
         print_layers(ctx.obj)
         ctx.exit()
-
-
-def _shapes(minimum: int) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], dict[str, tuple[int, ...]]]:
-    """Parses `NAME=1x3x224x224`, each size `minimum` or -1 where that is allowed."""
-
-    def parse(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
-        shapes: dict[str, tuple[int, ...]] = {}
-        for text in values:
-            name, equals, sizes = text.rpartition("=")
-            words = sizes.lower().replace("×", "x").split("x")
-            if (
-                not equals
-                or not name
-                or not all(w.removeprefix("-").isascii() and w.removeprefix("-").isdigit() and len(w) < 10 for w in words)
-            ):
-                raise click.BadParameter(f"{text!r} is no NAME=1x3x224x224")
-            shape = tuple(map(int, words))
-            if min(shape) < minimum or 0 in shape:
-                raise click.BadParameter(f"{text!r} has a size of {min(shape)}")
-            if name in shapes:
-                raise click.BadParameter(f"'{name}' is given twice")
-            shapes[name] = shape
-        return shapes
-
-    return parse
 
 
 @click.command("port", short_help="Write a Caffe network as ONNX and PyTorch, layer by layer.")
@@ -66,7 +37,7 @@ def _shapes(minimum: int) -> Callable[[click.Context, click.Parameter, tuple[str
     "input_shapes",
     metavar="NAME=SHAPE",
     multiple=True,
-    callback=_shapes(1),
+    callback=shapes(1),
     help="The shape of an input (data=1x3x224x224).",
 )
 @click.option("--phase", type=click.Choice(["TEST", "TRAIN"], case_sensitive=False), default="TEST", help="Layers of this phase (TEST).")
@@ -90,7 +61,7 @@ def _shapes(minimum: int) -> Callable[[click.Context, click.Parameter, tuple[str
     "custom_shapes",
     metavar="TOP=SHAPE",
     multiple=True,
-    callback=_shapes(-1),
+    callback=shapes(-1),
     help="The shape of what such a layer makes.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, metavar="N", help="Of generated weights, where WEIGHTS is left out (0).")
