@@ -109,7 +109,7 @@ def _check(network: Network, package: Package, tensors: Mapping[str, Any]) -> No
             if shape is None:
                 raise _refused(package, what)
             said = network.shapes.get(name, shape)
-            if said != shape:
+            if not _fit(said, shape):
                 raise TensorRTError("T103", f"{what} makes '{name}' of shape {list(shape)} in TensorRT, and of {list(said)} in the network")
             dtype = package.dtype_name(tensors[name].dtype)
             if network.dtypes.get(name, dtype) != dtype:
