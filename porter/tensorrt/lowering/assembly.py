@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 Key = tuple[object, ...]
 
+_HELD = frozenset(layers.DTYPES) - {"uint8"}
+"""Types of weights; uint8 is for inputs and outputs alone, and what is cast to and from it."""
+
 
 class Assembly:
     """Collects the layers of one network.
@@ -98,7 +101,7 @@ class Assembly:
         """
         key = _key(constant)
         if key not in self._weights:
-            if constant.dtype not in layers.DTYPES:
+            if constant.dtype not in _HELD:
                 raise TensorRTError("T002", f"'{constant.source or wanted}' holds {constant.dtype} values, which TensorRT has not")
             source = constant.source if constant.source in self.initializers else None
             name = self._weight_name(source, without_spaces(wanted), keep)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from porter.errors import PorterError, TensorRTError
-from porter.graph.analysis.values import Network, Node, Size
+from porter.graph.analysis.values import Network, Node, Size, Value
 from porter.graph.analysis.walk import Analysis
 from porter.graph.torch_source.fusion import fuse
 from porter.tensorrt import layers
@@ -36,15 +36,7 @@ def lower(model: ir.Model, *, precision: str = "float32") -> layers.Network:
     network = analysis.graph(model.graph, {})
     fuse(network)
     assembly = Assembly(network, frozenset(model.graph.initializers))
-    refused = _inputs(assembly)
-    readers = _readers(network)
-    for node in network.nodes:
-        why = _lowered(assembly, node, readers)
-        if why is not None:
-            refused.append(f"{node.op_type} '{node.name or node.outputs[0]}': {why}")
-            _stand_in(assembly, node)
-    if refused:
-        raise _refused(refused)
+    _lower(assembly)
     outputs = _outputs(assembly)
     values = {value: tensor for value, tensor in assembly.tensors.items() if value in network.values}
     made = layers.Network(
@@ -59,6 +51,30 @@ def lower(model: ir.Model, *, precision: str = "float32") -> layers.Network:
     return made if precision == "float32" else narrowed(made, precision)
 
 
+def _lower(assembly: Assembly) -> None:
+    """The layers of all nodes.
+
+    Raises:
+        TensorRTError: some have none; the others were looked at all the same.
+    """
+    refused = _inputs(assembly)
+    readers = _readers(assembly.network)
+    for node in assembly.network.nodes:
+        # What depends on a value that nothing is known of would be refused for that alone.
+        known = all(name in assembly.tensors or _is_known(assembly.network.values[name]) for name in node.inputs if name)
+        why = _lowered(assembly, node, readers) if known else _unsupported(node)
+        if why is not None:
+            refused.append(f"{node.op_type} '{node.name or node.outputs[0]}': {why}")
+        if why is not None or not known:
+            _stand_in(assembly, node)
+    if refused:
+        raise _refused(refused)
+
+
+def _is_known(value: Value) -> bool:
+    return value.constant is not None or value.elements is not None
+
+
 def _inputs(assembly: Assembly) -> list[str]:
     """Put the inputs in their place; what TensorRT cannot take of them."""
     refused = []
@@ -68,9 +84,10 @@ def _inputs(assembly: Assembly) -> list[str]:
         if value.shape is None or len(shape) > 8:
             refused.append(f"input '{name}': {'its shape is not known' if value.shape is None else 'it has more than 8 axes'}")
         elif value.dtype not in layers.DTYPES:
-            refused.append(f"input '{name}': TensorRT has no {value.dtype}")
-        assembly.types[name] = TensorType(shape, value.dtype or "float32")
-        assembly.tensors[name] = name
+            refused.append(f"input '{name}': TensorRT has no {value.dtype or 'such type'}")
+        if value.shape is not None and value.dtype is not None:
+            assembly.types[name] = TensorType(shape, value.dtype)
+            assembly.tensors[name] = name
     return refused
 
 
@@ -78,7 +95,7 @@ def _lowered(assembly: Assembly, node: Node, readers: dict[str, int]) -> str | N
     """Lower one node; why that cannot be, or None."""
     write = lowering(node.op_type) if is_supported(node.op_type, node.domain) else None
     if write is None:
-        return "no layer of TensorRT; a plugin would be needed"
+        return _unsupported(node)
     try:
         write(Op(assembly, node, readers))
     except Refusal as refusal:
@@ -92,14 +109,19 @@ def _lowered(assembly: Assembly, node: Node, readers: dict[str, int]) -> str | N
     return None
 
 
+def _unsupported(node: Node) -> str | None:
+    """Why no node of that kind can be lowered, or None."""
+    return None if is_supported(node.op_type, node.domain) else "no layer of TensorRT; a plugin would be needed"
+
+
 def _stand_in(assembly: Assembly, node: Node) -> None:
     """Let the nodes behind one that was refused be looked at, too."""
     for output in node.outputs:
-        if output and output not in assembly.tensors:
-            value = assembly.network.values[output]
-            shape = tuple([n if isinstance(n, int) else -1 for n in value.shape or ()])
-            assembly.tensors[output] = output
-            assembly.types[output] = TensorType(shape, value.dtype or "float32")
+        value = assembly.network.values[output] if output else None
+        if value is None or output in assembly.tensors or value.shape is None or value.dtype is None:
+            continue
+        assembly.tensors[output] = output
+        assembly.types[output] = TensorType(tuple([n if isinstance(n, int) else -1 for n in value.shape]), value.dtype)
 
 
 def _refused(refused: list[str]) -> TensorRTError:

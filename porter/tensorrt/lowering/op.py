@@ -126,7 +126,10 @@ class Op:
         name = self.node.inputs[index]
         if name in self.assembly.tensors:
             return self.assembly.types[self.assembly.tensors[name]].dtype
-        return self.value(index).dtype or "float32"
+        dtype = self.value(index).dtype
+        if dtype is None:
+            raise self.refuse(f"'{name}' is of a type that TensorRT has not")
+        return dtype
 
     def is_float(self, index: int) -> bool:
         """Whether an input holds floating-point numbers."""

@@ -16,7 +16,7 @@ _PLAIN = {"Relu": "RELU", "Sigmoid": "SIGMOID", "Tanh": "TANH", "Softsign": "SOF
 def activation(op: Op) -> None:
     """One layer, or a few where TensorRT has none."""
     x, kind = op.tensor(0), op.node.op_type
-    if not op.is_float(0) and not (kind == "Relu" and op.dtype(0) in ("int32", "int64", "int8")):
+    if not op.is_float(0) and not (kind == "Relu" and op.dtype(0) in ("int32", "int64")):
         raise op.refuse(f"TensorRT has no such activation of {op.dtype(0)}")
     if kind in ("HardSwish", "Mish", "Celu"):
         _composed(op, x)
@@ -70,6 +70,8 @@ def _composed(op: Op, x: str) -> None:
 
 def clip(op: Op) -> None:
     """Between two bounds, or on one side of one."""
+    if op.dtype(0) not in ("float32", "float16", "bfloat16", "int32", "int64"):
+        raise op.refuse(f"TensorRT has no such activation of {op.dtype(0)}")
     low, high = _bound(op, 1, "min"), _bound(op, 2, "max")
     x = op.tensor(0)
     if not any(op.has(i) for i in (1, 2)) and low is None and high is None:

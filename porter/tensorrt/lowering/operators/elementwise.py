@@ -14,7 +14,7 @@ from porter.tensorrt.lowering.op import Op
 _UNARY = {"Reciprocal": "RECIP"}
 _ARITHMETIC = {"Add": "SUM", "Mul": "PROD", "Sub": "SUB", "Div": "DIV"}
 _COMPARISON = {"Equal": "EQUAL", "Greater": "GREATER", "Less": "LESS"}
-_NUMBERS = ("float32", "float16", "bfloat16", "int8", "int32", "int64")
+_NUMBERS = ("float32", "float16", "bfloat16", "int32", "int64")
 
 
 def unary(op: Op) -> None:
@@ -89,8 +89,8 @@ def _scaled(op: Op) -> bool:
     constant, index = op.constant(sides[0]), 1 - sides[0]
     assert constant is not None
     shape = op.shape(index)
-    vector = _over_channels(constant, shape)
-    if vector is None or len(shape) not in (4, 5):
+    vector = _over_channels(constant, shape) if len(shape) in (4, 5) else None
+    if vector is None:
         return False
     mode = "CHANNEL" if vector.size > 1 or shape[1] == 1 else "UNIFORM"
     x = op.tensor(index)
@@ -138,7 +138,7 @@ def _join(op: Op, before: layers.Layer, shift: layers.Weights) -> None:
 def comparison(op: Op) -> None:
     """Of two inputs, to booleans. Not less is not the same as greater or equal: NaNs are neither."""
     kind = op.node.op_type
-    types = (*_NUMBERS, "bool", "uint8") if kind == "Equal" else _NUMBERS
+    types = (*_NUMBERS, "bool") if kind == "Equal" else _NUMBERS
     if op.dtype(0) not in types:
         raise op.refuse(f"TensorRT has no such comparison of {op.dtype(0)}")
     if kind in _COMPARISON:

@@ -23,7 +23,7 @@ def reduce(op: Op) -> None:
             raise op.refuse("it has no axes")
         op.alias(x)
         return
-    if op.dtype(0) not in ("float32", "float16", "bfloat16", "int8", "int32", "int64"):
+    if op.dtype(0) not in ("float32", "float16", "bfloat16", "int32", "int64"):
         raise op.refuse(f"TensorRT has no reduction of {op.dtype(0)}")
     if kind not in (*_KINDS, "ReduceL1", "ReduceSumSquare") and not op.is_float(0):
         raise op.refuse(f"TensorRT has no such function of {op.dtype(0)}")
