@@ -17,21 +17,30 @@
 #include <string>
 
 #include <porter/wts/error.hpp>
+#include <porter/wts/load.hpp>
 #include <porter/wts/options.hpp>
 #include <porter/wts/weights.hpp>
 
 namespace porter {
 
 /// Read the file at `path`, and its sidecar if there is one. Throws a WtsError, and nothing else.
-Weights load(const std::string& path, const Options& options = {});
+inline Weights load(const std::string& path, const Options& options = {}) {
+    return detail::with_exceptions([&] { return detail::load_file(path, options); });
+}
 
 /// The same without exceptions, even where memory runs out.
-Result try_load(const std::string& path, const Options& options = {}) noexcept;
+inline Result try_load(const std::string& path, const Options& options = {}) noexcept {
+    return detail::without_exceptions([&] { return detail::load_file(path, options); });
+}
 
 /// Read `size` bytes in memory, which may go away afterwards. Throws a WtsError, and nothing else.
-Weights parse(const void* data, std::size_t size, const Options& options = {});
+inline Weights parse(const void* data, std::size_t size, const Options& options = {}) {
+    return detail::with_exceptions([&] { return detail::load_memory(data, size, options); });
+}
 
 /// The same without exceptions.
-Result try_parse(const void* data, std::size_t size, const Options& options = {}) noexcept;
+inline Result try_parse(const void* data, std::size_t size, const Options& options = {}) noexcept {
+    return detail::without_exceptions([&] { return detail::load_memory(data, size, options); });
+}
 
 } // namespace porter

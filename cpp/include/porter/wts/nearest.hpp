@@ -4,8 +4,7 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstdint>
-#include <limits>
+#include <iterator>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -14,27 +13,6 @@
 #include <porter/wts/text.hpp>
 
 namespace porter::detail {
-
-/// Values in a tensor of this shape; the largest number where they cannot be counted or a dimension is negative.
-inline std::size_t product(const std::vector<std::int64_t>& shape) {
-    constexpr std::size_t most = std::numeric_limits<std::size_t>::max();
-    std::size_t count = 1;
-    bool beyond = false;
-    for (const std::int64_t dimension : shape) {
-        if (dimension < 0) {
-            return most;
-        }
-        const auto factor = static_cast<std::size_t>(dimension);
-        if (factor == 0) {
-            count = 0;
-        } else if (count > most / factor) {
-            beyond = true; // not the end: a later dimension may be 0
-        } else {
-            count *= factor;
-        }
-    }
-    return beyond && count != 0 ? most : count;
-}
 
 /// Insertions, deletions and replacements between two names.
 inline std::size_t edit_distance(std::string_view a, std::string_view b) {

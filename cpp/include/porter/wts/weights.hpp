@@ -18,19 +18,12 @@
 #include <porter/wts/nearest.hpp>
 #include <porter/wts/options.hpp>
 #include <porter/wts/sha256.hpp>
+#include <porter/wts/shapes.hpp>
 
 namespace porter {
 
 namespace detail {
 class Builder;
-
-inline std::string shape_text(const std::vector<std::int64_t>& shape) {
-    std::string text = "[";
-    for (std::size_t i = 0; i < shape.size(); ++i) {
-        text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
-    }
-    return text + "]";
-}
 
 template <class T>
 constexpr bool is_type(DType dtype) {

@@ -1,0 +1,164 @@
+#pragma once
+
+/// float32 to half and bfloat16: to nearest, ties to even, with a count of what that changed.
+///
+/// NaNs stay NaNs of the same sign, with the upper bits of their payload and the quiet bit set, as processors convert them.
+/// Source: IEEE 754-2019, sections 3.4 and 4.3.1.
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include <porter/wts/processor.hpp>
+
+namespace porter::detail {
+
+/// Finite values that became infinite, values other than zero that became zero, and all values that became another number.
+struct Changes {
+    std::size_t overflowed = 0, underflowed = 0, inexact = 0;
+
+    void add(const Changes& more) {
+        overflowed += more.overflowed;
+        underflowed += more.underflowed;
+        inexact += more.inexact;
+    }
+};
+
+constexpr std::uint32_t infinity_bits = 0x7f800000;
+
+/// The half nearest to the float32 of these bits.
+constexpr std::uint16_t half_of(std::uint32_t bits) {
+    const std::uint32_t sign = bits >> 16 & 0x8000, size = bits & 0x7fffffff;
+    if (size > infinity_bits) {
+        return static_cast<std::uint16_t>(sign | 0x7e00 | (size >> 13 & 0x3ff));
+    }
+    if (size >= 0x477ff000) { // 65520, half way from the largest half to the next power of two
+        return static_cast<std::uint16_t>(sign | 0x7c00);
+    }
+    if (size >= 0x38800000) { // 2^-14, the smallest normal half
+        const std::uint32_t rebiased = size - (112u << 23);
+        return static_cast<std::uint16_t>(sign | (rebiased + 0xfff + (rebiased >> 13 & 1)) >> 13);
+    }
+    if (size < 0x33000000) { // 2^-25, half of the smallest half
+        return static_cast<std::uint16_t>(sign);
+    }
+    // A subnormal half counts units of 2^-24.
+    const std::uint32_t mantissa = (size & 0x7fffff) | 0x800000, shift = 126 - (size >> 23);
+    const std::uint32_t whole = mantissa >> shift, rest = mantissa & ((1u << shift) - 1), middle = 1u << (shift - 1);
+    return static_cast<std::uint16_t>(sign | (whole + (rest > middle || (rest == middle && (whole & 1)))));
+}
+
+/// The bits of the float32 that equals a half. NaNs keep their payload.
+constexpr std::uint32_t float_of_half(std::uint16_t half) {
+    const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000) << 16, exponent = half >> 10 & 31;
+    std::uint32_t mantissa = half & 0x3ff;
+    if (exponent == 31) {
+        return sign | infinity_bits | mantissa << 13;
+    }
+    if (exponent != 0) {
+        return sign | (exponent + 112) << 23 | mantissa << 13;
+    }
+    if (mantissa == 0) {
+        return sign;
+    }
+    std::uint32_t power = 113;
+    for (; (mantissa & 0x400) == 0; mantissa <<= 1) {
+        --power;
+    }
+    return sign | power << 23 | (mantissa & 0x3ff) << 13;
+}
+
+/// The bfloat16 nearest to the float32 of these bits.
+constexpr std::uint16_t bfloat16_of(std::uint32_t bits) {
+    if ((bits & 0x7fffffff) > infinity_bits) {
+        return static_cast<std::uint16_t>(bits >> 16 | 0x40);
+    }
+    return static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+constexpr std::uint32_t float_of_bfloat16(std::uint16_t value) {
+    return static_cast<std::uint32_t>(value) << 16;
+}
+
+/// What became of `before`, which is `after` now (bits of float32).
+inline void count_change(std::uint32_t before, std::uint32_t after, Changes& changes) {
+    const std::uint32_t from = before & 0x7fffffff, to = after & 0x7fffffff;
+    changes.inexact += from != to && from <= infinity_bits;
+    changes.overflowed += to == infinity_bits && from < infinity_bits;
+    changes.underflowed += to == 0 && from != 0;
+}
+
+inline void narrow_half_portable(const unsigned char* floats, std::size_t n, unsigned char* out, Changes& changes) {
+    for (std::size_t i = 0; i < n; ++i) {
+        std::uint32_t bits = 0;
+        std::memcpy(&bits, floats + 4 * i, 4);
+        const std::uint16_t half = half_of(bits);
+        std::memcpy(out + 2 * i, &half, 2);
+        count_change(bits, float_of_half(half), changes);
+    }
+}
+
+#ifdef PORTER_WTS_X86
+
+/// The same, eight at a time. What changed is found by comparing bits, which no mode of the floating point unit changes.
+__attribute__((target("avx2,f16c"))) inline void narrow_half_f16c(const unsigned char* floats, std::size_t n, unsigned char* out,
+                                                                  Changes& changes) {
+    const __m256i size = _mm256_set1_epi32(0x7fffffff), infinity = _mm256_set1_epi32(static_cast<int>(infinity_bits));
+    const auto count = [](__m256i yes) __attribute__((target("avx2,f16c"))) {
+        return static_cast<std::size_t>(__builtin_popcount(static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(yes)))));
+    };
+    for (; n >= 8; n -= 8, floats += 32, out += 16) {
+        const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(floats));
+        const __m128i halves = _mm256_cvtps_ph(_mm256_castsi256_ps(bits), _MM_FROUND_TO_NEAREST_INT);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(out), halves);
+        const __m256i after = _mm256_castps_si256(_mm256_cvtph_ps(halves));
+        const __m256i same = _mm256_cmpeq_epi32(bits, after);
+        if (_mm256_movemask_epi8(same) == -1) {
+            continue;
+        }
+        const __m256i from = _mm256_and_si256(bits, size), to = _mm256_and_si256(after, size), zero = _mm256_setzero_si256();
+        const __m256i nan = _mm256_cmpgt_epi32(from, infinity);
+        changes.inexact += count(_mm256_andnot_si256(_mm256_or_si256(same, nan), _mm256_set1_epi32(-1)));
+        changes.overflowed += count(_mm256_and_si256(_mm256_cmpeq_epi32(to, infinity), _mm256_cmpgt_epi32(infinity, from)));
+        changes.underflowed += count(_mm256_andnot_si256(_mm256_cmpeq_epi32(from, zero), _mm256_cmpeq_epi32(to, zero)));
+    }
+    narrow_half_portable(floats, n, out, changes);
+}
+
+#endif
+
+/// `n` float32 values to half, 2 n bytes at `out`.
+inline void narrow_half(const unsigned char* floats, std::size_t n, unsigned char* out, Changes& changes) {
+#ifdef PORTER_WTS_X86
+    if (processor().f16c) {
+        narrow_half_f16c(floats, n, out, changes);
+        return;
+    }
+#endif
+    narrow_half_portable(floats, n, out, changes);
+}
+
+/// `n` float32 values to bfloat16, 2 n bytes at `out`.
+inline void narrow_bfloat16(const unsigned char* floats, std::size_t n, unsigned char* out, Changes& changes) {
+    for (std::size_t i = 0; i < n; ++i) {
+        std::uint32_t bits = 0;
+        std::memcpy(&bits, floats + 4 * i, 4);
+        const std::uint16_t narrowed = bfloat16_of(bits);
+        std::memcpy(out + 2 * i, &narrowed, 2);
+        count_change(bits, float_of_bfloat16(narrowed), changes);
+    }
+}
+
+/// `n` half values to bfloat16, by way of the float32 that each equals.
+inline void narrow_half_to_bfloat16(const unsigned char* halves, std::size_t n, unsigned char* out, Changes& changes) {
+    for (std::size_t i = 0; i < n; ++i) {
+        std::uint16_t half = 0;
+        std::memcpy(&half, halves + 2 * i, 2);
+        const std::uint32_t bits = float_of_half(half);
+        const std::uint16_t narrowed = bfloat16_of(bits);
+        std::memcpy(out + 2 * i, &narrowed, 2);
+        count_change(bits, float_of_bfloat16(narrowed), changes);
+    }
+}
+
+} // namespace porter::detail
