@@ -57,7 +57,7 @@ def porter_cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
         out, err = capsys.readouterr()
         if "--json" in arguments:
             document = json.loads(out)
-            name = f"map_{arguments[1]}" if arguments[0] == "map" else str(arguments[0])
+            name = f"{arguments[0]}_{arguments[1]}" if arguments[0] in ("map", "tensorrt") else str(arguments[0])
             validate(document, "error" if "error" in document else name)
             assert out.isascii()
         return Run(code, out, err)

@@ -1,0 +1,88 @@
+"""Where a network's weights come from: the map from the file that they were read from, proven by applying it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from porter.dataclass import dataclass, replace
+from porter.graph.analysis.values import Constant
+from porter.graph.torch_source.mapping import map_of
+from porter.graph.torch_source.source import Stored
+from porter.graph.weights_map import weights_map
+from porter.mapping.execution import apply
+from porter.mapping.syntax import Keep, Map, Pattern, Stage
+from porter.store import TensorStore
+from porter.tensor import Tensor
+from porter.tensorrt.layers import Network, Weights, stored
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+_STEPS = re.compile(r"(?:transpose\(([0-9, ]+)\))?(?:, )?(?:cast)?")
+"""Formulas that move values or give them another type, and compute nothing of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What the file makes of the weights.
+
+    map: from the file to the names of `stored`. made: what it makes, read from the file when it is asked for.
+    unproven: weights that are the file's as the graph has them, and that no map makes: something is wrong with them.
+    """
+
+    map: Map
+    made: Mapping[str, Tensor]
+    unproven: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    map: Map
+    state: TensorStore
+
+
+def origin(network: Network, model: ir.Model, file: TensorStore) -> Origin:
+    """The map from `file` to the weights of a network that was lowered from `model`. Reads both.
+
+    What the graph computed (folded weights, constants of its own) is not in it.
+    """
+    held = stored(network)
+    constants = {name: made for name, w in held.items() if (made := _constant(w, model)) is not None}
+    state = TensorStore([w.tensor for w in held.values()])
+    found = _proven(model, _Made(map_of(model, {name: Stored(c) for name, c in constants.items()}), state), file)
+    missing = [name for name in constants if name not in found.made and _is_as_in(file, model, held[name].sources[0])]
+    return replace(found, unproven=tuple(missing))
+
+
+def origin_by_name(network: Network, model: ir.Model, file: TensorStore) -> Origin:
+    """The same for a file that has the weights under the names of `stored`, in whatever shape."""
+    held = stored(network)
+    rules = tuple([Keep(Pattern((name,))) for name in held if name in file])
+    found = _proven(model, _Made(Map((Stage(rules),)), TensorStore([w.tensor for w in held.values()])), file)
+    return replace(found, unproven=tuple([name for name in held if name in file and name not in found.made]))
+
+
+def _proven(model: ir.Model, made: _Made, file: TensorStore) -> Origin:
+    found = weights_map(model, made, file)
+    mapped = apply(found.map, file)
+    return Origin(found.map, {name: tensor for name, tensor in mapped.items() if name not in found.without})
+
+
+def _is_as_in(file: TensorStore, model: ir.Model, name: str) -> bool:
+    """Whether the graph has a tensor of the file unchanged: folding gives other values to the same names."""
+    value = model.graph.initializers[name].const_value
+    return name in file and value is not None and value.nbytes == file[name].nbytes and value.tobytes() == file[name].tobytes()
+
+
+def _constant(weights: Weights, model: ir.Model) -> Constant | None:
+    """Weights that are one tensor of the graph with its axes in another order, in another shape or type."""
+    steps = _STEPS.fullmatch(weights.formula or "")
+    initializer = model.graph.initializers.get(weights.sources[0]) if len(weights.sources) == 1 else None
+    if steps is None or initializer is None or initializer.const_value is None:
+        return None
+    shape = tuple(initializer.const_value.shape.numpy())
+    perm = tuple([int(n) for n in steps[1].split(",")]) if steps[1] else None
+    tensor = weights.tensor
+    return Constant(tensor.dtype.name, tensor.shape, tensor.numpy, weights.sources[0], shape, perm)
