@@ -23,6 +23,7 @@ COMMANDS = {
     "inspect": "List the tensors of a weight file.",
     "convert": "Write the weights of one file in another format.",
     "port": "Write a Caffe network as ONNX and PyTorch, layer by layer.",
+    "tensorrt": "Build networks with TensorRT, and prove what they hold.",
     "map": "Check, apply, invert, compose, explain and infer maps of names and layouts.",
     "diff": "Compare the weights of two files, bit for bit.",
     "formats": "List the formats, and what each of them keeps.",
