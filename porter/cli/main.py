@@ -26,6 +26,7 @@ COMMANDS = {
     "tensorrt": "Build networks with TensorRT, and prove what they hold.",
     "map": "Check, apply, invert, compose, explain and infer maps of names and layouts.",
     "diff": "Compare the weights of two files, bit for bit.",
+    "stats": "Say what the numbers of a weight file are like.",
     "formats": "List the formats, and what each of them keeps.",
     "explain": "Explain an error code.",
     "completion": "Print a shell's completion script.",

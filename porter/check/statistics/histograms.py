@@ -60,12 +60,11 @@ class Octaves:
         }
 
 
-def step_for(largest: float) -> float:
-    """The width of the bins for numbers of at most this magnitude."""
-    if not largest:
-        return 1.0 / SIDE
-    exponent = math.frexp(largest)[1] - (SIDE.bit_length() - 1)
-    return math.ldexp(1.0, max(exponent, -1074))
+def step_for(largest: float, *levels: Levels) -> float:
+    """The width of the bins for numbers of at most this magnitude, no finer than the levels are at zero."""
+    finest = max(each.finest for each in levels)
+    exponent = math.frexp(largest)[1] if largest else 1
+    return math.ldexp(1.0, max(exponent - (SIDE.bit_length() - 1), finest))
 
 
 def linear(levels: Levels, negative_zeros: int, step: float) -> Linear | None:

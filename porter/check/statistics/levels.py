@@ -23,18 +23,23 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 
+_FINEST = {64: -1026, 32: -133} | dict.fromkeys(range(17), -1074)
+"""The exponent of 2 of the width of the levels at zero, by the carrier's bits; any for types whose levels are single numbers."""
+
+
 @dataclass(frozen=True, slots=True)
 class Levels:
     """Finite numbers by level, in ascending order of value; levels that nothing is in are left out.
 
     code: the levels' codes. edge: the number of each nearest to zero, float64, −0.0 for the negative level at zero. count: how many
-    numbers there are. exact: whether a level is a single number.
+    numbers there are. exact: whether a level is a single number. finest: the exponent of 2 of the width of the levels at zero.
     """
 
     code: NDArray[np.int64]
     edge: Floats
     count: Counts
     exact: bool
+    finest: int
 
     @property
     def total(self) -> int:
@@ -95,7 +100,7 @@ def levels_of(code: NDArray[Any], counts: Counts, kind: DType) -> Levels:
     code, edge = code[finite], edge[finite]
     # Of two zeros the negative one comes first.
     order = np.lexsort((~np.signbit(edge), edge))
-    return Levels(code[order].astype(np.int64), edge[order], counts[code[order]], kind.bits <= 16)
+    return Levels(code[order].astype(np.int64), edge[order], counts[code[order]], kind.bits <= 16, _FINEST[kind.bits])
 
 
 def edges(code: NDArray[Any], kind: DType) -> Floats:
@@ -105,7 +110,8 @@ def edges(code: NDArray[Any], kind: DType) -> Floats:
     if kind.bits <= 16:
         return values(code.astype(np.uint8 if kind.bits <= 8 else np.uint16), kind)
     whole = code.astype(np.uint64) << np.uint64(kind.bits - 16)
-    return whole.astype(f"<u{kind.itemsize}").view(kind.numpy()).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # NaNs, which are left out
+        return whole.astype(f"<u{kind.itemsize}").view(kind.numpy()).astype(np.float64)
 
 
 def carried(block: NDArray[Any], kind: DType) -> NDArray[Any]:
@@ -114,7 +120,9 @@ def carried(block: NDArray[Any], kind: DType) -> NDArray[Any]:
 
     if kind.kind == "float" and kind.bits <= 16:
         # Exact: the block holds numbers of this type, widened.
-        return np.asarray(block.astype(kind.numpy())).view(np.uint8 if kind.bits <= 8 else np.uint16)
+        with np.errstate(invalid="ignore"):
+            narrow = np.asarray(block.astype(kind.numpy()))
+        return narrow.view(np.uint8 if kind.bits <= 8 else np.uint16)
     if kind.name == "float64" and block.dtype.kind != "f":
         block = block.astype(np.float64)
     return block.view(f"<u{kind.itemsize}")

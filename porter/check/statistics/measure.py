@@ -181,7 +181,7 @@ def _distribution(tensor: Tensor, summary: Summary, levels: Levels, small: NDArr
         summary.counts.negative_zeros,
         largest,
         level.quantiles(levels, PROBABILITIES, refine),
-        linear(levels, summary.counts.negative_zeros, step_for(largest)),
+        linear(levels, summary.counts.negative_zeros, step_for(largest, levels)),
         octaves(levels, summary.counts.zeros),
     )
 
@@ -236,7 +236,7 @@ class _GroupOf:
                 zeros,
                 largest,
                 level.quantiles(levels, PROBABILITIES),
-                linear(levels, zeros, step_for(largest)),
+                linear(levels, zeros, step_for(largest, levels)),
                 octaves(levels, self._counts.zeros),
             )
         return Group(

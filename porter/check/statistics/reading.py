@@ -6,7 +6,6 @@ elements are two numbers each, real and imaginary part.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -32,25 +31,29 @@ def numbers_of(tensor: Tensor) -> int:
     return tensor.size * (2 if tensor.dtype.kind == "complex" else 1)
 
 
-def blocks(tensor: Tensor, unit: int = 1, advance: Advance | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
+def blocks(tensor: Tensor, unit: int = 8, advance: Advance | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
     """Yield the index of its first number and each block of `tensor`, flat, valid until the next is asked for.
 
     A block holds whole multiples of `unit` numbers where `unit` is at most `BLOCK`, else it lies within one. `advance` is told the
     bytes that were read. Reads the file once, in order.
     """
     lane = lane_type(tensor.dtype)
+    if lane.packed and unit % 8:
+        # Rows that begin within a byte: seldom, and then in memory whole.
+        whole = _numbers(tensor, tensor.buffer(), tensor.size)
+        for start, stop in _cuts(tensor.size, unit):
+            yield start, whole[start:stop]
+        return
     reader = _Reader(tensor)
-    if lane.packed:  # blocks begin at a byte
-        unit = math.lcm(unit, 8)
-    for start, stop in _cuts(numbers_of(tensor), unit, BLOCK * 8 if lane.packed else BLOCK):
+    for start, stop in _cuts(numbers_of(tensor), unit):
         data = reader.take(lane.nbytes(stop) - lane.nbytes(start))
         yield start, _numbers(tensor, data, stop - start)
         if advance is not None:
             advance(data.nbytes)
 
 
-def _cuts(size: int, unit: int, most: int) -> Iterator[tuple[int, int]]:
-    if unit <= most:
+def _cuts(size: int, unit: int) -> Iterator[tuple[int, int]]:
+    if unit <= BLOCK:
         step = max(BLOCK // unit, 1) * unit
         for start in range(0, size, step):
             yield start, min(start + step, size)

@@ -99,7 +99,7 @@ class SummaryOf:
     @property
     def unit(self) -> int:
         """What the blocks' lengths must be multiples of, see `reading.blocks`."""
-        return self._channels.unit if self._channels is not None else 1
+        return self._channels.unit if self._channels is not None else 8
 
     def add(self, start: int, block: NDArray[Any]) -> None:
         """Take in a block, whose first number has the flat index `start`."""

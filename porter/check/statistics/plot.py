@@ -1,0 +1,158 @@
+"""The distributions of a store's tensors as a picture: a small histogram for each, as people draw them in notebooks."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from porter.check.statistics.comparison import Compared
+from porter.check.statistics.histograms import Linear
+from porter.check.statistics.measure import Statistics, TensorStatistics
+from porter.errors import MissingDependencyError, UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ENDINGS = (".png", ".svg")
+
+MOST = 120
+"""Tensors of one picture: more would not be told apart."""
+
+_COLUMNS = 4
+_INK = {"parameter": "#31688e", "buffer": "#35a26b", "counter": "#8a8a8a"}
+_A, _B = "#31688e", "#e07b39"
+
+
+def check_path(path: str) -> None:
+    """Refuse what can be refused before the work.
+
+    Raises:
+        UsageError: the ending is neither `.png` nor `.svg`.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    from importlib.util import find_spec
+
+    if os.path.splitext(path)[1].lower() not in ENDINGS:
+        raise UsageError("U803", "a plot is a .png or an .svg file", path=path, hint="name it 'weights.png' or 'weights.svg'")
+    if find_spec("matplotlib") is None:
+        raise MissingDependencyError("D801", "plots need matplotlib, which is not installed", hint="pip install 'porter[report]'")
+
+
+def plot(result: Statistics, path: str, title: str) -> int:
+    """Draw the distributions of the largest `MOST` tensors, in the order of the file; how many are left out.
+
+    Raises:
+        FileAccessError: the file cannot be written.
+    """
+    drawable = [t for t in result.tensors if t.distribution is not None and t.distribution.linear is not None]
+    shown = _largest(drawable, [t.spec.size for t in drawable])
+    figure, grid = _figure(len(shown), title)
+    for axes, one in zip(grid, shown, strict=False):
+        assert one.distribution is not None
+        assert one.distribution.linear is not None
+        _bars(axes, one.distribution.linear, _INK[one.kind])
+        _caption(axes, one.spec.name, _facts(one))
+    _save(figure, path)
+    return len(drawable) - len(shown)
+
+
+def plot_compared(found: Sequence[Compared], path: str, title: str, names: tuple[str, str]) -> int:
+    """Draw both files' distributions of each tensor over one range; how many are left out. See `plot`."""
+    drawable = [c for c in found if c.linear_a is not None and c.linear_b is not None]
+    shown = _largest(drawable, [c.a.spec.size for c in drawable])
+    figure, grid = _figure(len(shown), title)
+    for axes, c in zip(grid, shown, strict=False):
+        assert c.linear_a is not None
+        assert c.linear_b is not None
+        _bars(axes, c.linear_a, _A, 0.55)
+        _bars(axes, c.linear_b, _B, 0.55)
+        _caption(axes, c.a.spec.name, f"{_shape(c.a)}   overlap {c.overlap:.1%}")
+    if shown:
+        handles = [_patch(_A), _patch(_B)]
+        figure.legend(handles, [_plain(n) for n in names], loc="upper right", ncols=2, frameon=False, fontsize=8)
+    _save(figure, path)
+    return len(drawable) - len(shown)
+
+
+def _largest(items: Sequence[Any], sizes: Sequence[int]) -> list[Any]:
+    if len(items) <= MOST:
+        return list(items)
+    kept = set(sorted(range(len(items)), key=lambda i: -sizes[i])[:MOST])
+    return [item for i, item in enumerate(items) if i in kept]
+
+
+def _figure(count: int, title: str) -> tuple[Figure, list[Axes]]:
+    from matplotlib.figure import Figure
+
+    columns = max(1, min(_COLUMNS, count))
+    rows = max(1, math.ceil(count / columns))
+    height = 0.6 + 1.75 * rows
+    figure = Figure(figsize=(max(3.1 * columns, 5.0), height), layout="constrained")
+    figure.suptitle(_plain(title), fontsize=10, x=0.01, ha="left")
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in grid[count:]:
+        axes.axis("off")
+    return figure, grid
+
+
+def _bars(axes: Axes, histogram: Linear, color: str, alpha: float = 1.0) -> None:
+    total = sum(histogram.count)
+    axes.stairs([n / total for n in histogram.count], histogram.edges, fill=True, color=color, alpha=alpha, linewidth=0)
+    axes.axvline(0, color="#00000055", linewidth=0.6)
+    axes.set_yticks([])
+    axes.tick_params(axis="x", labelsize=6, length=2, pad=1)
+    axes.locator_params(axis="x", nbins=5)
+    axes.ticklabel_format(axis="x", style="sci", scilimits=(-3, 4))
+    axes.xaxis.get_offset_text().set_fontsize(6)
+    for side in ("left", "right", "top"):
+        axes.spines[side].set_visible(False)
+
+
+def _caption(axes: Axes, name: str, facts: str) -> None:
+    short = _plain(name)
+    if len(short) > 36:
+        short = f"{short[:17]}…{short[-18:]}"
+    axes.set_title(f"{short}\n{facts}", fontsize=6.5, loc="left", pad=2)
+
+
+def _facts(one: TensorStatistics) -> str:
+    s = one.summary
+    std = f"   std {s.std:.3g}" if s.std is not None else ""
+    strange = "".join(f"   {n:,} {what}" for n, what in ((s.counts.nan, "NaN"), (s.counts.infinite, "Inf")) if n)
+    return f"{_shape(one)}{std}{strange}"
+
+
+def _shape(one: TensorStatistics) -> str:
+    return "×".join(map(str, one.spec.shape)) if one.spec.shape else "scalar"
+
+
+def _plain(text: str) -> str:
+    """`text` as it is: matplotlib takes what stands between dollar signs for formulas, and draws no control characters."""
+    from porter.errors import printable
+
+    return printable(text).replace("$", r"\$")
+
+
+def _patch(color: str) -> Any:
+    from matplotlib.patches import Patch
+
+    return Patch(color=color, alpha=0.55)
+
+
+def _save(figure: Figure, path: str) -> None:
+    import io
+
+    from porter.io.atomic import OutputGroup
+
+    ending = os.path.splitext(path)[1].lower()[1:]
+    drawn = io.BytesIO()
+    # Neither a date nor random ids: equal statistics give equal files.
+    import matplotlib as mpl
+
+    with mpl.rc_context({"svg.hashsalt": "porter", "svg.fonttype": "none"}):
+        figure.savefig(drawn, format=ending, dpi=130, metadata={"Date": None} if ending == "svg" else None)
+    with OutputGroup() as group:
+        group.create(path).write(drawn.getvalue())
