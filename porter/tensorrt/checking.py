@@ -108,7 +108,7 @@ def check(network: Network, held: Network, origin: Origin | None) -> Report:
     """
     made = origin.made if origin is not None else {}
     live = {layer.name: weights_of(layer.operation) for layer in held.layers}
-    checked = []
+    checked: list[Checked] = []
     for layer in network.layers:
         for role, weights in weights_of(layer.operation).items():
             found = live.get(layer.name, {}).pop(role, None)

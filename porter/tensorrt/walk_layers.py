@@ -132,7 +132,8 @@ def _scale(r: Reading) -> Operation:
     def shape(count: int) -> tuple[int, ...]:
         return each if mode == "ELEMENTWISE" and math.prod(each) == count else (count,)
 
-    return layers.Scale(mode, *[r.weights(role, shape) for role in ("shift", "scale", "power")], axis)
+    shift, scale, power = (r.weights(role, shape) for role in ("shift", "scale", "power"))
+    return layers.Scale(mode, shift, scale, power, axis)
 
 
 def _constant(r: Reading) -> Operation:
@@ -233,15 +234,24 @@ def _slice(r: Reading) -> Operation:
     if len(r.inputs) < 6 and dims(r.layer, "axes") is not None:
         raise _CannotRead("it names axes")
     given = [r.inputs[i] if i < len(r.inputs) else None for i in range(1, 4)]
-    says = [dims(r.layer, name) if tensor is None else None for tensor, name in zip(given, ("start", "shape", "stride"), strict=True)]
-    return layers.Slice(*says, r.word("mode"))
+    names = ("start", "shape", "stride")
+    start, size, stride = (dims(r.layer, name) if tensor is None else None for tensor, name in zip(given, names, strict=True))
+    return layers.Slice(start, size, stride, r.word("mode"))
 
 
 def _resize(r: Reading) -> Operation:
     scales = tuple(r.layer.scales) if len(r.inputs) == 1 else ()
     size = dims(r.layer, "shape") if len(r.inputs) == 1 and not scales else None
-    names = [r.word(a) for a in ("coordinate_transformation", "nearest_rounding", "selector_for_single_pixel")]
-    return layers.Resize(r.word("resize_mode"), size, scales or None, *names, r.layer.cubic_coeff, bool(r.layer.exclude_outside))
+    return layers.Resize(
+        r.word("resize_mode"),
+        size,
+        scales or None,
+        r.word("coordinate_transformation"),
+        r.word("nearest_rounding"),
+        r.word("selector_for_single_pixel"),
+        r.layer.cubic_coeff,
+        bool(r.layer.exclude_outside),
+    )
 
 
 def _nms(r: Reading) -> Operation:
