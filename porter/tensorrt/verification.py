@@ -1,0 +1,253 @@
+"""What a network of TensorRT computes, compared with the network that it stands for, value by value, without a GPU.
+
+Both run in onnxruntime on the CPU in the types that they have, with nothing optimised: the original, and what TensorRT holds, read back
+and said as ONNX (`porter.tensorrt.expression`). So it shows whether every layer, setting, connection and weight means the same. It shows
+nothing of the kernels that TensorRT will choose on a GPU: see `UNKNOWN_WITHOUT_GPU`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from porter.dataclass import dataclass, field_names, replace
+from porter.tensorrt.expression.express import express
+from porter.tensorrt.expression.runtime import Runnable
+from porter.tensorrt.expression.table import TABLE
+from porter.tensorrt.golden import Recorded
+from porter.tensorrt.layers import Layer, Network, Weights
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+    from numpy.typing import NDArray
+
+TOLERANCE = 1e-4
+"""Of a value's largest magnitude: float32 in another order of sums stays well below."""
+
+BUDGET = 1 << 28
+"""Bytes of values that are held at once, of either network."""
+
+UNKNOWN_WITHOUT_GPU = (
+    "which kernels the engine runs, and how they round: TF32, the order of sums, what is kept in half precision between fused layers",
+    "layers that TensorRT fuses: they have no value of their own in the engine",
+    "the order of boxes, and of largest values, that are equal",
+)
+"""What this comparison cannot say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One value of the original, and the tensor that holds it in TensorRT.
+
+    layer: what makes the tensor, None for an input. against: `original`, or `record`. difference: the largest, NaN where one is NaN
+    alone. scale: the largest finite magnitude. place: of the first beyond the tolerance, or None; wanted, found: what is there.
+    problem: in a line, None where they agree.
+    """
+
+    value: str
+    tensor: str
+    layer: Layer | None
+    against: str
+    shape: tuple[int, ...]
+    difference: float = 0.0
+    scale: float = 0.0
+    place: tuple[int, ...] | None = None
+    wanted: float | None = None
+    found: float | None = None
+    problem: str | None = None
+
+    @property
+    def relative(self) -> float:
+        """The difference as a part of the scale."""
+        return self.difference / self.scale if self.scale else self.difference
+
+    @property
+    def type(self) -> str:
+        """TensorRT's type of the layer."""
+        return TABLE[type(self.layer.operation)].type if self.layer is not None else "INPUT"
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The comparison of two networks.
+
+    compared: in the order of TensorRT's layers. covered: how many layers there are of each type. left: values of the original that no
+    tensor holds. batches: how often both networks ran.
+    """
+
+    compared: tuple[Compared, ...]
+    covered: Mapping[str, int]
+    left: tuple[str, ...]
+    tolerance: float
+    batches: int
+
+    @property
+    def same(self) -> bool:
+        """Whether something was compared, and all of it agrees."""
+        return bool(self.compared) and all(c.problem is None for c in self.compared)
+
+    @property
+    def first(self) -> Compared | None:
+        """The first that does not agree: where it goes wrong."""
+        return next((c for c in self.compared if c.problem is not None), None)
+
+    @property
+    def worst(self) -> Compared | None:
+        """Of those that agree the one that is furthest off."""
+        return max((c for c in self.compared if c.problem is None), key=lambda c: c.relative, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sides:
+    """Both networks, ready to run, and what is fed to each."""
+
+    original: Runnable
+    expressed: Runnable
+    feeds: Mapping[str, NDArray[Any]]
+    renamed: Mapping[str, NDArray[Any]]
+    makers: Mapping[str, Layer]
+
+
+def verify(
+    original: ir.Model,
+    network: Network,
+    feeds: Mapping[str, NDArray[Any]],
+    *,
+    values: Mapping[str, str] | None = None,
+    inputs: Mapping[str, str] | None = None,
+    records: Sequence[Recorded] = (),
+    tolerance: float = TOLERANCE,
+    budget: int = BUDGET,
+) -> Verification:
+    """Run both networks on `feeds` and compare what they make.
+
+    network: as `porter.tensorrt.walk` read it. feeds: an array for each input of the original. values: for values of the original the
+    tensor that holds it; by default those that are called the same. inputs: for each input of `network` the original's, where they are
+    called otherwise. records: what is known to come out. budget: bytes of values held at once; both networks run again for more.
+
+    Raises:
+        TensorRTError: a layer has no ONNX, or onnxruntime cannot run one of them.
+    """
+    model = express(network)
+    makers = {name: layer for layer in network.layers for name in layer.outputs}
+    pairs, left = _pairs(original, network, makers, values)
+    names = inputs or {i.name: i.name for i in network.inputs}
+    renamed = {i.name: feeds[names[i.name]] for i in network.inputs}
+    sides = _Sides(Runnable(original, "the original"), Runnable(model, "what TensorRT holds"), feeds, renamed, makers)
+    known: dict[str, list[Recorded]] = {}
+    for record in records:
+        known.setdefault(record.value, []).append(record)
+    compared: list[Compared] = []
+    batches = _batches(network, pairs, renamed, budget)
+    for batch in batches:
+        compared += _compared(sides, network, batch, known, tolerance)
+    counts: dict[str, int] = {}
+    for layer in network.layers:
+        kind = TABLE[type(layer.operation)].type
+        counts[kind] = counts.get(kind, 0) + 1
+    return Verification(tuple(compared), counts, tuple(left), tolerance, len(batches))
+
+
+def _pairs(
+    original: ir.Model, network: Network, makers: Mapping[str, Layer], values: Mapping[str, str] | None
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """(value, tensor) of what both networks compute, in the order of TensorRT's layers; values of the original without a tensor."""
+    computed = [v.name for node in original.graph for v in node.outputs if v.name]
+    held = {v: v for v in computed} if values is None else values
+    order = {name: number for number, name in enumerate(makers)}
+    found = sorted([(v, held[v]) for v in computed if held.get(v) in makers], key=lambda pair: order[pair[1]])
+    inputs = [i.name for i in network.inputs]
+    left = [v for v in computed if held.get(v) not in makers and held.get(v) not in inputs]
+    return found, left
+
+
+def _batches(
+    network: Network, pairs: Sequence[tuple[str, str]], feeds: Mapping[str, NDArray[Any]], budget: int
+) -> list[list[tuple[str, str]]]:
+    """The pairs in groups whose values take about `budget` bytes; an open size counts as the first of the inputs'."""
+    opened = next((a.shape[0] for a in feeds.values() if a.ndim), 1)
+    batches: list[list[tuple[str, str]]] = [[]]
+    room = budget
+    for pair in pairs:
+        size = 8 * math.prod(opened if n < 0 else n for n in network.shapes.get(pair[1], ()))
+        if size > room and batches[-1]:
+            batches.append([])
+            room = budget
+        room -= size
+        batches[-1].append(pair)
+    return batches
+
+
+def _compared(
+    sides: _Sides, network: Network, batch: Sequence[tuple[str, str]], known: Mapping[str, Sequence[Recorded]], tolerance: float
+) -> Iterator[Compared]:
+    wanted = sides.original.run(sides.feeds, list(dict.fromkeys(value for value, _ in batch)))
+    found = sides.expressed.run(sides.renamed, list(dict.fromkeys(tensor for _, tensor in batch)))
+    for value, tensor in batch:
+        layer, made = sides.makers.get(tensor), found[tensor]
+        said = network.shapes.get(tensor)
+        like = Compared(value, tensor, layer, "original", made.shape)
+        if said is not None and not (len(said) == made.ndim and all(a in (-1, b) for a, b in zip(said, made.shape, strict=True))):
+            # Both come from TensorRT: its own idea of the shape, and what its layers make as porter reads them.
+            yield replace(like, problem=f"TensorRT says that it has the shape {list(said)}, and its layers make {list(made.shape)}")
+            continue
+        yield compare(like, wanted[value], made, tolerance)
+        for record in known.get(value, ()):
+            yield _against(replace(like, against="record"), record, made, tolerance)
+
+
+def _against(like: Compared, record: Recorded, made: NDArray[Any], tolerance: float) -> Compared:
+    import numpy as np
+
+    if made.shape != record.shape:
+        return replace(like, problem=f"its shape is {list(made.shape)}, and {list(record.shape)} was recorded")
+    flat = made.reshape(-1)
+    compared = compare(like, record.data, flat if record.index is None else flat[record.index], tolerance, record.scale)
+    if compared.place is None:
+        return compared
+    number = compared.place[0] if record.index is None else int(record.index[compared.place[0]])
+    return replace(compared, place=tuple([int(n) for n in np.unravel_index(number, record.shape)]))
+
+
+def compare(like: Compared, wanted: NDArray[Any], found: NDArray[Any], tolerance: float, scale: float | None = None) -> Compared:
+    """`like` with how far `found` is from `wanted`. Integers and booleans have to be equal.
+
+    scale: the largest magnitude; by default that of `wanted`. A NaN is equal to a NaN, and an infinity to itself alone.
+    """
+    import numpy as np
+
+    if wanted.shape != found.shape:
+        return replace(like, problem=f"its shape is {list(found.shape)}, and the original's {list(wanted.shape)}")
+    a, b = wanted.reshape(-1), found.reshape(-1)
+    same = (a == b) | (np.isnan(a) & np.isnan(b)) if a.dtype.kind == "f" else a == b
+    if scale is None:
+        scale = float(np.abs(a, where=np.isfinite(a), out=np.zeros(a.shape, a.dtype)).max(initial=0)) if a.dtype.kind == "f" else 0.0
+    like = replace(like, scale=scale)
+    if bool(same.all()):
+        return like
+    with np.errstate(invalid="ignore", over="ignore"):
+        delta = np.abs(a.astype(np.float64) - b.astype(np.float64))
+    delta[same] = 0
+    # Where one alone is NaN or infinite no tolerance helps.
+    beyond = ~(delta <= (tolerance * (scale or 1.0) if a.dtype.kind == "f" else 0.0))
+    difference = float(delta.max()) if not np.isnan(delta).any() else math.nan
+    like = replace(like, difference=difference)
+    if not beyond.any():
+        return like
+    first = int(beyond.argmax())
+    place = tuple([int(n) for n in np.unravel_index(first, wanted.shape)])
+    problem = f"{int(beyond.sum()):,} of {beyond.size:,} values differ"
+    return replace(like, place=place, wanted=float(a[first]), found=float(b[first]), problem=problem)
+
+
+def settings(layer: Layer) -> dict[str, object]:
+    """A layer's own parameters, of weights the type and the shape."""
+    found: dict[str, object] = {}
+    for name in field_names(type(layer.operation)):
+        value = getattr(layer.operation, name)
+        if isinstance(value, Weights):
+            found[name] = f"{value.tensor.dtype} {list(value.tensor.shape)}"
+        elif value is not None:
+            found[name] = list(value) if isinstance(value, tuple) else value
+    return found
