@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from porter.errors import PorterError, TensorRTError
-from porter.graph.analysis.values import Network, Node, Size, Value
+from porter.graph.analysis.values import Network, Node, Size
 from porter.graph.analysis.walk import Analysis
 from porter.graph.torch_source.fusion import fuse
 from porter.tensorrt import layers
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 PRECISIONS = ("float32", "float16", "bfloat16")
 """What a network can compute in."""
+
+
+_PLUGIN = "no layer of TensorRT; a plugin would be needed"
 
 
 def lower(model: ir.Model, *, precision: str = "float32") -> layers.Network:
@@ -61,18 +64,21 @@ def _lower(assembly: Assembly) -> None:
     readers = _readers(assembly.network)
     for node in assembly.network.nodes:
         # What depends on a value that nothing is known of would be refused for that alone.
-        known = all(name in assembly.tensors or _is_known(assembly.network.values[name]) for name in node.inputs if name)
-        why = _lowered(assembly, node, readers) if known else _unsupported(node)
+        unknown = [name for name in node.inputs if name and not _is_known(assembly, name)]
+        why = _unsupported(node, unknown, assembly) if unknown else _lowered(assembly, node, readers)
         if why is not None:
             refused.append(f"{node.op_type} '{node.name or node.outputs[0]}': {why}")
-        if why is not None or not known:
+        if why is not None or unknown:
             _stand_in(assembly, node)
+    if not refused:
+        refused = [f"output '{name}': TensorRT has no such type" for name in assembly.network.outputs if not _is_known(assembly, name)]
     if refused:
         raise _refused(refused)
 
 
-def _is_known(value: Value) -> bool:
-    return value.constant is not None or value.elements is not None
+def _is_known(assembly: Assembly, name: str) -> bool:
+    value = assembly.network.values.get(name)
+    return name in assembly.tensors or (value is not None and (value.constant is not None or value.elements is not None))
 
 
 def _inputs(assembly: Assembly) -> list[str]:
@@ -95,7 +101,7 @@ def _lowered(assembly: Assembly, node: Node, readers: dict[str, int]) -> str | N
     """Lower one node; why that cannot be, or None."""
     write = lowering(node.op_type) if is_supported(node.op_type, node.domain) else None
     if write is None:
-        return _unsupported(node)
+        return _PLUGIN
     try:
         write(Op(assembly, node, readers))
     except Refusal as refusal:
@@ -109,9 +115,12 @@ def _lowered(assembly: Assembly, node: Node, readers: dict[str, int]) -> str | N
     return None
 
 
-def _unsupported(node: Node) -> str | None:
-    """Why no node of that kind can be lowered, or None."""
-    return None if is_supported(node.op_type, node.domain) else "no layer of TensorRT; a plugin would be needed"
+def _unsupported(node: Node, unknown: list[str], assembly: Assembly) -> str | None:
+    """Why a node cannot be lowered whatever it is that is unknown of its inputs, or None."""
+    if not is_supported(node.op_type, node.domain):
+        return _PLUGIN
+    held = [name for name in unknown if name in assembly.initializers]
+    return f"TensorRT has no type like that of '{held[0]}'" if held else None
 
 
 def _stand_in(assembly: Assembly, node: Node) -> None:
