@@ -6,6 +6,8 @@ Finds TensorRT: an installed one, or headers and a library that are told apart.
     -DTensorRT_LIBRARY=FILE       libnvinfer.so, or libtensorrt_rtx.so.1 of the wheel tensorrt-rtx, which builds networks without a GPU
     -DCUDA_INCLUDE_DIR=DIR        the folder of cuda_runtime_api.h, where it is not under /usr/local/cuda or a CUDAToolkit
 
+With the library of TensorRT-RTX, headers of TensorRT 11 are adapted to it in the build tree: see TensorRTRtxHeaders.cmake.
+
 It sets TensorRT_FOUND, TensorRT_VERSION (of the headers), TensorRT_LIBRARY, TensorRT_WHY_NOT (one line) and makes the target
 TensorRT::nvinfer. With headers and no library the target can be compiled with and not linked; TensorRT_FOUND is then false,
 and TensorRT_HEADERS_FOUND true. TensorRT_CUDART_LIBRARY is the CUDA runtime, where there is one.
@@ -48,6 +50,17 @@ else()
     endif()
 endif()
 
+set(porter_tensorrt_headers "${TensorRT_INCLUDE_DIR}")
+set(porter_tensorrt_rtx FALSE)
+if(TensorRT_HEADERS_FOUND AND NOT TensorRT_WHY_NOT AND TensorRT_LIBRARY MATCHES "tensorrt_rtx[^/]*$")
+    include("${CMAKE_CURRENT_LIST_DIR}/TensorRTRtxHeaders.cmake")
+    porter_rtx_headers("${TensorRT_INCLUDE_DIR}" porter_tensorrt_headers)
+    set(porter_tensorrt_rtx TRUE)
+    if(NOT porter_tensorrt_headers OR NOT TensorRT_VERSION MATCHES "^11[.]")
+        set(TensorRT_WHY_NOT "libtensorrt_rtx needs headers of TensorRT 11, and these are ${TensorRT_VERSION}")
+    endif()
+endif()
+
 include(FindPackageHandleStandardArgs)
 set(TensorRT_READY TRUE)
 if(TensorRT_WHY_NOT)
@@ -64,5 +77,8 @@ if(TensorRT_HEADERS_FOUND AND NOT TARGET TensorRT::nvinfer)
         add_library(TensorRT::nvinfer INTERFACE IMPORTED)
     endif()
     # As system headers: their warnings are NVIDIA's.
-    set_target_properties(TensorRT::nvinfer PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${TensorRT_INCLUDE_DIR};${CUDA_INCLUDE_DIR}")
+    set_target_properties(TensorRT::nvinfer PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${porter_tensorrt_headers};${CUDA_INCLUDE_DIR}")
+    if(porter_tensorrt_rtx)
+        set_target_properties(TensorRT::nvinfer PROPERTIES INTERFACE_COMPILE_DEFINITIONS PORTER_TENSORRT_RTX=1)
+    endif()
 endif()

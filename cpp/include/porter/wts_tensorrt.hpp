@@ -1,4 +1,5 @@
-/// \file
+#pragma once
+
 /// Networks of TensorRT 8.6 to 11, built by hand from `.wts` files, and checked bit for bit. The only header of porter, with its parts
 /// in `tensorrt/`, that knows TensorRT.
 ///
@@ -19,15 +20,14 @@
 ///
 /// Every helper throws: `porter::WtsError` where a tensor is missing (with the nearest names) or has another shape than the layer needs,
 /// `porter::trt::TensorRTError` where TensorRT refuses. None returns a null pointer.
-#pragma once
 
-#include "porter/tensorrt/check.hpp"
-#include "porter/tensorrt/engine.hpp"
-#include "porter/tensorrt/layers.hpp"
-#include "porter/tensorrt/logger.hpp"
-#include "porter/tensorrt/lstm.hpp"
-#include "porter/tensorrt/manifest.hpp"
-#include "porter/tensorrt/program.hpp"
-#include "porter/tensorrt/read_back.hpp"
-#include "porter/tensorrt/types.hpp"
-#include "porter/tensorrt/weight_map.hpp"
+#include <porter/tensorrt/check.hpp>
+#include <porter/tensorrt/engine.hpp>
+#include <porter/tensorrt/layers.hpp>
+#include <porter/tensorrt/logger.hpp>
+#include <porter/tensorrt/lstm.hpp>
+#include <porter/tensorrt/manifest.hpp>
+#include <porter/tensorrt/program.hpp>
+#include <porter/tensorrt/read_back.hpp>
+#include <porter/tensorrt/types.hpp>
+#include <porter/tensorrt/weight_map.hpp>

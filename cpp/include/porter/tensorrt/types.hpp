@@ -1,11 +1,12 @@
-/// \file
-/// TensorRT's header, and how its types and porter's go together.
 #pragma once
 
-#include "porter/wts.hpp"
+/// TensorRT's header, and how its types and porter's go together.
+
+#include <porter/wts.hpp>
 
 #include <NvInfer.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
@@ -22,8 +23,7 @@ namespace porter::trt {
 using Shape = std::vector<std::int64_t>;
 
 /// What TensorRT refused, or could not do, with what its log said.
-class TensorRTError : public std::runtime_error
-{
+class TensorRTError : public std::runtime_error {
 public:
     using std::runtime_error::runtime_error;
 };
@@ -32,10 +32,10 @@ public:
 using Size = std::remove_reference_t<decltype(nvinfer1::Dims{}.d[0])>;
 
 /// A shape as TensorRT takes it. Throws where it has more axes than TensorRT has, or a size that does not fit.
-inline nvinfer1::Dims toDims(const Shape& shape)
-{
+inline nvinfer1::Dims toDims(const Shape& shape) {
     if (shape.size() > static_cast<std::size_t>(nvinfer1::Dims::MAX_DIMS)) {
-        throw TensorRTError("a shape of " + std::to_string(shape.size()) + " axes; TensorRT has " + std::to_string(nvinfer1::Dims::MAX_DIMS));
+        throw TensorRTError("a shape of " + std::to_string(shape.size()) + " axes; TensorRT has " +
+                            std::to_string(nvinfer1::Dims::MAX_DIMS));
     }
     nvinfer1::Dims dims{};
     dims.nbDims = static_cast<std::int32_t>(shape.size());
@@ -48,33 +48,35 @@ inline nvinfer1::Dims toDims(const Shape& shape)
     return dims;
 }
 
-/// The shape of TensorRT's dimensions; they have -1 axes where TensorRT could not compute them, and that throws.
-inline Shape toShape(const nvinfer1::Dims& dims, const std::string& what)
-{
-    if (dims.nbDims < 0) {
-        throw TensorRTError("TensorRT cannot compute the shape of " + what);
-    }
-    return Shape(dims.d, dims.d + dims.nbDims);
+/// The shape of TensorRT's dimensions.
+inline Shape toShape(const nvinfer1::Dims& dims) {
+    return Shape(dims.d, dims.d + std::max<std::int32_t>(0, dims.nbDims));
 }
 
-/// As `(64, 3, 7, 7)`, and `(10,)` for one axis.
-inline std::string shapeText(const Shape& shape)
-{
-    std::string text = "(";
+/// As `[64, 3, 7, 7]`.
+inline std::string shapeText(const Shape& shape) {
+    std::string text = "[";
     for (std::size_t axis = 0; axis < shape.size(); ++axis) {
         text += (axis > 0 ? ", " : "") + std::to_string(shape[axis]);
     }
-    return text + (shape.size() == 1 ? ",)" : ")");
+    return text + "]";
 }
 
-/// How many elements a shape has.
-inline std::int64_t elements(const Shape& shape)
-{
-    std::int64_t product = 1;
-    for (const auto size : shape) {
-        product *= size;
+/// TensorRT's type for the elements of a tensor; throws where this version has none.
+inline nvinfer1::DataType toDataType(porter::DType dtype, const std::string& tensor) {
+    switch (dtype) {
+    case porter::DType::float32: return nvinfer1::DataType::kFLOAT;
+    case porter::DType::float16: return nvinfer1::DataType::kHALF;
+    case porter::DType::int8: return nvinfer1::DataType::kINT8;
+    case porter::DType::int32: return nvinfer1::DataType::kINT32;
+    case porter::DType::bfloat16: break;
     }
-    return product;
+#if NV_TENSORRT_MAJOR >= 9
+    static_cast<void>(tensor);
+    return nvinfer1::DataType::kBF16;
+#else
+    throw TensorRTError("'" + tensor + "' is bfloat16, which TensorRT has from version 9 on");
+#endif
 }
 
 } // namespace porter::trt
