@@ -30,7 +30,8 @@ def _list_layers(ctx: click.Context, param: click.Parameter, value: bool) -> Non
     "targets",
     metavar="TARGETS",
     default="onnx",
-    help="What to write, with commas between: onnx (default), torch, wts, caffe, caffe:ssd, caffe:mobilenet-yolo.",
+    help="What to write, with commas between: onnx (default), torch, wts, caffe, caffe:ssd, caffe:mobilenet-yolo, "
+    "tensorrt-cpp, tensorrt-py.",
 )
 @click.option(
     "--input-shape",

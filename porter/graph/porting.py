@@ -51,6 +51,7 @@ class Target:
 
 
 _CAFFE = ("deploy.prototxt", "deploy.caffemodel")
+_TENSORRT = ("net.wts", "net.wts.json", "net.json")
 
 _ALL = (
     Target("onnx", "porter.graph.onnx_output:write", ("model.onnx",), ("model.onnx.data",)),
@@ -59,6 +60,8 @@ _ALL = (
     Target("caffe", "porter.graph.caffe_output:write", _CAFFE),
     Target("caffe:ssd", "porter.graph.caffe_output:write_ssd", _CAFFE),
     Target("caffe:mobilenet-yolo", "porter.graph.caffe_output:write_mobilenet_yolo", _CAFFE),
+    Target("tensorrt-cpp", "porter.tensorrt.source.output:write_cpp", ("net.cpp", "net.hpp", "CMakeLists.txt", *_TENSORRT)),
+    Target("tensorrt-py", "porter.tensorrt.source.output:write_python", ("net.py", *_TENSORRT)),
 )
 
 TARGETS: Mapping[str, Target] = MappingProxyType({target.name: target for target in _ALL})
