@@ -133,7 +133,7 @@ inline std::string originText(const std::vector<std::string>& sources, const std
     for (const auto& source : sources) {
         text += (text.empty() ? "" : ", ") + source;
     }
-    return formula.empty() ? text : formula + " of " + text;
+    return formula.empty() ? text : text.empty() ? formula : formula + " of " + text;
 }
 
 /// One of a layer's weights beside what the source says they are.
@@ -147,7 +147,9 @@ inline HeldPart checkedPart(const HeldWeights& held, const WeightMap& map, const
     used.insert(use.sources.begin(), use.sources.end());
     part.origin = originText(use.sources, use.formula);
     const auto type = toDataType(use.dtype, held.layer);
-    if (use.formula.empty()) {
+    if (use.formula == "stated") {
+        compare(part, held.values, type, use.values.values, static_cast<std::size_t>(use.values.count));
+    } else if (use.formula.empty()) {
         const auto& tensor = source.at(use.sources[0]);
         compare(part, held.values, toDataType(tensor.dtype(), tensor.name()), tensor.data(), tensor.count());
     } else {

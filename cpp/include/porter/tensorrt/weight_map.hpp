@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <deque>
 #include <map>
 #include <string>
@@ -21,7 +22,7 @@ struct Use {
     std::string layer;                ///< The layer's name.
     std::string role;                 ///< As TensorRT's API names it: `kernel`, `bias`, `shift`, `scale`, `power`, `weights`.
     std::vector<std::string> sources; ///< The tensors of the file that the values were made of; one where they are a copy.
-    std::string formula;              ///< `cast`, `batch_norm.scale`, `batch_norm.shift`; empty for a copy, bit for bit.
+    std::string formula;              ///< `cast`, `batch_norm.scale`, `batch_norm.shift`, `stated`; empty for a copy, bit for bit.
     double epsilon = 0.0;             ///< Of a batch norm.
     porter::DType dtype{};            ///< Of the values.
     nvinfer1::Weights values{};       ///< What TensorRT was given.
@@ -113,6 +114,17 @@ public:
         use.dtype = dtypeOf(use.sources.at(0));
         use.values = own(trt::compute(weights_, use), use.dtype, use.layer + "." + use.role);
         uses_.push_back(std::move(use));
+        return uses_.back().values;
+    }
+
+    /// Values that the program states itself, for a constant of few numbers; recorded as `stated`, and the map owns a copy.
+    template <class T>
+    nvinfer1::Weights state(const std::string& layer, porter::DType dtype, const std::vector<T>& values) {
+        Computed stated{std::vector<std::uint8_t>(values.size() * sizeof(T)), values.size()};
+        if (!values.empty()) {
+            std::memcpy(stated.bytes.data(), values.data(), stated.bytes.size());
+        }
+        uses_.push_back({layer, "weights", {}, "stated", 0.0, dtype, own(std::move(stated), dtype, layer)});
         return uses_.back().values;
     }
 
