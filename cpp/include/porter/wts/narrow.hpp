@@ -100,27 +100,45 @@ inline void narrow_half_portable(const unsigned char* floats, std::size_t n, uns
 
 #ifdef PORTER_WTS_X86
 
-/// The same, eight at a time. What changed is found by comparing bits, which no mode of the floating point unit changes.
+__attribute__((target("avx2"))) inline __m256i avx2_size(__m256i bits) {
+    return _mm256_and_si256(bits, _mm256_set1_epi32(0x7fffffff));
+}
+
+/// Whether `a` is above `b`, neither with its sign.
+__attribute__((target("avx2"))) inline __m256i avx2_above(__m256i a, __m256i b) {
+    return _mm256_cmpgt_epi32(a, b);
+}
+
+__attribute__((target("avx2"))) inline std::size_t avx2_count(__m256i yes) {
+    return static_cast<std::size_t>(__builtin_popcount(static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(yes)))));
+}
+
+/// `count_change` for eight values. It compares bits, so that no mode of the floating point unit changes what is counted.
+__attribute__((target("avx2"))) inline void avx2_count_changes(__m256i before, __m256i after, Changes& changes) {
+    const __m256i same = _mm256_cmpeq_epi32(before, after);
+    if (_mm256_movemask_epi8(same) == -1) {
+        return;
+    }
+    const __m256i infinity = _mm256_set1_epi32(static_cast<int>(infinity_bits)), zero = _mm256_setzero_si256();
+    const __m256i from = avx2_size(before), to = avx2_size(after);
+    const __m256i unchanged = _mm256_or_si256(same, avx2_above(from, infinity));
+    changes.inexact += 8 - avx2_count(unchanged);
+    const __m256i infinite = _mm256_and_si256(_mm256_cmpeq_epi32(to, infinity), avx2_above(infinity, from));
+    const __m256i vanished = _mm256_andnot_si256(_mm256_cmpeq_epi32(from, zero), _mm256_cmpeq_epi32(to, zero));
+    if (!_mm256_testz_si256(infinite, infinite) || !_mm256_testz_si256(vanished, vanished)) {
+        changes.overflowed += avx2_count(infinite);
+        changes.underflowed += avx2_count(vanished);
+    }
+}
+
+/// The same as `narrow_half_portable`, eight at a time.
 __attribute__((target("avx2,f16c"))) inline void narrow_half_f16c(const unsigned char* floats, std::size_t n, unsigned char* out,
                                                                   Changes& changes) {
-    const __m256i size = _mm256_set1_epi32(0x7fffffff), infinity = _mm256_set1_epi32(static_cast<int>(infinity_bits));
-    const auto count = [](__m256i yes) __attribute__((target("avx2,f16c"))) {
-        return static_cast<std::size_t>(__builtin_popcount(static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(yes)))));
-    };
     for (; n >= 8; n -= 8, floats += 32, out += 16) {
         const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(floats));
         const __m128i halves = _mm256_cvtps_ph(_mm256_castsi256_ps(bits), _MM_FROUND_TO_NEAREST_INT);
         _mm_storeu_si128(reinterpret_cast<__m128i*>(out), halves);
-        const __m256i after = _mm256_castps_si256(_mm256_cvtph_ps(halves));
-        const __m256i same = _mm256_cmpeq_epi32(bits, after);
-        if (_mm256_movemask_epi8(same) == -1) {
-            continue;
-        }
-        const __m256i from = _mm256_and_si256(bits, size), to = _mm256_and_si256(after, size), zero = _mm256_setzero_si256();
-        const __m256i nan = _mm256_cmpgt_epi32(from, infinity);
-        changes.inexact += count(_mm256_andnot_si256(_mm256_or_si256(same, nan), _mm256_set1_epi32(-1)));
-        changes.overflowed += count(_mm256_and_si256(_mm256_cmpeq_epi32(to, infinity), _mm256_cmpgt_epi32(infinity, from)));
-        changes.underflowed += count(_mm256_andnot_si256(_mm256_cmpeq_epi32(from, zero), _mm256_cmpeq_epi32(to, zero)));
+        avx2_count_changes(bits, _mm256_castps_si256(_mm256_cvtph_ps(halves)), changes);
     }
     narrow_half_portable(floats, n, out, changes);
 }
@@ -138,8 +156,7 @@ inline void narrow_half(const unsigned char* floats, std::size_t n, unsigned cha
     narrow_half_portable(floats, n, out, changes);
 }
 
-/// `n` float32 values to bfloat16, 2 n bytes at `out`.
-inline void narrow_bfloat16(const unsigned char* floats, std::size_t n, unsigned char* out, Changes& changes) {
+inline void narrow_bfloat16_portable(const unsigned char* floats, std::size_t n, unsigned char* out, Changes& changes) {
     for (std::size_t i = 0; i < n; ++i) {
         std::uint32_t bits = 0;
         std::memcpy(&bits, floats + 4 * i, 4);
@@ -147,6 +164,39 @@ inline void narrow_bfloat16(const unsigned char* floats, std::size_t n, unsigned
         std::memcpy(out + 2 * i, &narrowed, 2);
         count_change(bits, float_of_bfloat16(narrowed), changes);
     }
+}
+
+#ifdef PORTER_WTS_X86
+
+/// The same, eight at a time.
+__attribute__((target("avx2"))) inline void narrow_bfloat16_avx2(const unsigned char* floats, std::size_t n, unsigned char* out,
+                                                                 Changes& changes) {
+    const __m256i infinity = _mm256_set1_epi32(static_cast<int>(infinity_bits));
+    for (; n >= 8; n -= 8, floats += 32, out += 16) {
+        const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(floats));
+        const __m256i nan = avx2_above(avx2_size(bits), infinity);
+        const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+        const __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+        const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+        const __m256i upper = _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, nan), 16);
+        const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(upper, upper), 0x08);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm256_castsi256_si128(packed));
+        avx2_count_changes(bits, _mm256_slli_epi32(upper, 16), changes);
+    }
+    narrow_bfloat16_portable(floats, n, out, changes);
+}
+
+#endif
+
+/// `n` float32 values to bfloat16, 2 n bytes at `out`.
+inline void narrow_bfloat16(const unsigned char* floats, std::size_t n, unsigned char* out, Changes& changes) {
+#ifdef PORTER_WTS_X86
+    if (processor().avx2) {
+        narrow_bfloat16_avx2(floats, n, out, changes);
+        return;
+    }
+#endif
+    narrow_bfloat16_portable(floats, n, out, changes);
 }
 
 /// `n` half values to bfloat16, by way of the float32 that each equals.

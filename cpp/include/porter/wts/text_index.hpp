@@ -187,7 +187,7 @@ private:
     Row header(std::size_t at) {
         const Words words = header_words(at);
         Row row;
-        row.name = std::string(name(words));
+        row.name = std::string(name(words, at));
         row.line = line_;
         row.padded = padded_;
         std::size_t column = 1 + characters(text_.substr(at, words.name_end - at)) + (words.second - words.name_end);
@@ -234,12 +234,12 @@ private:
              {at, line_, 1}, {}, "the file is damaged, or of another kind");
     }
 
-    std::string_view name(const Words& words) const {
+    std::string_view name(const Words& words, std::size_t at) const {
         const std::string_view name = text_.substr(words.name, words.name_end - words.name);
         const std::size_t control = skip(name, 0, [](char c) { return !is_control(c); });
         if (control < name.size()) {
             fail(source_, ErrorCode::bad_name, "the name " + quoted(name, 64) + " has a control character",
-                 {words.name + control, line_, 1 + characters(name.substr(0, control))}, {}, "the file is damaged");
+                 {words.name + control, line_, 1 + characters(text_.substr(at, words.name + control - at))}, {}, "the file is damaged");
         }
         return name;
     }
