@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from porter.dataclass import field_names
 from porter.dtypes import DTYPES
 from porter.tensor import BytesPayload, Tensor, TensorSpec
 from porter.tensorrt import layers as l
@@ -176,3 +177,18 @@ def _kinds(x: Mapping[str, Sequence[int]]) -> dict[str, Network]:
 
 
 EXAMPLES = _examples()
+
+
+def plain(network: Network) -> tuple[Any, ...]:
+    """A network without the names and sources of its weights, to be compared by value."""
+    layers = [(layer.name, type(layer.operation), _settings(layer.operation), layer.inputs, layer.outputs) for layer in network.layers]
+    return network.inputs, layers, network.outputs
+
+
+def _settings(operation: Operation) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in field_names(operation):
+        value = getattr(operation, name)
+        held = value.tensor if isinstance(value, Weights) else None
+        found[name] = value if held is None else (held.dtype.name, held.shape, held.tobytes())
+    return found

@@ -91,13 +91,15 @@ def _add(site: Site, layer: Layer, tensors: dict[str, Any]) -> None:
         if isinstance(error, TensorRTError):
             raise TensorRTError(error.code, f"{what}: {error.message}", hint=error.hint) from error
         raise _refused(site.package, what, [" ".join(str(error).split()), *site.package.log.errors()]) from error
-    errors = site.package.log.errors()
-    if made is None or errors or made.num_outputs < len(layer.outputs):
-        raise _refused(site.package, what, errors)
+    if made is None or made.num_outputs < len(layer.outputs):
+        raise _refused(site.package, what)
     made.name = layer.name
     for index, name in enumerate(layer.outputs):
         tensors[name] = made.get_output(index)
         tensors[name].name = name
+    # What it is told by a setting, a name among them, TensorRT refuses in its log alone.
+    if errors := site.package.log.errors():
+        raise _refused(site.package, what, errors)
 
 
 def _check(network: Network, package: Package, tensors: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from porter.tensorrt.layers import Input, Layer, Network, Unknown
@@ -14,8 +14,8 @@ def read(definition: Any, package: Package, *, copy: bool = True) -> Network:
     """The records of an `INetworkDefinition`, its layers in an order in which they can run.
 
     copy: whether weights are copied; else they are views of what TensorRT was given, valid as long as whoever built the network keeps
-    that. Weights are called `LAYER.ROLE`. What porter cannot read is `Unknown`, and names that are not unique get a number; both are in
-    the notices.
+    that. Weights are called `LAYER.ROLE`. What porter cannot read is `Unknown`, and names that are empty or not unique are changed; both are
+    in the notices.
     """
     walk = _Walk(definition, package, copy)
     inputs = tuple([Input(walk.name(t), walk.dtypes[walk.name(t)], walk.shapes.get(walk.name(t), ())) for t in walk.inputs])
@@ -38,11 +38,11 @@ class _Walk:
         self.notices: list[str] = []
         self.inputs = [definition.get_input(i) for i in range(definition.num_inputs)]
         self.layers = [definition.get_layer(i) for i in range(definition.num_layers)]
-        self.names = self._unique([layer.name for layer in self.layers], "layers")
+        self.names = self._named([layer.name for layer in self.layers], "layer")
         made = [layer.get_output(i) for layer in self.layers for i in range(layer.num_outputs)]
         # Two objects of Python are one tensor's if they are one, since these stay alive.
         self._tensors = [tensor for tensor in [*self.inputs, *made] if tensor is not None]
-        names = self._unique([tensor.name for tensor in self._tensors], "tensors")
+        names = self._named([tensor.name for tensor in self._tensors], "tensor")
         self._names = {id(tensor): name for tensor, name in zip(self._tensors, names, strict=True)}
         for tensor in self._tensors:
             self.dtypes[self.name(tensor)] = package.dtype_name(tensor.dtype)
@@ -50,18 +50,14 @@ class _Walk:
             if shape is not None:
                 self.shapes[self.name(tensor)] = shape
 
-    def _unique(self, names: list[str], what: str) -> list[str]:
-        """The names, with a number behind those that were given before."""
-        found: dict[str, None] = {}
-        for name in names:
-            number, unique = 1, name
-            while unique in found:
-                number += 1
-                unique = f"{name}#{number}"
-            if unique != name:
-                self.notices.append(f"several {what} are called '{name}'; one of them is '{unique}' here")
-            found[unique] = None
-        return list(found)
+    def _named(self, names: list[str], what: str) -> list[str]:
+        """The names, unique; what had to be called otherwise is noted."""
+        found = unique(names)
+        changed = [(old, new) for old, new in zip(names, found, strict=True) if old != new]
+        self.notices += [
+            f"a {what} is called '{new}' here, since its name is {f'taken: {old}' if old else 'empty'}" for old, new in changed
+        ]
+        return found
 
     def name(self, tensor: Any) -> str:
         """The name of a tensor; "" for None."""
@@ -92,3 +88,15 @@ class _Walk:
                 if number not in done:
                     done.add(number)
                     yield number
+
+
+def unique(names: Sequence[str]) -> list[str]:
+    """The names, none of them empty and each of them once: with a number where they were given before. TensorRT allowed both until 10."""
+    found: dict[str, None] = {}
+    for given in names:
+        name, number = given or "unnamed", 1
+        while name in found:
+            number += 1
+            name = f"{given or 'unnamed'}#{number}"
+        found[name] = None
+    return list(found)

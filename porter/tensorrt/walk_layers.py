@@ -16,7 +16,7 @@ from porter.tensor import BytesPayload, Tensor, TensorSpec
 from porter.tensorrt import layers
 from porter.tensorrt.layers import Operation, Unknown, Weights
 from porter.tensorrt.package import Package, dims
-from porter.tensorrt.walk_padding import pooling_padding, same_padding
+from porter.tensorrt.walk_padding import pooling_padding, same_padding, transposed_padding
 from porter.tensorrt.walk_weights import bytes_of
 
 
@@ -98,10 +98,15 @@ def _deconvolution(r: Reading) -> Operation:
     groups, window = r.layer.num_groups, r.sizes("kernel_size_nd")
     maps = r.layer.num_output_maps // groups
     kernel = r.weights("kernel", lambda count: (count // (maps * math.prod(window)), maps, *window))
-    if r.word("padding_mode").startswith("SAME"):
-        raise _CannotRead("its padding follows from its sizes")
-    rest = (r.sizes("stride_nd"), r.sizes("dilation_nd"), r.sizes("pre_padding"), r.sizes("post_padding"), groups)
-    return layers.Deconvolution(_static(kernel, r), r.weights("bias", lambda count: (count,)), *rest)
+    stride, dilation = r.sizes("stride_nd"), r.sizes("dilation_nd")
+    reach = _reach(window, dilation)
+    pre, post = transposed_padding(r.word("padding_mode"), r.sizes("pre_padding"), r.sizes("post_padding"), reach, stride)
+    return layers.Deconvolution(_static(kernel, r), r.weights("bias", lambda count: (count,)), stride, dilation, pre, post, groups)
+
+
+def _reach(window: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:
+    """How far a window reaches along each axis."""
+    return tuple([(size - 1) * step + 1 for size, step in zip(window, dilation, strict=True)])
 
 
 def _static(kernel: Weights | None, r: Reading) -> Weights:
@@ -115,7 +120,7 @@ def _windows(r: Reading) -> list[tuple[int, int, int, int]]:
     pooling = hasattr(r.layer, "window_size_nd")
     window = r.sizes("window_size_nd" if pooling else "kernel_size_nd")
     dilation = (1,) * len(window) if pooling else r.sizes("dilation_nd")
-    reach = [(size - 1) * step + 1 for size, step in zip(window, dilation, strict=True)]
+    reach = _reach(window, dilation)
     before, after = (r.shape(t)[-len(window) :] for t in (r.inputs[0], r.outputs[0]))
     return list(zip(before, after, reach, r.sizes("stride_nd"), strict=True))
 

@@ -22,8 +22,7 @@ def same_padding(mode: str, pre: Sizes, post: Sizes, windows: Windows) -> tuple[
         more = [max((out - 1) * step + reach - size - a - b, 0) for (size, out, reach, step), a, b in zip(windows, pre, post, strict=True)]
         return pre, tuple([b + n for b, n in zip(post, more, strict=True)])
     whole = [max((out - 1) * step + reach - size, 0) for size, out, reach, step in windows]
-    small, large = tuple([n // 2 for n in whole]), tuple([n - n // 2 for n in whole])
-    return (small, large) if mode == "SAME_UPPER" else (large, small)
+    return _shared(mode, whole)
 
 
 def pooling_padding(mode: str, pre: Sizes, post: Sizes, windows: Windows, extends: bool) -> tuple[Sizes, Sizes] | None:
@@ -32,3 +31,17 @@ def pooling_padding(mode: str, pre: Sizes, post: Sizes, windows: Windows, extend
     if found is not None and mode == "EXPLICIT_ROUND_UP" and found[1] != post and not extends:
         return None
     return found
+
+
+def transposed_padding(mode: str, pre: Sizes, post: Sizes, reach: Sizes, stride: Sizes) -> tuple[Sizes, Sizes]:
+    """Padding of a deconvolution, which is cut from its result; reach: how far the window reaches."""
+    if not mode.startswith("SAME"):
+        return pre, post
+    whole = [max(size - step, 0) for size, step in zip(reach, stride, strict=True)]
+    return _shared(mode, whole)
+
+
+def _shared(mode: str, whole: Sequence[int]) -> tuple[Sizes, Sizes]:
+    """Padding on either side; `SAME_UPPER` has the odd one behind."""
+    small, large = tuple([n // 2 for n in whole]), tuple([n - n // 2 for n in whole])
+    return (small, large) if mode == "SAME_UPPER" else (large, small)
