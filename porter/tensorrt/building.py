@@ -74,7 +74,7 @@ def build_engine(source: str, weights: str | None, output: str | None, options: 
     """
     paths = _outputs(output, [source, weights, options.wts], options.overwrite)
     package = find()
-    with open_network(source, weights, options.graph) as graph, _values(options.wts) as wts:
+    with open_network(source, weights, options.graph) as graph, open_values(options.wts) as wts:
         network = lower(graph.model)
         if wts is not None:
             network = with_values(network, wts)
@@ -109,7 +109,8 @@ def _outputs(output: str | None, inputs: Sequence[str | None], overwrite: bool) 
 
 
 @contextmanager
-def _values(path: str | None) -> Iterator[TensorStore | None]:
+def open_values(path: str | None) -> Iterator[TensorStore | None]:
+    """The file of `--wts`, open until the end of the `with` block; None for None. What is wrong with its tensors names it."""
     if path is None:
         yield None
         return
