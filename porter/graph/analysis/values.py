@@ -29,8 +29,9 @@ DTYPES = {
     "UINT32": "uint32",
     "UINT64": "uint64",
     "BOOL": "bool",
+    "FLOAT8E4M3FN": "float8_e4m3fn",
 }
-"""ONNX's element types that PyTorch computes with, by the names that PyTorch and numpy have for them."""
+"""ONNX's element types whose values are looked at, by the names that PyTorch and numpy (with ml_dtypes) have for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ class Network:
 
 
 def dtype_of(data_type: ir.DataType | int | None) -> str | None:
-    """PyTorch's name of an ONNX element type; None for one that it does not compute with."""
+    """The name of an ONNX element type; None for one whose values are not looked at."""
     import onnx_ir as ir
 
     return DTYPES.get(ir.DataType(int(data_type)).name) if data_type is not None else None

@@ -186,13 +186,19 @@ def clip(op: Op) -> None:
 def cast(op: Op) -> None:
     """To another type; floats lose their fraction when they become integers."""
     dtype = dtype_of(op.attribute("to")) if not isinstance(op.attribute("to"), str) else None
-    if dtype is None:
-        raise op.refuse("PyTorch does not compute with the type that it casts to")
+    _refuse_narrow(op, dtype)
     op.put(op.text(0) if dtype == op.value(0).dtype else f"{op.text(0)}.to(torch.{dtype})")
+
+
+def _refuse_narrow(op: Op, dtype: str | None) -> None:
+    # What is too large for eight bits PyTorch makes a NaN, and ONNX the largest number.
+    if dtype is None or dtype.startswith("float8"):
+        raise op.refuse("PyTorch does not compute with the type that it casts to")
 
 
 def cast_like(op: Op) -> None:
     """To the type of another tensor."""
+    _refuse_narrow(op, op.value(1).dtype)
     op.put(f"{op.text(0)}.to({op.text(1)}.dtype)")
 
 

@@ -16,14 +16,14 @@ def quantize(op: Op) -> None:
     """Divided by a scale, rounded to the nearest, ties to even, and put into the range of a narrow type."""
     if not op.attribute("saturate", 1):
         raise op.refuse("TensorRT puts what is out of range at its end, and this one makes it a NaN")
-    dtype = (op.value(2).dtype or "another type") if op.has(2) else _stated(op)
+    dtype = op.dtype(2) if op.has(2) else _stated(op)
     axis = _checked(op, dtype)
     op.put(layers.Quantize(axis, dtype), [op.tensor(0), op.tensor(1)])
 
 
 def dequantize(op: Op) -> None:
     """Times a scale."""
-    axis = _checked(op, op.value(0).dtype or "another type")
+    axis = _checked(op, op.dtype(0))
     if axis is not None and op.constant(0) is None:
         raise op.refuse("TensorRT has scales for each channel of weights only")
     op.put(layers.Dequantize(axis, op.dtype(1)), [op.tensor(0), op.tensor(1)])
