@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from porter.dtypes import DTYPES, DType
@@ -10,7 +10,8 @@ from porter.errors import TensorRTError
 from porter.graph.analysis.values import Constant, Element, Network, Size, Value, computed
 from porter.tensor import BytesPayload, Tensor, TensorSpec, canonical_bytes
 from porter.tensorrt import layers
-from porter.tensorrt.lowering.naming import Names, is_good, without_spaces
+from porter.tensorrt.lowering.batch_norm import scale_and_shift
+from porter.tensorrt.lowering.naming import Names, WeightNames, is_good, without_spaces
 from porter.tensorrt.lowering.types import TensorType, infer
 
 if TYPE_CHECKING:
@@ -36,18 +37,18 @@ class Assembly:
         self.types: dict[str, TensorType] = {}
         self.layer_names = Names()
         self.tensor_names = Names()
-        self.weight_names = Names()
+        self.weight_names = WeightNames(initializers)
         self.notices: list[str] = []
         self._constants: dict[Key, str] = {}
         self._weights: dict[Key, layers.Weights] = {}
+        self._together: dict[Key, dict[str, layers.Weights]] = {}
+        self._folded: dict[Key, tuple[layers.Weights, layers.Weights]] = {}
         # What a key is made of must not go away, or something else could take its address.
         self._kept: list[Constant] = []
         for value in network.values:
             self.tensor_names.reserve(value)
         for node in network.nodes:
             self.layer_names.reserve(node.name)
-        for initializer in initializers:
-            self.weight_names.reserve(initializer)
 
     def add(self, operation: layers.Operation, inputs: Sequence[str], outputs: Sequence[str], name: str) -> None:
         """A layer; its outputs get the types that TensorRT gives them. `name` is taken as it is.
@@ -76,49 +77,70 @@ class Assembly:
             self.tensors[name] = self.constant(value.constant, name, name, name)
         return self.tensors[name]
 
-    def constant(self, constant: Constant, wanted: str, layer: str, weight: str) -> str:
+    def constant(self, constant: Constant, wanted: str, layer: str, weight: str | layers.Weights) -> str:
         """A tensor of known values: that of a layer that states them, made where there is none yet.
 
-        wanted: what to call the tensor; layer: the layer; weight: the weights, where the graph has no good name for them.
+        wanted: what to call the tensor; layer: the layer; weight: the weights, or what to call them where the graph has no good name.
         """
         key = _key(constant)
         if key not in self._constants:
             value = self.network.values.get(wanted)
             own = value is not None and value.constant is not None and _key(value.constant) == key
             name = wanted if own and wanted not in self.types else self.tensor_names.take(wanted)
-            self.add(layers.Constant(self.weights(constant, weight)), (), (name,), self.layer_names.take(layer))
+            held = self.weights(constant, weight) if isinstance(weight, str) else weight
+            self.add(layers.Constant(held), (), (name,), self.layer_names.take(layer))
             self._constants[key] = name
             self._kept.append(constant)
         return self._constants[key]
 
-    def weights(self, constant: Constant, wanted: str, *, keep: bool = True) -> layers.Weights:
+    def weights(self, constant: Constant, wanted: str) -> layers.Weights:
         """Values that a layer holds. wanted: their name where the graph has none that says what they are, `LAYER.ROLE`.
-
-        keep: whether a good name of the graph's is kept.
 
         Raises:
             TensorRTError: TensorRT has no such type.
         """
         key = _key(constant)
         if key not in self._weights:
-            if constant.dtype not in _HELD:
-                raise TensorRTError("T002", f"'{constant.source or wanted}' holds {constant.dtype} values, which TensorRT has not")
-            source = constant.source if constant.source in self.initializers else None
-            name = self._weight_name(source, without_spaces(wanted), keep)
-            turned = None if constant.perm is None else f"transpose({', '.join(map(str, constant.perm))})"
-            formula = turned if source is not None else "constant"
-            dtype = DTYPES[constant.dtype]
-            tensor = Tensor(TensorSpec(name, dtype, constant.shape), ConstantPayload(constant, dtype))
-            self._weights[key] = layers.Weights(tensor, (source,) if source is not None else (), formula)
-            self._kept.append(constant)
+            source = self._source(constant)
+            good = source is not None and is_good(source) and self.weight_names.is_free(source, source)
+            self._weights[key] = self._made_weights(constant, source if source is not None and good else without_spaces(wanted))
         return self._weights[key]
 
-    def _weight_name(self, source: str | None, wanted: str, keep: bool) -> str:
-        """The name of the graph's tensor where it is good; one that is held in another shape already has to have another."""
-        held = {w.tensor.name for w in self._weights.values()}
-        if source is not None and source not in held and (source == wanted or (keep and is_good(source))):
-            return source
-        return self.weight_names.take(wanted)
+    def weights_together(self, constants: Mapping[str, Constant], layer: str) -> dict[str, layers.Weights]:
+        """The weights of one layer by role, called `PREFIX.ROLE`: with the prefix that the graph has for all of them, or `layer`.
+
+        Raises:
+            TensorRTError: TensorRT has no such type.
+        """
+        key = tuple((role, _key(c)) for role, c in constants.items())
+        if key not in self._together:
+            sources = {role: self._source(c) for role, c in constants.items()}
+            prefix = self.weight_names.prefix(sources, without_spaces(layer))
+            self._together[key] = {role: self._made_weights(c, f"{prefix}.{role}") for role, c in constants.items()}
+        return self._together[key]
+
+    def _source(self, constant: Constant) -> str | None:
+        """The initialiser that a constant is."""
+        return constant.source if constant.source in self.initializers else None
+
+    def _made_weights(self, constant: Constant, wanted: str) -> layers.Weights:
+        if constant.dtype not in _HELD:
+            raise TensorRTError("T002", f"'{constant.source or wanted}' holds {constant.dtype} values, which TensorRT has not")
+        source, dtype = self._source(constant), DTYPES[constant.dtype]
+        turned = None if constant.perm is None else f"transpose({', '.join(map(str, constant.perm))})"
+        formula = turned if source is not None else "constant"
+        spec = TensorSpec(self.weight_names.take(wanted, source), dtype, constant.shape)
+        self._kept.append(constant)
+        return layers.Weights(Tensor(spec, ConstantPayload(constant, dtype)), (source,) if source is not None else (), formula)
+
+    def scale_and_shift(self, norm: layers.BatchNorm, dtype: str) -> tuple[layers.Weights, layers.Weights]:
+        """What a batch normalisation comes to; the same weights for the same normalisation."""
+        prefix = norm.weight.tensor.name.removesuffix(".weight")
+        key = ("batch_norm", prefix, norm.epsilon, dtype)
+        if key not in self._folded:
+            part = prefix if not any(k[1] == prefix for k in self._folded) else f"{prefix}_{len(self._folded)}"
+            self._folded[key] = scale_and_shift(norm, part, dtype)
+        return self._folded[key]
 
     # ---- sizes that only running tells -----------------------------------------------------------------------------------
 

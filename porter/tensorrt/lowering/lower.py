@@ -12,7 +12,7 @@ from porter.tensorrt import layers
 from porter.tensorrt.lowering.assembly import Assembly
 from porter.tensorrt.lowering.op import Op, Refusal
 from porter.tensorrt.lowering.precision import narrowed
-from porter.tensorrt.lowering.table import is_supported, lowering
+from porter.tensorrt.lowering.table import is_supported, lowering, reason
 from porter.tensorrt.lowering.types import TensorType
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 PRECISIONS = ("float32", "float16", "bfloat16")
 """What a network can compute in."""
-
-
-_PLUGIN = "no layer of TensorRT; a plugin would be needed"
 
 
 def lower(model: ir.Model, *, precision: str = "float32") -> layers.Network:
@@ -101,7 +98,7 @@ def _lowered(assembly: Assembly, node: Node, readers: dict[str, int]) -> str | N
     """Lower one node; why that cannot be, or None."""
     write = lowering(node.op_type) if is_supported(node.op_type, node.domain) else None
     if write is None:
-        return _PLUGIN
+        return reason(node.op_type)
     try:
         write(Op(assembly, node, readers))
     except Refusal as refusal:
@@ -118,7 +115,7 @@ def _lowered(assembly: Assembly, node: Node, readers: dict[str, int]) -> str | N
 def _unsupported(node: Node, unknown: list[str], assembly: Assembly) -> str | None:
     """Why a node cannot be lowered whatever it is that is unknown of its inputs, or None."""
     if not is_supported(node.op_type, node.domain):
-        return _PLUGIN
+        return reason(node.op_type)
     held = [name for name in unknown if name in assembly.initializers]
     return f"TensorRT has no type like that of '{held[0]}'" if held else None
 

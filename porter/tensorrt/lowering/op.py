@@ -228,18 +228,23 @@ class Op:
         return self.assembly.weights(self._constant(constant), f"{self.name}.{role}")
 
     def weights_together(self, given: Mapping[str, Constant | None]) -> dict[str, layers.Weights]:
-        """The weights of one layer by role, those that are there: called `PREFIX.ROLE` with one prefix, the graph's where it is so."""
-        constants = {role: c for role, c in given.items() if c is not None}
-        prefixes = {
-            (c.source or "").removesuffix(f".{role}") if (c.source or "").endswith(f".{role}") else "" for role, c in constants.items()
-        }
-        prefix = prefixes.pop() if len(prefixes) == 1 else ""
-        return {role: self.assembly.weights(c, f"{prefix or self.name}.{role}", keep=bool(prefix)) for role, c in constants.items()}
+        """The weights of this node by role, those that are there: `PREFIX.ROLE` with one prefix, the graph's or the node's name."""
+        return self.assembly.weights_together({role: c for role, c in given.items() if c is not None}, self.name)
 
     def constant_tensor(self, constant: Constant | NDArray[Any], role: str, value: str | None = None) -> str:
         """A tensor of known values, by a layer `NODE/role`. value: that of the graph that it is, where it is one."""
         wanted = value or f"{next(o for o in self.node.outputs if o)}/{role}"
         return self.assembly.constant(self._constant(constant), wanted, f"{self.name}/{role}", f"{self.name}.{role}")
+
+    def constants_together(self, given: Mapping[str, Constant | None]) -> dict[str, str]:
+        """Tensors of known values by role, those that are there, whose weights are named together."""
+        output = next(o for o in self.node.outputs if o)
+        held = self.weights_together(given)
+        return {
+            role: self.assembly.constant(c, f"{output}/{role}", f"{self.name}/{role}", held[role])
+            for role, c in given.items()
+            if c is not None
+        }
 
     def scalar(self, number: float, like: str, part: str) -> str:
         """A number as a tensor of the rank and the type of the tensor `like`."""

@@ -99,6 +99,16 @@ SUPPORTED: dict[str, tuple[str, str]] = {
 """For each operator of ONNX's own domain the module and the function that lowers it."""
 
 
+_LOOPS = frozenset(["LSTM", "GRU", "RNN", "Scan", "Loop", "If"])
+
+
+def reason(op_type: str) -> str:
+    """Why an operator cannot be lowered."""
+    if op_type in _LOOPS:
+        return "TensorRT says it by loops or conditions, which porter does not write"
+    return "porter knows no layers of TensorRT that do it; a plugin would be needed"
+
+
 def is_supported(op_type: str, domain: str) -> bool:
     """Whether an operator can be lowered; some of its forms may still be refused."""
     return not domain and op_type in SUPPORTED and lowering(op_type) is not None

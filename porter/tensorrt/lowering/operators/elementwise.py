@@ -228,6 +228,8 @@ def cast_like(op: Op) -> None:
 
 def _cast(op: Op, dtype: str) -> None:
     op.require(dtype)
+    if dtype.startswith("float8") or dtype in ("int4", "float4_e2m1fn"):
+        raise op.refuse(f"TensorRT makes {dtype} by quantising, and what a cast does beyond its range is not documented")
     x = op.tensor(0)
     if op.type_of(x).dtype == dtype:
         op.alias(x)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import string
 
+from porter.graph.analysis.values import Constant
 from porter.tensorrt import layers
 from porter.tensorrt.lowering.op import Op
 
@@ -18,27 +19,25 @@ def gemm(op: Op) -> None:
     _floats(op)
     transposed = ["TRANSPOSE" if op.attribute(name, 0) else "NONE" for name in ("transA", "transB")]
     alpha, beta = float(op.attribute("alpha", 1.0)), float(op.attribute("beta", 1.0))
-    a, b = op.tensor(0), _weight(op, 1, "weight", 2)
     adds = op.has(2) and beta != 0
+    held = op.constants_together({"weight": _ranked(op, 1, 2), "bias": _ranked(op, 2, 2) if adds else None})
+    a, b = op.tensor(0), held.get("weight") or op.tensor(1, 2)
     last = not adds and alpha == 1
     made = op.put_or_add(layers.MatrixMultiply(*transposed), [a, b], "product", last)
     if alpha != 1:
         made = op.put_or_add(layers.Elementwise("PROD"), [made, op.scalar(alpha, made, "alpha")], "scaled", not adds)
     if not adds:
         return
-    bias = _weight(op, 2, "bias", 2)
+    bias = held.get("bias") or op.tensor(2, 2)
     if beta != 1:
         bias = op.add(layers.Elementwise("PROD"), [bias, op.scalar(beta, bias, "beta")], "scaled_bias")
     op.put(layers.Elementwise("SUM"), [made, bias])
 
 
-def _weight(op: Op, index: int, role: str, rank: int) -> str:
-    """An input that usually is a weight, as a tensor of some rank."""
+def _ranked(op: Op, index: int, rank: int) -> Constant | None:
+    """An input whose values are known, with axes of size 1 in front up to some rank."""
     constant = op.constant(index)
-    if constant is None:
-        return op.tensor(index, rank)
-    shape = (1,) * (rank - len(constant.shape)) + constant.shape
-    return op.constant_tensor(constant.reshaped(shape), role)
+    return constant.reshaped((1,) * (rank - len(constant.shape)) + constant.shape) if constant is not None else None
 
 
 def matmul(op: Op) -> None:
@@ -51,11 +50,12 @@ def matmul(op: Op) -> None:
     outer = max(r - 1 if r == 1 else r - 2 for r in ranks)
     outer = max(outer, 0)
     wanted = [outer + (1 if r == 1 else 2) for r in ranks]
-    a = op.tensor(0, wanted[0]) if op.constant(0) is None else _weight(op, 0, "matrix", wanted[0])
-    product = op.put_or_add(layers.MatrixMultiply(*how), [a, _weight(op, 1, "weight", wanted[1])], "product", not op.has(2))
+    rank = max(len(op.out_shape()), 1)
+    held = op.constants_together({"weight": _ranked(op, 1, wanted[1]), "bias": _ranked(op, 2, rank)})
+    sides = [op.tensor(0, wanted[0]), held.get("weight") or op.tensor(1, wanted[1])]
+    product = op.put_or_add(layers.MatrixMultiply(*how), sides, "product", not op.has(2))
     if op.has(2):
-        bias = _weight(op, 2, "bias", len(op.type_of(product).shape))
-        op.put(layers.Elementwise("SUM"), [product, bias])
+        op.put(layers.Elementwise("SUM"), [product, held.get("bias") or op.tensor(2, rank)])
 
 
 def einsum(op: Op) -> None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from porter.dtypes import DTYPES
 from porter.graph.analysis.values import Constant
 from porter.tensorrt import layers
-from porter.tensorrt.lowering.batch_norm import scale_and_shift
 from porter.tensorrt.lowering.op import Op
 
 if TYPE_CHECKING:
@@ -32,8 +31,7 @@ def batch_normalization(op: Op) -> None:
     held = op.weights_together(dict(zip(("weight", "bias", "running_mean", "running_var"), state, strict=True)))
     weight, bias, mean, variance = held.values()
     norm = layers.BatchNorm(weight, bias, mean, variance, float(op.attribute("epsilon", 1e-5)))
-    prefix = norm.weight.tensor.name.removesuffix(".weight")
-    scale, shift = scale_and_shift(norm, prefix, op.dtype(0))
+    scale, shift = op.assembly.scale_and_shift(norm, op.dtype(0))
     put_scaled(op, op.tensor(0), layers.Scale("CHANNEL", shift, scale, batch_norm=norm))
 
 
