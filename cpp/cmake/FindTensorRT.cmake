@@ -71,10 +71,10 @@ find_package_handle_standard_args(TensorRT REQUIRED_VARS TensorRT_READY TensorRT
 
 if(TensorRT_HEADERS_FOUND AND NOT TARGET TensorRT::nvinfer)
     if(TensorRT_FOUND)
-        add_library(TensorRT::nvinfer UNKNOWN IMPORTED)
+        add_library(TensorRT::nvinfer UNKNOWN IMPORTED GLOBAL)
         set_target_properties(TensorRT::nvinfer PROPERTIES IMPORTED_LOCATION "${TensorRT_LIBRARY}")
     else()
-        add_library(TensorRT::nvinfer INTERFACE IMPORTED)
+        add_library(TensorRT::nvinfer INTERFACE IMPORTED GLOBAL)
     endif()
     # As system headers: their warnings are NVIDIA's.
     set_target_properties(TensorRT::nvinfer PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${porter_tensorrt_headers};${CUDA_INCLUDE_DIR}")

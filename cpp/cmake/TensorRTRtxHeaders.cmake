@@ -2,7 +2,7 @@
 TensorRT-RTX has TensorRT's interface without plugins and without where a tensor lies, so that its tables of virtual functions are
 shorter: with TensorRT's headers as they are, `addConvolutionNd` calls what is `addDeconvolutionNd` there.
 
-porter_rtx_headers(DIR RESULT) puts links to the headers of DIR into the build tree, and beside them an NvInferImpl.h in which the
+porter_rtx_headers(DIR RESULT) copies the headers of DIR into the build tree, and beside them an NvInferImpl.h in which the
 functions that RTX lacks are no virtual ones, so that they take no place. RESULT is that folder, or empty where the headers are of a kind
 that is not known here. Nothing is written anywhere else.
 
@@ -25,13 +25,11 @@ function(porter_rtx_headers from result)
     string(REPLACE "<semicolon>" ";" text "${text}")
 
     set(to "${CMAKE_BINARY_DIR}/porter_tensorrt_rtx")
-    file(MAKE_DIRECTORY "${to}")
-    file(GLOB headers "${from}/*")
+    # No links: compilers look beside what a link points to.
+    file(GLOB_RECURSE headers RELATIVE "${from}" "${from}/*.h")
+    list(REMOVE_ITEM headers NvInferImpl.h)
     foreach(header IN LISTS headers)
-        get_filename_component(name "${header}" NAME)
-        if(NOT name STREQUAL "NvInferImpl.h")
-            file(CREATE_LINK "${header}" "${to}/${name}" SYMBOLIC)
-        endif()
+        configure_file("${from}/${header}" "${to}/${header}" COPYONLY)
     endforeach()
     # By way of a second file, so that the first keeps its date while it stays the same.
     file(WRITE "${to}.h" "${text}")

@@ -10,6 +10,7 @@ inline void addDigits(nvinfer1::INetworkDefinition& network, porter::trt::Weight
     using nvinfer1::PoolingType;
 
     auto* x = addInput(network, "data", nvinfer1::DataType::kFLOAT, {1, 1, 8, 8});
+    x = addCast(network, *x, "data/cast", weights.type());
     x = addConvolution(network, weights, *x, "conv1", 16, {3, 3}, Conv().padding({1, 1}).noBias())->getOutput(0);
     x = addBatchNorm2d(network, weights, *x, "bn1", 1e-5F)->getOutput(0); // Caffe keeps its epsilon as a float
     x = named(network.addActivation(*x, ActivationType::kRELU), "relu1")->getOutput(0);
@@ -26,5 +27,5 @@ inline void addDigits(nvinfer1::INetworkDefinition& network, porter::trt::Weight
 
     auto* const prob = named(network.addSoftMax(*x), "prob");
     prob->setAxes(1U << 1);
-    markOutput(network, *prob->getOutput(0), "prob");
+    markOutput(network, *addCast(network, *prob->getOutput(0), "prob/cast", nvinfer1::DataType::kFLOAT), "prob");
 }

@@ -264,6 +264,13 @@ inline nvinfer1::ITensor* constantOf(nvinfer1::INetworkDefinition& network, Weig
 
 } // namespace detail
 
+/// The tensor as another type, and as it is where it has that type: `addCast(network, x, "half", weights.type())` behind the inputs and
+/// `addCast(network, x, "float", nvinfer1::DataType::kFLOAT)` before the outputs let a network compute in the type of its weights.
+inline nvinfer1::ITensor* addCast(nvinfer1::INetworkDefinition& network, nvinfer1::ITensor& input, const std::string& name,
+                                  nvinfer1::DataType type) {
+    return input.getType() == type ? &input : detail::added(network, network.addCast(input, type), name)->getOutput(0);
+}
+
 /// All axes behind the first become one.
 inline nvinfer1::IShuffleLayer* addFlatten(nvinfer1::INetworkDefinition& network, nvinfer1::ITensor& input, const std::string& name) {
     auto* const layer = detail::added(network, network.addShuffle(input), name);
