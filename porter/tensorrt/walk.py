@@ -14,8 +14,8 @@ def read(definition: Any, package: Package, *, copy: bool = True) -> Network:
     """The records of an `INetworkDefinition`, its layers in an order in which they can run.
 
     copy: whether weights are copied; else they are views of what TensorRT was given, valid as long as whoever built the network keeps
-    that. Weights are called `LAYER.ROLE`. What porter cannot read is `Unknown`, and names that are empty or not unique are changed; both are
-    in the notices.
+    that. Weights are called `LAYER.ROLE`. What porter cannot read is `Unknown`; names that are empty or not unique are changed. Both
+    are in the notices.
     """
     walk = _Walk(definition, package, copy)
     inputs = tuple([Input(walk.name(t), walk.dtypes[walk.name(t)], walk.shapes.get(walk.name(t), ())) for t in walk.inputs])
