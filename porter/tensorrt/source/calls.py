@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from porter.dataclass import field_names
+from porter.dataclass import dataclass, field_names
 from porter.errors import TensorRTError
 from porter.tensorrt import layers
 from porter.tensorrt.layers import Layer, Network, Weights
@@ -41,15 +41,24 @@ _ENUMERATIONS: Mapping[tuple[str, str], str] = MappingProxyType(
 """Which enumeration a word of a setting is of."""
 
 
-def calls_of(network: Network) -> list[Call]:
-    """The calls, in the order of the layers. Reads constants of small sizes.
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """calls: in the order of the layers. shapes: of tensors of the file that a call takes in another shape than the layer holds."""
+
+    calls: tuple[Call, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+
+
+def calls_of(network: Network) -> Calls:
+    """The calls of a network. Reads constants of small sizes.
 
     Raises:
         TensorRTError: a layer holds weights of a type that `.wts` has not, or is none that TensorRT's API makes.
     """
     idioms = _Idioms(network)
     left = [layer for layer in network.layers if layer.name not in idioms.parts]
-    return [idioms.calls.get(layer.name) or _TABLE.get(type(layer.operation), _plain)(layer, network) for layer in left]
+    calls = [idioms.calls.get(layer.name) or _TABLE.get(type(layer.operation), _plain)(layer, network) for layer in left]
+    return Calls(tuple(calls), idioms.shapes)
 
 
 # ---- layers with weights ---------------------------------------------------------------------------------------------
@@ -246,11 +255,12 @@ _TABLE: Mapping[type, Callable[[Layer, Network], Call]] = MappingProxyType(
 
 
 class _Idioms:
-    """Layers that one call makes. calls: by the name of the last of them; parts: names of the others."""
+    """Layers that one call makes. calls: by the name of the last of them; parts: names of the others; shapes: as `Calls`."""
 
     def __init__(self, network: Network) -> None:
         self.calls: dict[str, Call] = {}
         self.parts: set[str] = set()
+        self.shapes: dict[str, tuple[int, ...]] = {}
         self._network = network
         self._makers = {o: layer for layer in network.layers for o in layer.outputs}
         self._readers: dict[str, int] = {}
@@ -288,6 +298,7 @@ class _Idioms:
             said = _stated(layer.name, {"weight": held})
             self.calls[layer.name] = Call("prelu", (x,), layer.outputs, {"name": layer.name, **said})
             self.parts.add(f"{layer.name}/slope")
+            self.shapes[held.tensor.name] = (held.tensor.size,)
 
     def _linear(self, layer: Layer) -> None:
         """A product with a matrix that is transposed, and the sum with a row."""
@@ -310,4 +321,7 @@ class _Idioms:
         said = _stated(name, {"weight": matrix, "bias": bias})
         settings: dict[str, Value] = {"name": name, **said, "outputs": matrix.tensor.shape[0], "bias": bias is not None}
         self.calls[name] = Call("linear", (x,), last.outputs, settings)
-        self.parts.update([f"{name}/weight", *([f"{name}/bias", layer.name] if bias is not None else [])])
+        self.parts.add(f"{name}/weight")
+        if bias is not None:
+            self.parts.update([f"{name}/bias", layer.name])
+            self.shapes[bias.tensor.name] = (bias.tensor.size,)

@@ -66,7 +66,7 @@ def _helpers(program: Program) -> list[str]:
 
 def _standard(text: str) -> str:
     """Headers that the functions before the network need."""
-    wanted = {"cstring": "std::memcpy", "optional": "std::optional"}
+    wanted = {"optional": "std::optional"}
     return "".join(f"#include <{name}>\n" for name, word in wanted.items() if word in text)
 
 
@@ -255,7 +255,7 @@ _SPECIAL: Mapping[str, Callable[[Call, Sequence[str]], str]] = {
     "power": lambda call, _: _setting("power", call),
     "shape_pointer": lambda call, _: "std::nullopt" if call.settings["shape"] is None else f"Shape{_value(call.settings['shape'])}",
     "element": lambda call, _: _ELEMENTS[_numbers(call).dtype],
-    "element_type": lambda call, _: f"DataType::k{DTYPES[_numbers(call).dtype]}",
+    "element_type": lambda call, _: f"porter::DType::{_numbers(call).dtype.replace('bool', 'boolean')}",
     "element_shape": lambda call, _: _shape(_numbers(call).shape),
     "element_values": lambda call, _: _shape([int(n) for n in _numbers(call).values]),
 }

@@ -95,15 +95,9 @@ void setInputs(ILayer& layer, std::int32_t first, const std::vector<ITensor*>& t
 _NUMBERS = """\
 /// A constant whose values stand in this file.
 template <class T>
-IConstantLayer* addNumbers(INetworkDefinition& network, WeightMap& weights, const std::string& name, DataType type, const Shape& shape,
+IConstantLayer* addNumbers(INetworkDefinition& network, WeightMap& weights, const std::string& name, porter::DType type, const Shape& shape,
                            const std::vector<T>& values) {
-    std::vector<std::uint8_t> bytes(values.size() * sizeof(T));
-    if (!values.empty()) {
-        std::memcpy(bytes.data(), values.data(), bytes.size());
-    }
-    const Weights held{type, nullptr, static_cast<std::int64_t>(values.size())};
-    return named(network.addConstant(toDims(shape), weights.keep(Use{name, "weights", name, {}, "constant", 0.0, held}, std::move(bytes))),
-                 name);
+    return named(network.addConstant(toDims(shape), weights.state(name, type, values)), name);
 }
 """
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 
 from porter.formats.registry import save_store
 from porter.graph.network import Network
 from porter.io.atomic import OutputGroup
 from porter.store import TensorStore
 from porter.tensorrt import layers
-from porter.tensorrt.source.call import Program
 
 WEIGHTS, MANIFEST = "net.wts", "net.json"
 
@@ -22,12 +22,7 @@ def write_cpp(network: Network, folder: str) -> tuple[str, ...]:
     Raises:
         TensorRTError: TensorRT has no layers for a part of the network; all such parts are named.
     """
-    from porter.tensorrt.source.cpp import print_cpp
-    from porter.tensorrt.source.cpp_program import CMAKE
-
-    lowered, program = _program(network)
-    made = print_cpp(lowered, program, _title(network))
-    return _written(lowered, folder, {"net.cpp": made.source, "net.hpp": made.header, "CMakeLists.txt": CMAKE})
+    return _written(network, folder, cpp_files)
 
 
 def write_python(network: Network, folder: str) -> tuple[str, ...]:
@@ -36,33 +31,55 @@ def write_python(network: Network, folder: str) -> tuple[str, ...]:
     Raises:
         TensorRTError: as for `write_cpp`.
     """
-    from porter.tensorrt.source.python import print_python
-
-    lowered, program = _program(network)
-    return _written(lowered, folder, {"net.py": print_python(lowered, program, _title(network))})
+    return _written(network, folder, python_files)
 
 
-def _title(network: Network) -> str:
-    return network.model.graph.name or "A network"
+def cpp_files(network: layers.Network, title: str) -> dict[str, str]:
+    """The C++ sources of a network, by file name. Reads constants of few values.
 
-
-def _program(network: Network) -> tuple[layers.Network, Program]:
-    from porter.tensorrt.lowering.lower import lower
+    Raises:
+        TensorRTError: a layer cannot be written.
+    """
     from porter.tensorrt.source.calls import calls_of
+    from porter.tensorrt.source.cpp import print_cpp
+    from porter.tensorrt.source.cpp_program import CMAKE
     from porter.tensorrt.source.structure import structured
 
-    lowered = lower(network.model)
-    return lowered, structured(calls_of(lowered), lowered.outputs)
+    made = print_cpp(network, structured(calls_of(network).calls, network.outputs), title)
+    return {"net.cpp": made.source, "net.hpp": made.header, "CMakeLists.txt": CMAKE}
 
 
-def _written(lowered: layers.Network, folder: str, texts: dict[str, str]) -> tuple[str, ...]:
+def python_files(network: layers.Network, title: str) -> dict[str, str]:
+    """The Python source of a network, by file name. Else as `cpp_files`.
+
+    Raises:
+        TensorRTError: a layer cannot be written.
+    """
+    from porter.tensorrt.source.calls import calls_of
+    from porter.tensorrt.source.python import print_python
+    from porter.tensorrt.source.structure import structured
+
+    return {"net.py": print_python(network, structured(calls_of(network).calls, network.outputs), title)}
+
+
+def weights_of(network: layers.Network) -> TensorStore:
+    """What `net.wts` holds for the sources of a network, in the shapes that their calls take."""
+    from porter.tensorrt.source.calls import calls_of, in_file
+
+    shapes: Mapping[str, tuple[int, ...]] = calls_of(network).shapes
+    held = [w.tensor for w in layers.stored(network).values() if in_file(w)]
+    return TensorStore([t.with_spec(shape=shapes.get(t.name, t.shape), axes=None) for t in held])
+
+
+def _written(network: Network, folder: str, files_of: Callable[[layers.Network, str], Mapping[str, str]]) -> tuple[str, ...]:
     from porter.tensorrt import net_manifest
-    from porter.tensorrt.source.calls import in_file
+    from porter.tensorrt.lowering.lower import lower
 
-    manifest = net_manifest.dumps(net_manifest.document(lowered, None))
+    lowered = lower(network.model)
+    files = {name: text.encode() for name, text in files_of(lowered, network.model.graph.name or "A network").items()}
+    files[MANIFEST] = net_manifest.dumps(net_manifest.document(lowered, None))
     with OutputGroup() as group:
-        for name, data in {**{n: t.encode() for n, t in texts.items()}, MANIFEST: manifest}.items():
+        for name, data in files.items():
             group.create(os.path.join(folder, name)).write(data)
-    held = [w.tensor for w in layers.stored(lowered).values() if in_file(w)]
-    save_store(TensorStore(held), os.path.join(folder, WEIGHTS))
+    save_store(weights_of(lowered), os.path.join(folder, WEIGHTS))
     return (*lowered.notices, "what a GPU does with the network is not known until it runs: kernels round, TF32, fusion")
