@@ -11,6 +11,7 @@ from porter.cli.status import ExitCode
 
 COMMANDS = {
     "build": "Build a network with TensorRT, check every weight, and write its engine.",
+    "verify": "Compare what TensorRT holds with the network, value by value, without a GPU.",
 }
 """Commands by name; `porter.cli.tensorrt_<name>` holds `command`."""
 

@@ -67,21 +67,22 @@ def inputs(record: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
 
 
 def recorded(record: Mapping[str, NDArray[Any]], layers: Sequence[LayerRecord], outputs: Sequence[str]) -> list[Recorded]:
-    """What the record has of the values of a graph. layers: which value each layer's top became. outputs: of the graph."""
+    """What the record has of the values of a graph, of outputs once. layers: which value each layer's top became. outputs: of the graph."""
     import numpy as np
 
     places = {f"{layer.name}/{top}": value for layer in layers for top, value in layer.tops.items()}
     found = []
-    for key in _keys(record):
-        value = places.get(key.split("/", 2)[2])
-        if value is not None:
-            shape = tuple([int(n) for n in record[f"{key}@shape"]])
-            found.append(Recorded(value, shape, record[key].reshape(-1), record.get(f"{key}@idx"), float(record[f"{key}@absmax"])))
     for name in outputs:
         array = record.get(f"output/{name}")
         if array is not None:
             scale = float(np.abs(array[np.isfinite(array)]).max(initial=0))
             found.append(Recorded(name, array.shape, array.reshape(-1), None, scale))
+    whole = {entry.value for entry in found}
+    for key in _keys(record):
+        value = places.get(key.split("/", 2)[2])
+        if value is not None and value not in whole:
+            shape = tuple([int(n) for n in record[f"{key}@shape"]])
+            found.append(Recorded(value, shape, record[key].reshape(-1), record.get(f"{key}@idx"), float(record[f"{key}@absmax"])))
     return found
 
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from porter.dataclass import dataclass, field_names, replace
+from porter.dtypes import DTYPES
+from porter.errors import TensorRTError
 from porter.tensorrt.expression.express import express
 from porter.tensorrt.expression.runtime import Runnable
 from porter.tensorrt.expression.table import TABLE
@@ -28,6 +30,8 @@ TOLERANCE = 1e-4
 BUDGET = 1 << 28
 """Bytes of values that are held at once, of either network."""
 
+_ROUNDED = (("float32", "float16"), ("float32", "bfloat16"))
+
 UNKNOWN_WITHOUT_GPU = (
     "which kernels the engine runs, and how they round: TF32, the order of sums, what is kept in half precision between fused layers",
     "layers that TensorRT fuses: they have no value of their own in the engine",
@@ -40,8 +44,8 @@ UNKNOWN_WITHOUT_GPU = (
 class Compared:
     """One value of the original, and the tensor that holds it in TensorRT.
 
-    layer: what makes the tensor, None for an input. against: `original`, or `record`. difference: the largest, NaN where one is NaN
-    alone. scale: the largest finite magnitude. place: of the first beyond the tolerance, or None; wanted, found: what is there.
+    layer: what makes the tensor, None for an input. against: `original`, `record` or `engine`. difference: the largest; NaN where one
+    alone is NaN. scale: the largest finite magnitude. place: of the first beyond the tolerance, or None; wanted, found: what is there.
     problem: in a line, None where they agree.
     """
 
@@ -100,12 +104,12 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class _Sides:
-    """Both networks, ready to run, and what is fed to each."""
+    """Both networks, ready to run, and what is fed to each: `feeds` to the original, `fed` to the other."""
 
     original: Runnable
     expressed: Runnable
     feeds: Mapping[str, NDArray[Any]]
-    renamed: Mapping[str, NDArray[Any]]
+    fed: Mapping[str, NDArray[Any]]
     makers: Mapping[str, Layer]
 
 
@@ -132,14 +136,13 @@ def verify(
     model = express(network)
     makers = {name: layer for layer in network.layers for name in layer.outputs}
     pairs, left = _pairs(original, network, makers, values)
-    names = inputs or {i.name: i.name for i in network.inputs}
-    renamed = {i.name: feeds[names[i.name]] for i in network.inputs}
-    sides = _Sides(Runnable(original, "the original"), Runnable(model, "what TensorRT holds"), feeds, renamed, makers)
+    fed = renamed(network, feeds, inputs)
+    sides = _Sides(Runnable(original, "the original"), Runnable(model, "what TensorRT holds"), feeds, fed, makers)
     known: dict[str, list[Recorded]] = {}
     for record in records:
         known.setdefault(record.value, []).append(record)
     compared: list[Compared] = []
-    batches = _batches(network, pairs, renamed, budget)
+    batches = _batches(network, pairs, fed, budget)
     for batch in batches:
         compared += _compared(sides, network, batch, known, tolerance)
     counts: dict[str, int] = {}
@@ -147,6 +150,38 @@ def verify(
         kind = TABLE[type(layer.operation)].type
         counts[kind] = counts.get(kind, 0) + 1
     return Verification(tuple(compared), counts, tuple(left), tolerance, len(batches))
+
+
+def renamed(network: Network, feeds: Mapping[str, NDArray[Any]], inputs: Mapping[str, str] | None = None) -> dict[str, NDArray[Any]]:
+    """What is fed to the original as `network` takes it: by its names, and rounded where it takes half precision.
+
+    Raises:
+        TensorRTError: it takes another type.
+    """
+    found = {}
+    for given in network.inputs:
+        array = feeds[inputs[given.name] if inputs else given.name]
+        dtype = DTYPES[given.dtype].numpy()
+        if array.dtype != dtype and (array.dtype.name, given.dtype) not in _ROUNDED:
+            raise TensorRTError("T342", f"input '{given.name}' is {given.dtype}, and the original's is {array.dtype}")
+        found[given.name] = array.astype(dtype, copy=False)
+    return found
+
+
+def compare_outputs(
+    original: ir.Model,
+    network: Network,
+    feeds: Mapping[str, NDArray[Any]],
+    made: Mapping[str, NDArray[Any]],
+    values: Mapping[str, str],
+    tolerance: float = TOLERANCE,
+) -> tuple[Compared, ...]:
+    """What an engine made of `feeds`, by the names of its outputs, compared with what the original makes."""
+    makers = {name: layer for layer in network.layers for name in layer.outputs}
+    pairs = [(value, tensor) for value, tensor in values.items() if tensor in made and value in {v.name for v in original.graph.outputs}]
+    wanted = Runnable(original, "the original").run(feeds, [value for value, _ in pairs])
+    like = [Compared(value, tensor, makers.get(tensor), "engine", made[tensor].shape) for value, tensor in pairs]
+    return tuple([compare(c, wanted[c.value], made[c.tensor], tolerance) for c in like])
 
 
 def _pairs(
@@ -183,7 +218,7 @@ def _compared(
     sides: _Sides, network: Network, batch: Sequence[tuple[str, str]], known: Mapping[str, Sequence[Recorded]], tolerance: float
 ) -> Iterator[Compared]:
     wanted = sides.original.run(sides.feeds, list(dict.fromkeys(value for value, _ in batch)))
-    found = sides.expressed.run(sides.renamed, list(dict.fromkeys(tensor for _, tensor in batch)))
+    found = sides.expressed.run(sides.fed, list(dict.fromkeys(tensor for _, tensor in batch)))
     for value, tensor in batch:
         layer, made = sides.makers.get(tensor), found[tensor]
         said = network.shapes.get(tensor)

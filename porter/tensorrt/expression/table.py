@@ -21,7 +21,7 @@ class Entry:
     """One layer type.
 
     operation: the record. type: TensorRT's `LayerType`. onnx: what it becomes. refused: what of it has no expression, "" for nothing.
-    function: `module:name` below `porter.tensorrt.expression.operators`.
+    function: `module:name` below `porter.tensorrt.expression.operators`. read_as: other types that are read as this one.
     """
 
     operation: type
@@ -29,6 +29,7 @@ class Entry:
     onnx: str
     refused: str
     function: str
+    read_as: tuple[str, ...] = ()
 
     def load(self) -> _Function:
         """The function that expresses it."""
@@ -55,11 +56,11 @@ _ALL: tuple[tuple[Any, ...], ...] = (
     (layers.Elementwise, "ELEMENTWISE", "Add, Mul, Max, …", "arithmetic on int8, uint8", "pointwise:elementwise"),
     (layers.Unary, "UNARY", "Exp, Log, Abs, …", "", "pointwise:unary"),
     (layers.Concatenation, "CONCATENATION", "Concat", "", "moves:concatenation"),
-    (layers.Shuffle, "SHUFFLE", "Transpose, Reshape, Transpose", "", "moves:shuffle"),
+    (layers.Shuffle, "SHUFFLE", "Transpose, Reshape, Transpose", "", "moves:shuffle", ("SQUEEZE", "UNSQUEEZE")),
     (layers.MatrixMultiply, "MATRIX_MULTIPLY", "MatMul", "", "products:matrix_multiply"),
     (layers.Constant, "CONSTANT", "initialiser", "fp4", "products:constant"),
     (layers.Reduce, "REDUCE", "ReduceSum, ReduceMean, …", "AVG of integers, NONE", "means:reduce"),
-    (layers.Slice, "SLICE", "Gather, Where", "axes as a setting", "moves:slice_"),
+    (layers.Slice, "SLICE", "Gather, Where", "axes as a setting", "moves:slice_", ("PADDING",)),
     (layers.Resize, "RESIZE", "Resize", "", "samples:resize"),
     (layers.Gather, "GATHER", "Gather, GatherElements, GatherND", "positions out of bounds", "indices:gather"),
     (layers.Scatter, "SCATTER", "ScatterElements, ScatterND", "", "indices:scatter"),

@@ -1,0 +1,163 @@
+"""Networks that a user builds by hand in Python, and how they are laid beside the original.
+
+The file defines a function of one or two arguments. It is given an empty network of TensorRT, and the weights where it takes them:
+
+    import tensorrt as trt
+
+    def build(network, weights):
+        x = network.add_input("data", trt.float32, (1, 3, 224, 224))
+        conv1 = network.add_convolution_nd(x, 64, (7, 7), weights["conv1.weight"], weights["conv1.bias"])
+        ...
+        network.mark_output(y)
+
+`weights` is a dictionary of numpy arrays: those of `--wts`, else those of the original's file, by their names there. They are kept until
+porter is done. What the function itself makes for TensorRT (arrays, `trt.Weights`) has to stay alive as well: it may return it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from porter.dataclass import dataclass
+from porter.errors import PorterError, TensorRTError, access_error
+from porter.tensorrt.layers import Network
+from porter.tensorrt.package import Package
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class HandBuilt:
+    """A network that was built. definition: TensorRT's. builder: it has to live as long. kept: what the function returned."""
+
+    definition: Any
+    builder: Any
+    kept: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """Which of the original's values a network's tensors hold. inputs: for each of the network's the original's. by_order: matched so."""
+
+    values: Mapping[str, str]
+    inputs: Mapping[str, str]
+    by_order: tuple[str, ...]
+
+
+def build(where: str, package: Package, weights: Mapping[str, NDArray[Any]]) -> HandBuilt:
+    """Run the function that `FILE.py:FUNCTION` names on an empty network.
+
+    Raises:
+        FileAccessError: the file cannot be read.
+        TensorRTError: it is no Python, it has no such function, or the function builds no network.
+    """
+    path, colon, name = where.rpartition(":")
+    if not colon or not path or not name.isidentifier():
+        raise TensorRTError("T343", f"'{where}' names no function", hint="write it as my_net.py:build")
+    function = _function(path, name)
+    builder = package.module.Builder(package.logger)
+    definition = builder.create_network(package.creation_flags)
+    package.log.errors()
+    try:
+        kept = function(definition, dict(weights)) if _takes_weights(function) else function(definition)
+    except PorterError:
+        raise
+    except (Exception, SystemExit) as error:
+        said = [f"{type(error).__name__}: {' '.join(str(error).split())}", *package.log.errors()[:2]]
+        raise TensorRTError("T343", f"'{name}' failed: {'; '.join(said)}", path=path, line=_line(error, path)) from error
+    errors = package.log.errors()
+    if errors or not definition.num_layers or not definition.num_outputs:
+        what = "; ".join(errors[:3]) or f"{definition.num_layers} layers, {definition.num_outputs} outputs"
+        raise TensorRTError("T343", f"'{name}' built no network: {what}", path=path, hint="add layers to it and mark its outputs")
+    return HandBuilt(definition, builder, kept)
+
+
+def _function(path: str, name: str) -> Any:
+    import importlib.util
+    import sys
+
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        raise access_error(error, path, "reading the network's source") from error
+    module_name = f"porter_network_{os.path.splitext(os.path.basename(path))[0]}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise TensorRTError("T343", "the file has no name that ends with '.py'", path=path, hint="rename it")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    # As where Python runs the file itself: what lies beside it can be imported.
+    sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        line = error.lineno if isinstance(error, SyntaxError) else _line(error, path)
+        raise TensorRTError("T343", f"the file fails: {type(error).__name__}: {error}", path=path, line=line) from error
+    finally:
+        sys.path.pop(0)
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise TensorRTError("T343", f"the file has no function '{name}'", path=path, hint="name another: my_net.py:my_function")
+    return function
+
+
+def _line(error: BaseException, path: str) -> int | None:
+    """The last line of the user's file that was reached."""
+    import traceback
+
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if os.path.realpath(frame.filename) == os.path.realpath(path)
+    ]
+    return lines[-1] if lines else None
+
+
+def _takes_weights(function: Any) -> bool:
+    import inspect
+
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return len([p for p in inspect.signature(function).parameters.values() if p.kind in kinds]) > 1
+
+
+def match(original: ir.Model, network: Network) -> Matching:
+    """Lay a network beside the original: inputs and outputs by name, or else in their order; what lies between by name.
+
+    Raises:
+        TensorRTError: there are other inputs or outputs, or their shapes do not agree.
+    """
+    theirs = [(v.name or "", _sizes(v)) for v in original.graph.inputs if v.name not in original.graph.initializers]
+    inputs = _side_by_side("input", theirs, [(i.name, i.shape) for i in network.inputs])
+    made = [(v.name or "", _sizes(v)) for v in original.graph.outputs]
+    outputs = _side_by_side("output", made, [(name, network.shapes.get(name)) for name in network.outputs])
+    between = {name: name for layer in network.layers for name in layer.outputs if name not in network.outputs}
+    by_order = [f"'{a}' as '{b}'" for pairs in (inputs, outputs) for b, a in pairs.items() if a != b]
+    return Matching(between | {value: tensor for tensor, value in outputs.items()}, inputs, tuple(by_order))
+
+
+def _side_by_side(
+    what: str, theirs: list[tuple[str, tuple[int, ...] | None]], ours: list[tuple[str, tuple[int, ...] | None]]
+) -> dict[str, str]:
+    """For each of `ours` the one of `theirs`: the one that is called the same, or, where none is, the one in its place."""
+    if len(theirs) != len(ours):
+        wanted, found = (", ".join(name for name, _ in side) for side in (theirs, ours))
+        raise TensorRTError("T342", f"the original has {len(theirs)} {what}s ({wanted}), and the network {len(ours)} ({found})")
+    if {name for name, _ in theirs} == {name for name, _ in ours}:
+        shapes = dict(theirs)
+        theirs = [(name, shapes[name]) for name, _ in ours]
+    for (a, shape), (b, other) in zip(theirs, ours, strict=True):
+        if shape is not None and other is not None and not _agree(shape, other):
+            hint = f"call the {what}s as the original does, or put them in its order"
+            raise TensorRTError("T342", f"{what} '{b}' has the shape {list(other)}, and the original's '{a}' {list(shape)}", hint=hint)
+    return {b: a for (a, _), (b, _) in zip(theirs, ours, strict=True)}
+
+
+def _agree(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    return len(a) == len(b) and all(m == n or -1 in (m, n) for m, n in zip(a, b, strict=True))
+
+
+def _sizes(value: ir.Value) -> tuple[int, ...] | None:
+    return None if value.shape is None else tuple([n if isinstance(n, int) else -1 for n in value.shape])
