@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from porter.dataclass import dataclass, field_names
+from porter.dataclass import dataclass, field_names, replace
 from porter.errors import TensorRTError
 from porter.tensorrt import layers
 from porter.tensorrt.layers import Layer, Network, Weights
@@ -43,14 +43,20 @@ _ENUMERATIONS: Mapping[tuple[str, str], str] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """calls: in the order of the layers. shapes: of tensors of the file that a call takes in another shape than the layer holds."""
+    """calls: in the order of the layers. shapes: of tensors of the file that a call takes in another shape than the layer holds.
+
+    suffix: what most tensors have behind the name of the layer that makes them, None where they are called otherwise.
+    """
 
     calls: tuple[Call, ...]
     shapes: Mapping[str, tuple[int, ...]]
+    suffix: str | None
 
 
-def calls_of(network: Network) -> Calls:
+def calls_of(network: Network, *, tensors: bool = False) -> Calls:
     """The calls of a network. Reads constants of small sizes.
+
+    tensors: with settings `called_0` … for tensors that are not called as most are.
 
     Raises:
         TensorRTError: a layer holds weights of a type that `.wts` has not, or is none that TensorRT's API makes.
@@ -58,7 +64,24 @@ def calls_of(network: Network) -> Calls:
     idioms = _Idioms(network)
     left = [layer for layer in network.layers if layer.name not in idioms.parts]
     calls = [idioms.calls.get(layer.name) or _TABLE.get(type(layer.operation), _plain)(layer, network) for layer in left]
-    return Calls(tuple(calls), idioms.shapes)
+    suffix = _suffix(calls)
+    if tensors and suffix is not None:
+        calls = [_with_tensors(call, suffix) for call in calls]
+    return Calls(tuple(calls), idioms.shapes, suffix)
+
+
+def _suffix(calls: Sequence[Call]) -> str | None:
+    """Caffe's tensors are called as their layers are, those of PyTorch's exporter have `_output_0` behind it."""
+    for suffix in ("", "_output_0"):
+        if 2 * sum(call.outputs[0] == f"{call.settings['name']}{suffix}" for call in calls) > len(calls):
+            return suffix
+    return None
+
+
+def _with_tensors(call: Call, suffix: str) -> Call:
+    if call.outputs == (f"{call.settings['name']}{suffix}",):
+        return call
+    return replace(call, settings={**call.settings, **{f"called_{i}": name for i, name in enumerate(call.outputs)}})
 
 
 # ---- layers with weights ---------------------------------------------------------------------------------------------

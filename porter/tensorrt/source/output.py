@@ -59,7 +59,8 @@ def python_files(network: layers.Network, title: str) -> dict[str, str]:
     from porter.tensorrt.source.python import print_python
     from porter.tensorrt.source.structure import structured
 
-    return {"net.py": print_python(network, structured(calls_of(network).calls, network.outputs), title)}
+    made = calls_of(network, tensors=True)
+    return {"net.py": print_python(network, structured(made.calls, network.outputs), title, made.suffix)}
 
 
 def weights_of(network: layers.Network) -> TensorStore:

@@ -9,7 +9,7 @@ from porter.tensorrt.layers import DTYPES, Network
 from porter.tensorrt.source.call import Block, Call, Numbers, Program, Reference, Value, Word
 from porter.tensorrt.source.naming import Identifiers
 from porter.tensorrt.source.python_layers import FORMS, HELPERS
-from porter.tensorrt.source.python_program import IMPORTS, NAMED, PROGRAM
+from porter.tensorrt.source.python_program import IMPORTS, NAMED, PROGRAM, TENSOR
 from porter.tensorrt.source.stages import signature, stages, with_stage
 
 _DOUBLES = frozenset([("batch_norm", "epsilon")])
@@ -19,12 +19,12 @@ _PLAIN = frozenset(chr(c) for c in range(0x20, 0x7F)) - frozenset("{}\"\\'")
 """Characters that stand for themselves in any string."""
 
 
-def print_python(network: Network, program: Program, title: str) -> str:
-    """The source of a network. title: what it is called, any text."""
+def print_python(network: Network, program: Program, title: str, suffix: str | None) -> str:
+    """The source of a network. title: what it is called, any text. suffix: of tensors' names, see `Calls`."""
     helpers = _helpers(program)
     blocks = ["\n".join(_block(b)) + "\n" for b in program.blocks]
     build = "\n".join(_build(network, program)) + "\n"
-    parts = [_heading(title) + "\n" + IMPORTS, NAMED, *helpers, *blocks, build, PROGRAM]
+    parts = [_heading(title) + "\n" + IMPORTS, _named(suffix), *helpers, *blocks, build, PROGRAM]
     return "\n\n".join(parts)
 
 
@@ -32,6 +32,12 @@ def _heading(title: str) -> str:
     plain = "".join(c if " " <= c <= "~" and c not in '"\\' else "?" for c in title)
     text = f'"""{plain}: a network of TensorRT, written by porter."""\n'
     return text if len(text) <= WIDTH else '"""A network of TensorRT, written by porter."""\n'
+
+
+def _named(suffix: str | None) -> str:
+    if suffix is None:
+        return NAMED.format(tensor="")
+    return NAMED.format(tensor=TENSOR.format(name=f'f"{{name}}{suffix}"' if suffix else "name"))
 
 
 def _helpers(program: Program) -> list[str]:
@@ -106,11 +112,14 @@ def _call(call: Call, variables: dict[str, str], names: Identifiers | None = Non
     for name in call.outputs:
         variables[name] = names.take(name) if names is not None else name
     targets = ", ".join(variables[o] for o in call.outputs)
-    head = "return " if result else f"{targets} = "
+    called = [(variables[o], call.settings.get(f"called_{i}")) for i, o in enumerate(call.outputs)]
+    extra = [line for v, name in called if name is not None for line in statement(f"{v}.name = {_value(name)}", 1)]
+    extra += [f"    return {targets}"] if result and extra else []
+    head = "return " if result and not extra else f"{targets} = "
     if call.block:
         given = ["network", "weights", *inputs, *(_value(v) for v in call.settings.values())]
         return statement(f"{head}{call.function}({', '.join(given)})", 1)
-    return statement(head + FORMS[_form(call)].format_map(_Words(call, inputs)), 1)
+    return [*statement(head + FORMS[_form(call)].format_map(_Words(call, inputs)), 1), *extra]
 
 
 # ---- settings --------------------------------------------------------------------------------------------------------

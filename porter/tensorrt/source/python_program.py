@@ -21,11 +21,16 @@ NAMED = '''\
 def named(layer, name):
     """What a new layer makes, after it got its name: a tensor, or several."""
     if layer is None:
-        raise RuntimeError(f"TensorRT refuses the layer {name!r}; its log says why")
+        raise RuntimeError(f"TensorRT refuses the layer {{name!r}}; its log says why")
     layer.name = name
-    outputs = tuple(layer.get_output(i) for i in range(layer.num_outputs))
+{tensor}    outputs = tuple(layer.get_output(i) for i in range(layer.num_outputs))
     return outputs[0] if len(outputs) == 1 else outputs
 '''
+
+TENSOR = """\
+    if layer.num_outputs == 1:
+        layer.get_output(0).name = {name}
+"""
 
 PROGRAM = '''\
 def load(path):
