@@ -49,9 +49,9 @@ class BuildOptions:
 class Built:
     """What became of it.
 
-    network: the layers. report: the check of the weights, None without one. map: from the file to the weights' names, as text; None
-    where they come from no file. manifest: what `net.json` holds. files: bytes of what was written, by path; none where a check failed.
-    notices: what a user has to know, a line each.
+    network: the layers; the values of their weights cannot be read any more, since the files are closed. report: the check of the
+    weights, None without one. map: from the file to the weights' names, as text; None where they come from no file. manifest: what
+    `net.json` holds. files: bytes of what was written, by path; none where a check failed. notices: what a user has to know, a line each.
     """
 
     network: Network

@@ -58,10 +58,8 @@ class Checked:
         if d is None or a.dtype != b.dtype:
             return f"{what}: {a.dtype} {list(a.shape)} in the {self.against}, {b.dtype} {list(b.shape)} in TensorRT"
         at = ", ".join(map(str, self.comparison.first or ()))
-        apart = f"{d.differing:,} values differ, by {d.max_ulp:,} ULP at most"
-        return (
-            f"{what}: {apart}; [{at}] is {d.first_a.value} ({d.first_a.bits}) in the {self.against}, {d.first_b.value} ({d.first_b.bits})"
-        )
+        sides = f"{d.first_a.value} ({d.first_a.bits}) in the {self.against}, {d.first_b.value} ({d.first_b.bits}) in TensorRT"
+        return f"{what}: {d.differing:,} of {self.weights.tensor.size:,} values differ, by {d.max_ulp:,} ULP at most; [{at}] is {sides}"
 
     def to_json(self) -> dict[str, Json]:
         """The entry of the report."""

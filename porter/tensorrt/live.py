@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ class Live:
     """A network that TensorRT holds.
 
     network: the `INetworkDefinition`. record: what it was made from. memory: the values of the weights, which TensorRT only refers
-    to: as long as the network is in use, this object has to be kept.
+    to; they are kept as long as this object or `network` is.
     """
 
     def __init__(self, package: Package, record: Network, builder: Any, site: Site, profiles: Profiles) -> None:
@@ -29,6 +30,7 @@ class Live:
         self.network = site.definition
         self.memory = site.memory
         self.profiles = profiles
+        weakref.finalize(self.network, self.memory.clear).atexit = False
 
     def engine(self, *, optimization_level: int | None = None) -> memoryview:
         """The engine, serialised, as a plan that TensorRT of this version can load. Takes long for large networks.

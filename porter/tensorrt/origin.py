@@ -12,7 +12,7 @@ from porter.graph.torch_source.mapping import map_of
 from porter.graph.torch_source.source import Stored
 from porter.graph.weights_map import weights_map
 from porter.mapping.execution import apply
-from porter.mapping.syntax import Keep, Map, Pattern, Stage
+from porter.mapping.syntax import Map
 from porter.store import TensorStore
 from porter.tensor import Tensor
 from porter.tensorrt.layers import Network, Weights, stored
@@ -59,8 +59,9 @@ def origin(network: Network, model: ir.Model, file: TensorStore) -> Origin:
 def origin_by_name(network: Network, model: ir.Model, file: TensorStore) -> Origin:
     """The same for a file that has the weights under the names of `stored`, in whatever shape."""
     held = stored(network)
-    rules = tuple([Keep(Pattern((name,))) for name in held if name in file])
-    found = _proven(model, _Made(Map((Stage(rules),)), TensorStore([w.tensor for w in held.values()])), file)
+    given = {name: (w.tensor, file[name].shape) for name, w in held.items() if name in file}
+    constants = {name: Stored(Constant(t.dtype.name, t.shape, t.numpy, name, shape)) for name, (t, shape) in given.items()}
+    found = _proven(model, _Made(map_of(model, constants), TensorStore([w.tensor for w in held.values()])), file)
     return replace(found, unproven=tuple([name for name in held if name in file and name not in found.made]))
 
 
