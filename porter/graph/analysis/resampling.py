@@ -7,9 +7,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from porter.dataclass import replace
+from porter.graph.analysis.values import Node, Value
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+def scaled(size: int, scale: float) -> int:
+    """How many places an axis of `size` has after a scale: rounded down, of a product in float32."""
+    import numpy as np
+
+    return int(np.floor(np.float32(size) * np.float32(scale)))
+
+
+def resized_by(node: Node, values: dict[str, Value]) -> None:
+    """The shape of what Resize or Upsample makes by scales: onnx's shape inference multiplies in float64, and runtimes do not."""
+    if node.domain or node.op_type not in ("Resize", "Upsample") or "axes" in node.attributes or not node.outputs:
+        return
+    index = 1 if node.op_type == "Upsample" or node.version < 11 else 2
+    given = values.get(node.inputs[index]) if index < len(node.inputs) else None
+    scales = given.constant.array().reshape(-1) if given is not None and given.constant is not None else ()
+    data, out = values.get(node.inputs[0]), values[node.outputs[0]]
+    if data is None or data.shape is None or out.shape is None or not len(data.shape) == len(out.shape) == len(scales):
+        return
+    pairs = zip(data.shape, out.shape, scales, strict=True)
+    values[out.name] = replace(out, shape=tuple([scaled(n, float(s)) if isinstance(n, int) else m for n, m, s in pairs]))
 
 
 def coordinates(size: int, out: int, scale: float, transform: str) -> NDArray[np.float64]:

@@ -120,7 +120,7 @@ def _slice(node: Node, values: dict[str, Value]) -> list[Element] | None:
         found = _inputs(node, values)
         if found is None:
             return None
-        bounds = [*found[1:], [0], [1]][:4] if len(found) > 3 else [*found[1:3], [0], [1]]
+        bounds = [*found[1:], *([0], [1])[len(found) - 3 :]]
     if any(len(b) != 1 or not isinstance(b[0], int) for b in bounds):
         return None
     start, end, _, step = (int(b[0]) for b in bounds)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from porter.errors import GraphError
+from porter.graph.analysis.resampling import resized_by
 from porter.graph.analysis.sizes import elements_of, reshaped_by
 from porter.graph.analysis.values import Constant, Network, Node, Shape, Size, Value, computed, dtype_of, shape_of
 
@@ -84,6 +85,7 @@ class Analysis:
                 declared = Value(output.name, dtype_of(output.dtype), shape_of(output.shape))
                 values[output.name] = _merged(inferred, declared)
         reshaped_by(found, values)
+        resized_by(found, values)
         if self._folded(node, found, values) or elements_of(found, values):
             return []
         if not self.supported(found.op_type, domain):

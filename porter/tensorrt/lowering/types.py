@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from porter.dataclass import dataclass
+from porter.graph.analysis.resampling import scaled
 from porter.tensorrt import layers
 
 Shape = tuple[int, ...]
@@ -170,14 +171,11 @@ def _slice(operation: layers.Slice, x: TensorType, *given: TensorType | None) ->
 
 
 def _resize(operation: layers.Resize, x: TensorType, *_: Any) -> TensorType:
-    import numpy as np
-
     if operation.size is not None:
         shape = tuple([n if w == -1 else w for n, w in zip(x.shape, operation.size, strict=True)])
     elif operation.scales is not None:
-        # In float32, as the builder of TensorRT for RTX 1.7 does.
-        pairs = zip(x.shape, operation.scales, strict=True)
-        shape = tuple([n if n < 0 else math.floor(float(np.float32(n) * np.float32(s))) for n, s in pairs])
+        # TensorRT for RTX 1.7 was seen to round down what ONNX does: a product in float32.
+        shape = tuple([n if n < 0 else scaled(n, s) for n, s in zip(x.shape, operation.scales, strict=True)])
     else:
         shape = (-1,) * len(x.shape)
     return TensorType(shape, x.dtype)

@@ -5,10 +5,9 @@ Source: onnx/onnx docs/Operators.md (Resize), PyTorch 2.13 torch/nn/functional.p
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
-from porter.graph.analysis.resampling import coordinates, cubic_weights, linear_weights
+from porter.graph.analysis.resampling import coordinates, cubic_weights, linear_weights, scaled
 from porter.graph.analysis.resampling import nearest as nearest_places
 from porter.graph.torch_source.layout import tuple_literal
 from porter.graph.torch_source.op import Op
@@ -90,7 +89,7 @@ def _targets(op: Op, sizes: list[int]) -> tuple[list[int], list[float]]:
         if given is None:
             raise op.refuse("its scales are known only when the network runs")
         scales = [float(s) for s in given]
-        return [math.floor(n * s) for n, s in zip(sizes, scales, strict=True)], scales
+        return [scaled(n, s) for n, s in zip(sizes, scales, strict=True)], scales
     axes = op.attribute("axes") or list(range(len(sizes)))
     axes = [a + len(sizes) if a < 0 else a for a in axes]
     policy = op.attribute("keep_aspect_ratio_policy", "stretch")
@@ -99,7 +98,7 @@ def _targets(op: Op, sizes: list[int]) -> tuple[list[int], list[float]]:
         scales = [1.0] * len(sizes)
         for a, s in zip(axes, stated, strict=True):
             scales[a] = float(s)
-        return [math.floor(n * s) for n, s in zip(sizes, scales, strict=True)], scales
+        return [scaled(n, s) for n, s in zip(sizes, scales, strict=True)], scales
     wanted = op.elements(3) if op.has(3) else None
     if wanted is None or policy != "stretch" or not all(isinstance(n, int) for n in wanted):
         raise op.refuse("its scales or sizes are known only when the network runs, or keep an aspect ratio")

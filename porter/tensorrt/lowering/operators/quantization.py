@@ -6,8 +6,15 @@ Source: onnx/onnx docs/Operators.md (QuantizeLinear, DequantizeLinear); NVIDIA/T
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from porter.graph.analysis.values import Constant, Value
 from porter.tensorrt import layers
 from porter.tensorrt.lowering.op import Op
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _TYPES = ("int8", "float8_e4m3fn")
 
@@ -17,16 +24,62 @@ def quantize(op: Op) -> None:
     if not op.attribute("saturate", 1):
         raise op.refuse("TensorRT puts what is out of range at its end, and this one makes it a NaN")
     dtype = op.dtype(2) if op.has(2) else _stated(op)
+    if dtype == "int8" and _is_known(op):
+        _know(op, dtype, lambda: _quantized(op))
+        return
     axis = _checked(op, dtype)
     op.put(layers.Quantize(axis, dtype), [op.tensor(0), op.tensor(1)])
 
 
 def dequantize(op: Op) -> None:
-    """Times a scale."""
+    """Times a scale; known values become what they stand for, whatever their type."""
+    if _is_known(op):
+        op.notice("its values are given to TensorRT as the floating-point numbers that they stand for, which it computes with")
+        _know(op, op.dtype(1), lambda: _dequantized(op))
+        return
     axis = _checked(op, op.dtype(0))
-    if axis is not None and op.constant(0) is None:
-        raise op.refuse("TensorRT has scales for each channel of weights only")
     op.put(layers.Dequantize(axis, op.dtype(1)), [op.tensor(0), op.tensor(1)])
+
+
+def _is_known(op: Op) -> bool:
+    return all(op.constant(i) is not None for i in range(len(op.node.inputs)) if op.has(i)) and not op.attribute("block_size", 0)
+
+
+def _know(op: Op, dtype: str, load: Callable[[], NDArray[Any]]) -> None:
+    """An output whose values are known, computed when they are read."""
+    constant, output = op.constant(0), op.node.outputs[0]
+    assert constant is not None
+    op.assembly.network.values[output] = Value(output, dtype, constant.shape, Constant(dtype, constant.shape, load))
+
+
+def _parts(op: Op) -> list[NDArray[Any]]:
+    """Values, scales and zero points; the latter two of shapes that go over the values."""
+    import numpy as np
+
+    x, scale = op.array(0), op.array(1)
+    assert x is not None
+    assert scale is not None
+    zero = op.array(2) if op.has(2) else np.zeros(scale.shape, np.int8)
+    assert zero is not None
+    over = [1] * x.ndim
+    if scale.ndim and x.ndim:
+        over[op.axis("axis", 1)] = scale.size
+    return [x, *(a.reshape(over) for a in (scale, zero))]
+
+
+def _dequantized(op: Op) -> NDArray[Any]:
+    import numpy as np
+
+    x, scale, zero = _parts(op)
+    difference = x.astype(np.int64) - zero.astype(np.int64) if x.dtype.kind in "iu" else x.astype(scale.dtype)
+    return np.asarray(difference.astype(scale.dtype) * scale)
+
+
+def _quantized(op: Op) -> NDArray[Any]:
+    import numpy as np
+
+    x, scale, zero = _parts(op)
+    return np.asarray(np.clip(np.rint(x / scale) + zero.astype(np.float32), -128, 127).astype(np.int8))
 
 
 def _stated(op: Op) -> str:
@@ -59,6 +112,6 @@ def _checked(op: Op, dtype: str) -> int | None:
         raise op.refuse("its zero point is not 0; TensorRT's quantised values are symmetric")
     if scale.size == 1 and scale.ndim == 0:
         return None
-    if op.node.op_type == "QuantizeLinear" and op.constant(0) is None:
+    if op.constant(0) is None:
         raise op.refuse("TensorRT has scales for each channel of weights only")
     return op.axis("axis", 1)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from porter.dataclass import dataclass
-from porter.graph.analysis.resampling import coordinates, cubic_weights, linear_weights
+from porter.graph.analysis.resampling import coordinates, cubic_weights, linear_weights, scaled
 from porter.graph.analysis.resampling import nearest as nearest_places
 from porter.graph.analysis.values import Element, Size
 from porter.tensorrt import layers
@@ -109,7 +109,7 @@ def _changed(op: Op) -> list[Axis]:
     if given is not None and len(given):
         scales = {a: float(s) for a, s in zip(axes, given, strict=True) if s != 1}
         sizes = {a: op.static(0, [a])[0] for a in scales}
-        return [Axis(a, sizes[a], math.floor(sizes[a] * s), s) for a, s in scales.items()]
+        return [Axis(a, sizes[a], scaled(sizes[a], s), s) for a, s in scales.items()]
     wanted = op.elements(3) if op.has(3) else None
     if wanted is None:
         raise op.refuse("its scales and sizes are known only when the network runs")
@@ -168,7 +168,7 @@ def _target(op: Op, changed: list[Axis]) -> tuple[tuple[int, ...] | None, tuple[
     if len(known) == len(sizes):
         return known, None, [x]
     # The scales are float32 in TensorRT, and what they make of a size is rounded down.
-    if all(math.floor(float(np.float32(c.size) * np.float32(c.out / c.size))) == c.out for c in changed):
+    if all(scaled(c.size, c.out / c.size) == c.out for c in changed):
         return None, tuple([float(np.float32(s)) for s in scales]), [x]
     return None, None, [x, vector(op, sizes, "sizes")]
 

@@ -38,16 +38,19 @@ def gather_nd(op: Op) -> None:
 
 
 def _places(op: Op, index: int, sizes: Sequence[int]) -> str:
-    """Indices, those that are known counted from the front; `sizes` of the axes that the last of their axes, or all of them, go along."""
+    """Indices, counted from the front where they are known.
+
+    sizes: of the axis that all of them go along, or of those that the columns of their last axis go along.
+    """
     import numpy as np
 
     constant = op.constant(index)
     array = constant.array() if constant is not None else None
     if array is None or not array.size or array.min() >= 0:
         return op.tensor(index)
-    bounds = np.asarray(sizes[: array.shape[-1]] if len(sizes) > 1 else sizes, array.dtype)
-    negative = (array < 0) if len(bounds) == 1 else (array < 0).any(tuple(range(array.ndim - 1)))
-    if (bounds < 0)[negative if len(bounds) > 1 else slice(None)].any():
+    columns = len(sizes) > 1
+    bounds = np.asarray(sizes[: array.shape[-1]] if columns else sizes[0], array.dtype)
+    if (np.broadcast_to(bounds, array.shape)[array < 0] < 0).any():
         raise op.refuse("it counts from the end of an axis whose size is known only when the network runs")
     return op.constant_tensor(np.where(array < 0, array + bounds, array), "places")
 
