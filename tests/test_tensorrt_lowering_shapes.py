@@ -390,7 +390,7 @@ def test_scales_that_are_not_those_of_the_sizes_are_products() -> None:
 
 
 def test_a_single_pixel() -> None:
-    how = {"mode": "linear", "coordinate_transformation_mode": "pytorch_half_pixel"}
+    how: dict[str, Any] = {"mode": "linear", "coordinate_transformation_mode": "pytorch_half_pixel"}
     network = checked(resized(2, [2, 2, 1, 1], None, **how), {"x": floats(2, 2, 4, 5)}, tolerance=1e-6)
     (operation,) = [layer.operation for layer in network.layers]
     assert isinstance(operation, layers.Resize)
