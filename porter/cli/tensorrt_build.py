@@ -37,7 +37,7 @@ def _profiles(
 @click.option(
     "-o", "--output", metavar="ENGINE", help="The engine to write, net.engine; net.json comes beside it. Without it nothing is written."
 )
-@click.option("--wts", metavar="FILE", help="Take the values of all weights from this file, by their names in net.json.")
+@click.option("--wts", metavar="FILE", help="Take the values of all weights from this file, by name (conv1.weight, bn1.running_mean).")
 @click.option("--check/--no-check", default=True, help="Read every weight back and compare it, bit for bit (--check).")
 @click.option("--dtype", type=click.Choice(list(DTYPES)), default="f32", help="What the network computes in (f32).")
 @click.option("--dynamic-batch", is_flag=True, help="Leave the size of the batch open; needs --profile.")
