@@ -202,11 +202,11 @@ def _batches(
 ) -> list[list[tuple[str, str]]]:
     """The pairs in groups whose values take about `budget` bytes; an open size counts as the first of the inputs'."""
     opened = next((a.shape[0] for a in feeds.values() if a.ndim), 1)
-    batches: list[list[tuple[str, str]]] = [[]]
-    room = budget
+    batches: list[list[tuple[str, str]]] = []
+    room = 0
     for pair in pairs:
         size = 8 * math.prod(opened if n < 0 else n for n in network.shapes.get(pair[1], ()))
-        if size > room and batches[-1]:
+        if not batches or size > room:
             batches.append([])
             room = budget
         room -= size

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from porter.errors import TensorRTError
+from porter.errors import MissingDependencyError, TensorRTError
 
 if TYPE_CHECKING:
     import onnx
@@ -26,14 +26,18 @@ _SHARED = ("FLOAT", "FLOAT16", "INT32", "INT64", "INT8", "UINT8")
 
 
 class Runnable:
-    """A model that can be run for one set of its values after the other. what: how errors name it. Loads its initialisers at once."""
+    """A model that can be run for one set of its values after the other. what: how errors name it. Loads its initialisers at once.
+
+    Raises:
+        MissingDependencyError: onnxruntime is not there.
+    """
 
     def __init__(self, model: ir.Model, what: str) -> None:
         import onnx_ir as ir
-        import onnxruntime
 
+        onnxruntime = _onnxruntime()
         self._what = what
-        self._held: dict[str, onnxruntime.OrtValue] = {}
+        self._held: dict[str, Any] = {}
         stub = model.clone()
         for value in stub.graph.initializers.values():
             tensor = value.const_value
@@ -52,8 +56,8 @@ class Runnable:
             TensorRTError: onnxruntime cannot load the model, or run it on these.
         """
         import onnx
-        import onnxruntime
 
+        onnxruntime = _onnxruntime()
         proto = onnx.ModelProto()
         proto.CopyFrom(self._proto)
         del proto.graph.output[:]
@@ -72,6 +76,8 @@ class Runnable:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         # It writes its errors to stderr as well.
         options.log_severity_level = 4
+        # Threads that wait for work in a loop take it from everybody else.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_external_initializers(list(self._held), list(self._held.values()))
         try:
             session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -82,6 +88,15 @@ class Runnable:
             hint = "an input that no such network is fed ('--input') can be the reason; else please report it"
             raise TensorRTError("T340", f"onnxruntime cannot run {self._what}: {said}", hint=hint) from error
         return {name: value.numpy() for name, value in zip(asked, made, strict=True)}
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        hint = "pip install onnxruntime, or pip install 'porter[verify]'"
+        raise MissingDependencyError("D002", f"onnxruntime is needed to run networks: {error}", hint=hint) from error
+    return onnxruntime
 
 
 def _array(tensor: ir.TensorProtocol) -> NDArray[Any]:
