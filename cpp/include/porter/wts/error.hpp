@@ -111,7 +111,7 @@ struct Error {
                 place += (path.empty() ? ", column " : ":") + std::to_string(column);
             }
         }
-        if (!path.empty() || line != 0 || offset != 0) {
+        if (line != 0 || offset != 0) {
             place += (place.empty() ? "byte " : ", byte ") + std::to_string(offset);
         }
         if (!tensor.empty()) {

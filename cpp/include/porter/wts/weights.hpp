@@ -104,7 +104,7 @@ private:
     bool rounded_ = false;
     std::vector<std::int64_t> shape_;
     std::size_t count_ = 0;
-    const unsigned char* data_ = nullptr;
+    const void* data_ = nullptr;
     std::shared_ptr<const detail::Memory> owner_;
     std::string original_;
     std::string recorded_sha256_;
