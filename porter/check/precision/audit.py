@@ -1,0 +1,276 @@
+"""What each cast or quantisation would cost the tensors of a store: what `porter audit` prints.
+
+Each tensor is read twice: for its ranges, then for what each type makes of its numbers, once more where ranges are cut. NaNs
+and infinities are counted and take no part. Integers of the file have nothing to lose here and are passed over.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from porter.check.precision.costs import CastCost, Cost, ScaledCost
+from porter.check.precision.grids import ScaledGrid
+from porter.check.precision.ranges import Magnitudes
+from porter.check.precision.targets import Scheme, Target, all_schemes
+from porter.check.precision.verdicts import SNR, Judged, judge, watched
+from porter.check.statistics.channels import ChannelAxis, channel_axis
+from porter.check.statistics.kinds import Kind, kind_of
+from porter.check.statistics.measure import chosen
+from porter.check.statistics.reading import BLOCK, Advance, blocks
+from porter.check.statistics.summary import Summary, SummaryOf
+from porter.dataclass import dataclass
+from porter.dtypes import DTYPES
+from porter.store import TensorStore
+from porter.tensor import Tensor, TensorSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+_PART = 1 << 17
+"""Numbers that are cast together: they and what comes of them stay in cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorAudit:
+    """One tensor: why it is watched (None where it is not), and a verdict for each type, in the order asked for."""
+
+    spec: TensorSpec
+    kind: Kind
+    watch: str | None
+    summary: Summary
+    verdicts: tuple[Judged, ...]
+
+    @property
+    def signal(self) -> float:
+        """The sum of squares of the finite numbers."""
+        m = self.summary.moments
+        return m.squares + m.count * m.mean * m.mean
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """All tensors under one type. snr: of all of them by their best ways, in dB, None where nothing is lost or there is nothing.
+
+    verdicts: how many tensors got which. nbytes: what the tensors that are not kept, and those that are, would take, without scales.
+    """
+
+    target: str
+    overflow: int
+    underflow: int
+    subnormal: int
+    snr: float | None
+    ok: int
+    per_channel: int
+    keep: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """A store audited. `passed_over`: names of tensors that are no floats."""
+
+    targets: tuple[Target, ...]
+    tensors: tuple[TensorAudit, ...]
+    totals: tuple[Total, ...]
+    passed_over: tuple[str, ...]
+    least_snr: float
+
+
+def audit(
+    store: TensorStore,
+    targets: Sequence[Target],
+    pattern: str | None = None,
+    *,
+    every_scheme: bool = False,
+    least_snr: float = SNR,
+    advance: Advance | None = None,
+) -> Audit:
+    """Audit the floats that `pattern` chooses. `every_scheme`: every way into scaled types, not only the usual ones.
+
+    Raises:
+        UsageError: no tensor matches.
+        PorterError: a file cannot be read.
+    """
+    tensors = chosen(store, pattern)
+    floats = [t for t in tensors if t.dtype.kind == "float"]
+    found = tuple([audit_tensor(t, targets, every_scheme=every_scheme, least_snr=least_snr, advance=advance) for t in floats])
+    totals = tuple([_total(target, found, i) for i, target in enumerate(targets)])
+    return Audit(tuple(targets), found, totals, tuple([t.name for t in tensors if t.dtype.kind != "float"]), least_snr)
+
+
+def audit_tensor(
+    tensor: Tensor, targets: Sequence[Target], *, every_scheme: bool = False, least_snr: float = SNR, advance: Advance | None = None
+) -> TensorAudit:
+    """Audit one tensor of floats. Reads it two or three times."""
+    summary_of = SummaryOf(tensor.spec)
+    for start, block in blocks(tensor, summary_of.unit, advance):
+        summary_of.add(start, block)
+    summary = summary_of.result()
+    kind, watch = kind_of(tensor.spec), watched(tensor.spec)
+    costs = _costs(tensor, summary, targets, every_scheme, kind, advance)
+    numbers = summary.counts.finite
+    verdicts = tuple([judge(t, c, numbers, watch, least_snr) for t, c in zip(targets, costs, strict=True)])
+    return TensorAudit(tensor.spec, kind, watch, summary, verdicts)
+
+
+class _Rows:
+    """How blocks fall into channels."""
+
+    def __init__(self, spec: TensorSpec, axis: ChannelAxis | None) -> None:
+        self.whole = axis is None or axis.axis == 0
+        self._channels = spec.shape[axis.axis] if axis is not None else 1
+        self._inner = math.prod(spec.shape[axis.axis + 1 :]) if axis is not None else 0
+
+    def of(self, start: int, block: NDArray[Any]) -> tuple[NDArray[Any], Any]:
+        """The rows of a block, each of one channel, and their channels."""
+        import numpy as np
+
+        if not self._inner:
+            return block.reshape(1, -1), np.zeros(1, np.intp)
+        first = start // self._inner
+        if self._inner > BLOCK:
+            return block.reshape(1, -1), np.array([first % self._channels])
+        rows = block.reshape(-1, self._inner)
+        return rows, (first + np.arange(rows.shape[0])) % self._channels
+
+
+def _costs(
+    tensor: Tensor, summary: Summary, targets: Sequence[Target], every_scheme: bool, kind: Kind, advance: Advance | None
+) -> list[list[Cost]]:
+    """For each target its costs; none for scaled types of what is no weight."""
+    axis = channel_axis(tensor.spec)
+    rows_of = _Rows(tensor.spec, axis)
+    largest, wide = float(summary.largest), tensor.dtype.name == "float64"
+    plain = kind == "parameter" and len(tensor.shape) >= 2
+    wanted = [_schemes(t, every_scheme, rows_of.whole, axis is not None) if plain and t.scaled else () for t in targets]
+    cuts = _cuts(tensor, summary, targets, wanted, advance)
+    casts = [CastCost(t, largest, wide) if not t.scaled else None for t in targets]
+    scaled = [
+        [ScaledCost(t, s, _grid(t, s, summary, cuts.get((t.name, s)), wide), largest, wide) for s in schemes]
+        for t, schemes in zip(targets, wanted, strict=True)
+    ]
+    signal = summary.moments.squares + summary.moments.count * summary.moments.mean**2
+    if summary.counts.finite:
+        _look(tensor, summary, SummaryOf(tensor.spec).unit, rows_of, [c for c in casts if c], [s for each in scaled for s in each], advance)
+    return [[c.result(signal)] if c is not None else [s.result(signal) for s in each] for c, each in zip(casts, scaled, strict=True)]
+
+
+def _schemes(target: Target, every: bool, grouped: bool, channels: bool) -> tuple[Scheme, ...]:
+    """The ways to be computed. Groups are of neighbours within a channel: only where channels come first."""
+    found = all_schemes(target) if every else target.schemes
+    return tuple([s for s in found if (grouped or not s.group) and (channels or s.granularity != "channel")])
+
+
+def _cuts(
+    tensor: Tensor, summary: Summary, targets: Sequence[Target], wanted: Sequence[Sequence[Scheme]], advance: Advance | None
+) -> dict[tuple[str, Scheme], float]:
+    """The magnitudes to cut at, of ways that cut; one more look at the tensor if there is such a way."""
+    import numpy as np
+
+    ways = [(t, s) for t, schemes in zip(targets, wanted, strict=True) for s in schemes if s.range != "minmax"]
+    if not ways or not summary.largest:
+        return {}
+    magnitudes = Magnitudes(float(summary.largest))
+    for _, block in blocks(tensor, advance=advance):
+        magnitudes.add(np.abs(block[np.isfinite(block)]).astype(np.float64))
+    return {(t.name, s): magnitudes.cut(s.range, t.most) for t, s in ways}
+
+
+def _grid(target: Target, scheme: Scheme, summary: Summary, cut: float | None, wide: bool) -> ScaledGrid:
+    import numpy as np
+
+    low, high = (np.array([float(x.value) if x is not None else 0.0]) for x in (summary.minimum, summary.maximum))
+    if cut is not None:
+        low, high = np.array([-cut]), np.array([cut])
+    elif scheme.granularity == "channel":
+        assert summary.channels is not None
+        low, high = summary.channels.minimum, summary.channels.maximum
+    return ScaledGrid(target, scheme, low, high, np.float64 if wide else np.float32)
+
+
+def _look(
+    tensor: Tensor,
+    summary: Summary,
+    unit: int,
+    rows_of: _Rows,
+    casts: Sequence[CastCost],
+    scaled: Sequence[ScaledCost],
+    advance: Advance | None,
+) -> None:
+    """The look that the costs need."""
+    import numpy as np
+
+    strange = summary.counts.finite < summary.counts.numbers
+    with np.errstate(all="ignore"):
+        for start, block in blocks(tensor, unit, advance):
+            if scaled:
+                whole = np.where(np.isfinite(block), block, block.dtype.type(0)) if strange else block
+                rows, channel = rows_of.of(start, whole)
+                zeros = int(np.count_nonzero(whole == 0)) if strange or summary.counts.zeros else 0
+                for each in scaled:
+                    each.add(rows, channel, zeros)
+            if casts:
+                finite = block[np.isfinite(block)] if strange else block
+                for begin in range(0, finite.size, _PART):
+                    _cast(finite[begin : begin + _PART], casts)
+
+
+def _cast(part: NDArray[Any], casts: Sequence[CastCost]) -> None:
+    magnitude = abs(part)
+    least, most = float(magnitude.min()), float(magnitude.max())
+    for cast in casts:
+        cast.add(part, magnitude, least, most)
+
+
+def _total(target: Target, tensors: Sequence[TensorAudit], at: int) -> Total:
+    noise = signal = 0.0
+    nbytes = 0
+    counts = {"ok": 0, "per-channel": 0, "keep f32": 0}
+    overflow = underflow = subnormal = 0
+    for one in tensors:
+        judged = one.verdicts[at]
+        counts[judged.verdict] += 1
+        kept = judged.verdict == "keep f32"
+        nbytes += one.spec.nbytes if kept else -(-one.spec.size * target.bits // 8)
+        best = judged.best
+        if best is not None:
+            overflow, underflow, subnormal = overflow + best.overflow, underflow + best.underflow, subnormal + best.subnormal
+            if best.relative is not None:
+                signal += one.signal
+                noise += best.relative**2 * one.signal
+    snr = 10 * math.log10(signal / noise) if signal and noise else None
+    return Total(target.name, overflow, underflow, subnormal, snr, counts["ok"], counts["per-channel"], counts["keep f32"], nbytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Epsilon:
+    """What a cast makes of the small number that batch normalisation adds to the variance."""
+
+    target: str
+    eps: float
+    becomes: float
+    subnormal: bool
+
+
+def epsilons(targets: Sequence[Target], eps: float) -> list[Epsilon]:
+    """What casts to these types make of `eps`."""
+    import numpy as np
+
+    from porter.check.precision.rounding import Rounder, limits
+
+    found = []
+    for target in targets:
+        if target.layout is not None:
+            x = np.array([eps])
+            becomes = float(Rounder(target.layout, True).rounded(x, np.empty(1))[0])
+            at = limits(target.layout)
+            found.append(Epsilon(target.name, eps, becomes, at.zero < eps < at.subnormal))
+    return found
+
+
+def dtype_of(target: Target) -> str | None:
+    """The name of the element type that a plan gives for a target; None where porter has none."""
+    return DTYPES[target.dtype].name if target.dtype is not None and not target.scaled else None

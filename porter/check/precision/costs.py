@@ -1,0 +1,188 @@
+"""What one way into one type costs a tensor, block by block."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from porter.check.precision.grids import ScaledGrid
+from porter.check.precision.rounding import Rounder, limits
+from porter.check.precision.targets import Scheme, Target
+from porter.dataclass import dataclass
+from porter.tensor import Json
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What becomes of a tensor's finite numbers x, q being what they are then.
+
+    overflow: too large for a type that is cast to; clipped by the range of a scaled one. underflow: not zero, and zero then.
+    subnormal: a subnormal number then, of a type that is cast to. max_relative: the largest |x - q| / |x| of numbers that are not
+    zero and do not overflow, None for scaled types. relative: the root of sum (x - q)^2 over sum x^2, overflows left out; None where
+    all are zero.
+    """
+
+    target: str
+    scheme: Scheme | None
+    overflow: int
+    underflow: int
+    subnormal: int
+    max_relative: float | None
+    relative: float | None
+
+    @property
+    def snr(self) -> float | None:
+        """The signal-to-noise ratio in dB, infinite where nothing changes; None where all numbers are zero."""
+        if self.relative is None:
+            return None
+        return -20 * math.log10(self.relative) if self.relative else math.inf
+
+    def to_json(self) -> dict[str, Json]:
+        """This cost as JSON values."""
+        snr = self.snr
+        return {
+            "to": self.target,
+            "scheme": str(self.scheme) if self.scheme is not None else None,
+            "overflow": self.overflow,
+            "underflow": self.underflow,
+            "subnormal": self.subnormal,
+            "max_relative": self.max_relative,
+            "relative": self.relative,
+            "snr": None if snr is None or math.isinf(snr) else snr,
+        }
+
+
+_RUN = 4096
+"""Numbers whose squares are summed in float32 before they are summed in float64: their sum is right to some 2^-20."""
+
+
+def _squares(error: NDArray[Any], quick: bool) -> float:
+    """The sum of squares of a flat block, NaNs left out. `quick`: in runs of float32, whose squares neither overflow nor vanish."""
+    import numpy as np
+
+    if quick:
+        whole = error.size // _RUN * _RUN
+        runs = error[:whole].reshape(-1, _RUN)
+        rest = error[whole:]
+        total = float(np.matmul(runs[:, None, :], runs[:, :, None]).sum(dtype=np.float64)) + float(np.dot(rest, rest))
+        if total == total:
+            return total
+    wide = error.astype(np.float64)
+    return float(np.nansum(np.multiply(wide, wide, out=wide)))
+
+
+def _quick(largest: float, wide: bool) -> bool:
+    """Whether errors of numbers up to `largest` can be squared in float32."""
+    return not wide and 2.0**-40 < largest < 2.0**40
+
+
+class CastCost:
+    """Accumulates the cost of casts to a float type."""
+
+    def __init__(self, target: Target, largest: float, wide: bool) -> None:
+        import numpy as np
+
+        assert target.layout is not None
+        self.target = target
+        self._limits = limits(target.layout)
+        self._wide = wide or largest >= Rounder.reach(target.layout)
+        self._rounder = Rounder(target.layout, self._wide)
+        self._float = np.float64 if self._wide else np.float32
+        self._quick = _quick(largest, self._wide)
+        self._room: NDArray[Any] | None = None
+        self._overflow = self._underflow = self._subnormal = 0
+        self._relative = self._noise = 0.0
+        # No normal number is farther away than one half-way to the next above a power of two.
+        half = self._float(2.0 ** -(target.layout.mantissa_bits + 1))
+        self._farthest = float(half / (1 + half))
+
+    def add(self, block: NDArray[Any], magnitude: NDArray[Any], least: float, most: float) -> None:
+        """Take in a block without NaNs and infinities; `magnitude` is its absolute value, `least` and `most` are its extremes."""
+        import numpy as np
+
+        x = block.astype(self._float, copy=False)
+        if self._room is None or self._room.size < x.size:
+            self._room = np.empty(x.size, self._float)
+        q = self._room[: x.size]
+        small = np.flatnonzero(magnitude < magnitude.dtype.type(self._limits.normal)) if least < self._limits.normal else None
+        if small is None or 4 * small.size < x.size:
+            self._rounder.rounded(x, q, self._limits.normal)
+            if small is not None:
+                q[small] = self._rounder.rounded(x[small], np.empty(small.size, self._float))
+        else:
+            self._rounder.rounded(x, q)
+        if small is not None:
+            self._count_small(magnitude[small] if 4 * small.size < x.size else magnitude)
+        beyond = self._beyond(magnitude, most)
+        if most > self._limits.largest:
+            np.clip(q, -self._limits.largest, self._limits.largest, out=q)
+        np.subtract(x, q, out=q)
+        if beyond is not None:
+            q[beyond] = np.nan
+        self._look_for_farthest(x, q, small)
+        self._noise += _squares(q, self._quick)
+
+    def _count_small(self, magnitude: NDArray[Any]) -> None:
+        import numpy as np
+
+        typed, at = magnitude.dtype.type, self._limits
+        gone = int(np.count_nonzero(magnitude <= typed(at.zero)))
+        self._subnormal += int(np.count_nonzero(magnitude < typed(at.subnormal))) - gone
+        self._underflow += gone - int(np.count_nonzero(magnitude == 0))
+
+    def _beyond(self, magnitude: NDArray[Any], most: float) -> NDArray[Any] | None:
+        """Where numbers overflow; None where none does."""
+        import numpy as np
+
+        at = self._limits
+        if most < at.overflow:
+            return None
+        beyond = np.asarray(magnitude >= at.overflow if at.overflow_at else magnitude > at.overflow)
+        self._overflow += int(np.count_nonzero(beyond))
+        return beyond
+
+    def _look_for_farthest(self, x: NDArray[Any], error: NDArray[Any], small: NDArray[Any] | None) -> None:
+        """The largest relative error, looked for only where it may be larger than what is known: it is never more than 1."""
+        import numpy as np
+
+        if self._relative >= 1 or (self._relative >= self._farthest and small is None):
+            return
+        if self._relative >= self._farthest and small is not None:
+            x, error = x[small], error[small]
+        ratio = np.divide(error, x)
+        self._relative = max(self._relative, float(np.fmax.reduce(ratio, initial=0)), -float(np.fmin.reduce(ratio, initial=0)))
+
+    def result(self, signal: float) -> Cost:
+        """The cost; `signal` is the sum of squares of all numbers."""
+        relative = math.sqrt(self._noise / signal) if signal else None
+        return Cost(self.target.name, None, self._overflow, self._underflow, self._subnormal, self._relative, relative)
+
+
+class ScaledCost:
+    """Accumulates the cost of one way into a scaled type."""
+
+    def __init__(self, target: Target, scheme: Scheme, grid: ScaledGrid, largest: float, wide: bool) -> None:
+        self.target = target
+        self.scheme = scheme
+        self._grid = grid
+        self._quick = _quick(largest, wide)
+        self._clipped = self._zeros = 0
+        self._noise = 0.0
+
+    def add(self, rows: NDArray[Any], channel: Any, zeros: int) -> None:
+        """Take in the rows of a block, whose channels are `channel`, and of whose numbers `zeros` are zero."""
+        import numpy as np
+
+        q, clipped = self._grid.rounded(rows, channel)
+        self._clipped += clipped
+        self._zeros += int(np.count_nonzero(q == 0)) - zeros
+        np.subtract(rows, q, out=q)
+        self._noise += _squares(q.reshape(-1), self._quick)
+
+    def result(self, signal: float) -> Cost:
+        """The cost; `signal` is the sum of squares of all numbers."""
+        relative = math.sqrt(self._noise / signal) if signal else None
+        return Cost(self.target.name, self.scheme, self._clipped, self._zeros, 0, None, relative)

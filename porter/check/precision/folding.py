@@ -1,0 +1,143 @@
+"""The same audit after batch normalisation is folded into the weights before it: what an engine's builder will round.
+
+A weight file lists tensors, not how layers follow each other. Here a normalisation belongs to the weight that stands before it in the
+file with as many output channels, which is how frameworks list them; each pair is told. Where the order says otherwise, fold with a map
+(`fold_bn`), or port the network with `--fold-bn`, and audit what comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from porter.check.precision.audit import TensorAudit, audit_tensor
+from porter.check.precision.targets import Target
+from porter.check.statistics.channels import channel_axis
+from porter.dataclass import dataclass
+from porter.mapping.ops.base import Operand, OperationError
+from porter.mapping.ops.folding import FoldBn
+from porter.mapping.ops.rounding import rounded, widened
+from porter.store import TensorStore
+from porter.tensor import Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+USUAL_EPS = 1e-5
+
+_MEANS = ("running_mean", "mean", "moving_mean")
+_VARIANCES = ("running_var", "variance", "moving_variance")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A weight, perhaps its bias, and the normalisation after it: tensors by the labels of `fold_bn`."""
+
+    parts: Mapping[str, Tensor]
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight that takes the normalisation in."""
+        return self.parts["weight"]
+
+
+@dataclass(frozen=True, slots=True)
+class FoldedAudit:
+    """A weight before and after folding. `names`: what was folded into it."""
+
+    names: tuple[str, ...]
+    before: TensorAudit
+    after: TensorAudit
+
+
+def pairs(store: TensorStore) -> Iterator[Pair]:
+    """The weights of `store` that a normalisation follows."""
+    names = list(store)
+    for at, name in enumerate(names):
+        prefix, last = _split(name)
+        if last not in _VARIANCES or store[name].dtype.kind != "float":
+            continue
+        beside = {_split(n)[1]: store[n] for n in names if _split(n)[0] == prefix}
+        mean = next((beside[m] for m in _MEANS if m in beside), None)
+        found = next((p for p in _before(store, names, at) if _channels(store[p]) == store[name].size), None)
+        if mean is None or found is None:
+            continue
+        parts = {"weight": store[found], "mean": mean, "variance": store[name]}
+        if (bias := store.get(_joined(found, "bias"))) is not None and bias.size == mean.size:
+            parts["bias"] = bias
+        if "scale_factor" in beside:
+            parts["scale_factor"] = beside["scale_factor"]
+        parts |= _affine(store, names, at, prefix, beside)
+        yield Pair(parts)
+
+
+def _affine(store: TensorStore, names: Sequence[str], at: int, prefix: str, beside: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """gamma and beta: of the normalisation itself, or of Caffe's Scale layer right after it."""
+    size = store[names[at]].size
+    gamma, beta = beside.get("weight", beside.get("gamma")), beside.get("bias", beside.get("beta"))
+    if gamma is None and "scale_factor" in beside:
+        after = [n for n in names[at + 1 : at + 4] if _split(n)[0] != prefix]
+        own = {_split(n)[1]: store[n] for n in after if after and _split(n)[0] == _split(after[0])[0]}
+        gamma, beta = own.get("weight"), own.get("bias")
+    found = {label: t for label, t in (("gamma", gamma), ("beta", beta)) if t is not None}
+    return found if all(t.shape == (size,) for t in found.values()) else {}
+
+
+def _split(name: str) -> tuple[str, str]:
+    prefix, _, last = name.replace("/", ".").rpartition(".")
+    return prefix, last.partition(":")[0]
+
+
+def _joined(name: str, last: str) -> str:
+    return name[: len(name) - len(_split(name)[1])] + last
+
+
+def _before(store: TensorStore, names: Sequence[str], at: int) -> Iterator[str]:
+    """The nearest weight before a place, and no other."""
+    for name in reversed(names[:at]):
+        if len(store[name].shape) >= 2 and store[name].dtype.kind == "float":
+            yield name
+            return
+
+
+def _channels(tensor: Tensor) -> int | None:
+    axis = channel_axis(tensor.spec)
+    return tensor.shape[axis.axis] if axis is not None else None
+
+
+def fold(pair: Pair, eps: float) -> Tensor:
+    """The weight with the normalisation folded in, computed in float64 and rounded once. Reads all tensors of the pair.
+
+    Raises:
+        OperationError: they do not go together.
+    """
+    axis = channel_axis(pair.weight.spec)
+    assert axis is not None
+    operands = [Operand(t.name, t.dtype, t.shape, label) for label, t in pair.parts.items()]
+    operation = FoldBn(eps, axis.axis)
+    operation.outputs(operands)
+    arrays: list[NDArray[np.float64]] = [widened(t.numpy(), t.dtype) for t in pair.parts.values()]
+    array, _ = rounded(operation.compute(arrays, operands)[0], pair.weight.dtype)
+    spec = pair.weight.spec
+    return Tensor.from_array(spec.name, array, axes=spec.axes, role=spec.role, attributes=spec.attributes)
+
+
+def audit_folded(
+    store: TensorStore, before: Sequence[TensorAudit], targets: Sequence[Target], eps: float, *, every_scheme: bool, least_snr: float
+) -> tuple[FoldedAudit, ...]:
+    """Audit the weights of `before` that a normalisation follows, folded. Holds one of them in memory at a time."""
+    known = {a.spec.name: a for a in before}
+    found = []
+    for pair in pairs(store):
+        name = pair.weight.name
+        if name not in known:
+            continue
+        try:
+            folded = fold(pair, eps)
+        except OperationError as error:
+            store.note("skipped", f"the normalisation after it is not folded: {error}", name)
+            continue
+        after = audit_tensor(folded, targets, every_scheme=every_scheme, least_snr=least_snr)
+        found.append(FoldedAudit(tuple([t.name for label, t in pair.parts.items() if label != "weight"]), known[name], after))
+    return tuple(found)

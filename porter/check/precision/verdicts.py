@@ -1,0 +1,108 @@
+"""What to do with a tensor: `ok`, `per-channel` or `keep f32`, by thresholds that are told.
+
+- A number that overflows, or more than one in a thousand that become zero: `keep f32`.
+- Noise of more than a tenth of the signal (an SNR below 20 dB) by the best way into the type: `keep f32`.
+- Into integers: biases, slopes, statistics and other vectors: `keep f32`, for they are few and added to wide sums. Weights where only a
+  scale for each channel reaches the SNR, or gains 6 dB (a bit): `per-channel`.
+- What is watched (variances, slopes of PReLU) may not lose a single number to zero, overflow or subnormal numbers, and must keep 40 dB.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from porter.check.precision.costs import Cost
+from porter.check.precision.targets import Target
+from porter.dataclass import dataclass
+from porter.tensor import Json, TensorSpec
+
+Verdict = Literal["ok", "per-channel", "keep f32"]
+
+SNR = 20.0
+WATCHED_SNR = 40.0
+LOST = 1e-3
+GAIN = 6.0
+
+_WATCHED = {
+    "variance": ("variance", "running_var", "moving_variance", "var"),
+    "slope": ("slope", "prelu", "alpha"),
+}
+
+
+def watched(spec: TensorSpec) -> str | None:
+    """Why a tensor is watched: "variance", of batch normalisation, or "slope", of PReLU; None for others."""
+    parts = spec.name.replace("/", ".").lower().split(".")
+    words = {spec.role, parts[-1].partition(":")[0]}
+    for what, known in _WATCHED.items():
+        if words & set(known):
+            return what
+    if any("prelu" in part for part in parts[:-1]) and parts[-1] in ("weight", "slope"):
+        return "slope"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A tensor's verdict for one type: why, the costs it rests on, and the best of them (None where none was computed)."""
+
+    target: str
+    verdict: Verdict
+    reason: str
+    costs: tuple[Cost, ...]
+    best: Cost | None
+
+    def to_json(self) -> dict[str, Json]:
+        """This verdict as JSON values."""
+        scheme = str(self.best.scheme) if self.best is not None and self.best.scheme is not None else None
+        return {
+            "to": self.target,
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "best": scheme,
+            "costs": [c.to_json() for c in self.costs],
+        }
+
+
+def judge(target: Target, costs: Sequence[Cost], numbers: int, watch: str | None, least: float = SNR) -> Judged:
+    """The verdict on a tensor of so many numbers; `least` is the SNR in dB that is enough."""
+    if not costs:
+        what = f"a {watch}, which " if watch else "no weight of two dimensions: "
+        return Judged(target.name, "keep f32", f"{what}integers are not for", (), None)
+    if target.scaled:
+        return _judge_scaled(target, costs, least)
+    (cost,) = costs
+    verdict: Verdict = "keep f32"
+    lost = cost.underflow + (cost.subnormal if watch else 0)
+    snr = math.inf if cost.snr is None else cost.snr
+    enough = max(WATCHED_SNR, least) if watch else least
+    if cost.overflow:
+        reason = f"{cost.overflow:,} of {numbers:,} numbers overflow"
+    elif lost > (0 if watch else LOST * numbers):
+        reason = f"{cost.underflow:,} of {numbers:,} numbers become zero" if cost.underflow else f"{cost.subnormal:,} become subnormal"
+    elif snr < enough:
+        reason = f"an SNR of {snr:.1f} dB, below {enough:g}"
+    else:
+        verdict, reason = "ok", "exact" if math.isinf(snr) else f"an SNR of {snr:.1f} dB"
+    if watch and verdict != "ok":
+        reason += f" of a {watch}"
+    return Judged(target.name, verdict, reason, tuple(costs), cost)
+
+
+def _judge_scaled(target: Target, costs: Sequence[Cost], least: float) -> Judged:
+    def snr(cost: Cost) -> float:
+        return math.inf if cost.snr is None else cost.snr
+
+    best = max(costs, key=snr)
+    whole = [c for c in costs if c.scheme is not None and c.scheme.granularity == "tensor"]
+    finer = [c for c in costs if c.scheme is not None and c.scheme.granularity != "tensor"]
+    top, fine = max(map(snr, whole), default=-math.inf), max(map(snr, finer), default=-math.inf)
+    if snr(best) < least:
+        return Judged(target.name, "keep f32", f"an SNR of {snr(best):.1f} dB at best, below {least:g}", tuple(costs), best)
+    if finer and (top < least or fine - top >= GAIN):
+        gained = f"{fine:.1f} dB" + (f", {top:.1f} with one scale" if whole else "")
+        verdict: Verdict = "per-channel" if whole else "ok"
+        return Judged(target.name, verdict, gained, tuple(costs), max(finer, key=snr))
+    reason = "exact" if math.isinf(snr(best)) else f"an SNR of {snr(best):.1f} dB"
+    return Judged(target.name, "ok", reason, tuple(costs), max(whole, key=snr) if whole else best)
