@@ -73,7 +73,7 @@ def calls_of(network: Network, *, tensors: bool = False) -> Calls:
 def _suffix(calls: Sequence[Call]) -> str | None:
     """Caffe's tensors are called as their layers are, those of PyTorch's exporter have `_output_0` behind it."""
     for suffix in ("", "_output_0"):
-        if 2 * sum(call.outputs[0] == f"{call.settings['name']}{suffix}" for call in calls) > len(calls):
+        if 2 * sum(call.outputs[0] == f"{call.settings['name']}{suffix}" for call in calls) >= len(calls):
             return suffix
     return None
 
@@ -202,7 +202,7 @@ def _constant(layer: Layer, network: Network) -> Call:
 def _shuffle(layer: Layer, network: Network) -> Call:
     op = layer.operation
     assert isinstance(op, layers.Shuffle)
-    if len(layer.inputs) == 1 and op.first is None and op.second is None and op.shape is not None and (op.zero_copies or 0 not in op.shape):
+    if len(layer.inputs) == 1 and op.first is None and op.second is None and op.shape is not None and op.zero_copies:
         flat = op.shape == (0, -1)
         return _call(layer, "flatten" if flat else "reshape", {} if flat else {"shape": op.shape})
     if len(layer.inputs) == 1 and op.shape is None and (op.first is None) != (op.second is None):

@@ -21,6 +21,9 @@ _TYPES = {
     "floats": "const std::vector<float>&",
 }
 _ELEMENTS = {"bool": "std::uint8_t", "int8": "std::int8_t", "uint8": "std::uint8_t", "int32": "std::int32_t", "int64": "std::int64_t"}
+_SUFFIX = "_output_0"
+"""What PyTorch's exporter puts behind a node's name to name its first tensor."""
+
 _DOUBLES = frozenset([("batch_norm", "epsilon")])
 """Settings that are not rounded to float."""
 
@@ -123,7 +126,7 @@ def _call(
     values = {f"x{n}": v if v in references else f"*{v}" for n, v in enumerate(inputs) if v}
     pointers = ["nullptr" if not v else f"&{v}" if v in references else v for v in inputs]
     for name in call.outputs:
-        variables[name] = names.take(name) if names is not None else name
+        variables[name] = names.take(name.removesuffix(_SUFFIX)) if names is not None else name
     first = variables[call.outputs[0]]
     head = "return " if result else f"auto* const {first} = "
     if call.block:

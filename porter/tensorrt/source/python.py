@@ -12,6 +12,9 @@ from porter.tensorrt.source.python_layers import FORMS, HELPERS
 from porter.tensorrt.source.python_program import IMPORTS, NAMED, PROGRAM, TENSOR
 from porter.tensorrt.source.stages import signature, stages, with_stage
 
+_SUFFIX = "_output_0"
+"""What PyTorch's exporter puts behind a node's name to name its first tensor."""
+
 _DOUBLES = frozenset([("batch_norm", "epsilon")])
 """Settings that are not rounded to float."""
 
@@ -110,7 +113,7 @@ def _call(call: Call, variables: dict[str, str], names: Identifiers | None = Non
     """The statement for a call. result: its value is what the block returns."""
     inputs = [variables[i] if i else "None" for i in call.inputs]
     for name in call.outputs:
-        variables[name] = names.take(name) if names is not None else name
+        variables[name] = names.take(name.removesuffix(_SUFFIX)) if names is not None else name
     targets = ", ".join(variables[o] for o in call.outputs)
     called = [(variables[o], call.settings.get(f"called_{i}")) for i, o in enumerate(call.outputs)]
     extra = [line for v, name in called if name is not None for line in statement(f"{v}.name = {_value(name)}", 1)]

@@ -40,7 +40,7 @@ FORMS: Mapping[str, str] = MappingProxyType(
         "{exclude_outside}{given})",
         "gather": "gather(network, {x0}, {x1}, {name}, {mode}, {axis}, {batch_axes})",
         "scatter": "scatter(network, {x0}, {x1}, {x2}, {name}, {mode}, {axis})",
-        "top_k": "named(network.add_topk({x0}, {kind}, {k}, axis_bits(({axis},))), {name})",
+        "topk": "named(network.add_topk({x0}, {kind}, {k}, axis_bits(({axis},))), {name})",
         "select": "named(network.add_select({x0}, {x1}, {x2}), {name})",
         "cast": "named(network.add_cast({x0}, {dtype}), {name})",
         "identity": "named(network.add_identity({x0}), {name})",
@@ -140,7 +140,9 @@ def batch_norm(network, weights, x, name, epsilon, *, prefix=None, tensors=None)
 '''
 
 _SCALE = '''\
-def scale(network, weights, x, name, *, weight=True, bias=True, prefix=None, tensors=None):
+def scale(
+    network, weights, x, name, *, weight=True, bias=True, prefix=None, tensors=None
+):
     """A factor and an addend for each channel: `NAME.weight`, `NAME.bias`."""
     roles = [r for r, there in (("weight", weight), ("bias", bias)) if there]
     held = iter(tensors_of(weights, name, roles, prefix, tensors))
@@ -393,7 +395,7 @@ HELPERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "transpose": (_TRANSPOSE,),
         "shuffle": (_SET_INPUTS, _SHUFFLE),
         "reduce": (_AXIS_BITS,),
-        "top_k": (_AXIS_BITS,),
+        "topk": (_AXIS_BITS,),
         "slice": (_SET_INPUTS, _SLICE),
         "resize": (_SET_INPUTS, _RESIZE),
         "gather": (_GATHER,),

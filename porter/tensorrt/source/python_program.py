@@ -42,7 +42,10 @@ def load(path):
             if not line.strip():
                 continue
             name, count, *values = line.split(maxsplit=2)
-            data = bytes.fromhex(values[0] if values else "")
+            try:
+                data = bytes.fromhex(values[0] if values else "")
+            except ValueError as error:
+                raise ValueError(f"line {number}, {name!r}: {error}") from error
             if name in found or len(data) != 4 * int(count):
                 raise ValueError(f"line {number}, {name!r}: not {count} values")
             found[name] = np.frombuffer(data, ">u4").astype("=u4").view(np.float32)

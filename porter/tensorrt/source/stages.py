@@ -31,7 +31,7 @@ def shape_text(shape: Shape) -> str:
 
 def signature(names: Sequence[str], shapes: Mapping[str, Shape], dtypes: Mapping[str, str]) -> str:
     """Tensors with their types and shapes, in words."""
-    return ", ".join(f"{n} ({dtypes.get(n, 'float32')}, {shape_text(shapes[n])})" if n in shapes else n for n in names)
+    return ", ".join(f"{n} ({dtypes.get(n, 'float32')}, {shape_text(shapes[n])})" if n in shapes else n for n in names) or "none"
 
 
 def with_stage(lines: list[str], shown: Mapping[int, str], place: int, count: int, mark: str, width: int) -> list[str]:

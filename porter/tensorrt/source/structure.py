@@ -23,6 +23,7 @@ _COST, _WORTH = 4.0, 4.0
 _FORKED = 0.7
 """What a block is worth that leaves a way around it outside: a residual block had better have its sum in it."""
 
+_JOINS = frozenset(["elementwise", "concatenation"])
 _FINISHED = frozenset(["convolution", "deconvolution", "linear", "batch_norm", "scale", "elementwise"])
 _FINISHING = frozenset(["batch_norm", "scale", "activation", "prelu"])
 """Layers that belong to the one before them, where nothing else reads that."""
@@ -112,11 +113,34 @@ class _Seams:
             if alone and maker is not None and call.function in _FINISHING and calls[maker].function in _FINISHED:
                 self.before[place] = maker
         self.after = {maker: place for place, maker in self.before.items()}
+        constants = {o for call in calls if call.function in ("constant", "numbers") for o in call.outputs}
+        self._with_constants = {place for place, call in enumerate(calls) if constants & set(call.inputs)}
 
     def cuts(self, start: int, length: int) -> bool:
         """Whether a run takes a layer apart from its normalisation or activation."""
         inside = range(start, start + length)
         return any(self.before.get(p, p) not in inside or self.after.get(p, p) not in inside for p in inside)
+
+    def compound(self, calls: Sequence[Call], start: int, length: int) -> bool:
+        """Whether a run is a block where branches come together, and more behind it that needs nothing else."""
+        inside = range(start, start + length)
+        for place in inside:
+            if calls[place].function not in _JOINS or place in self._with_constants:
+                continue
+            end = place
+            while self.after.get(end, start + length) in inside:
+                end = self.after[end]
+            made = {o for p in range(start, end) for o in calls[p].outputs} | set(_given(calls[start : start + length]))
+            if end + 1 in inside and not any(end < r < start + length for name in made for r in self.readers.get(name, ())):
+                return True
+        return False
+
+    def skipped(self, calls: Sequence[Call], start: int, length: int) -> bool:
+        """Whether what a run makes is put together with what it reads: then that belongs to it."""
+        run = calls[start : start + length]
+        given = set(_given(run))
+        later = {r for c in run for o in c.outputs for r in self.readers.get(o, ()) if start + length <= r < len(calls)}
+        return any(calls[r].function in _JOINS and given & set(calls[r].inputs) for r in later)
 
     def forks(self, calls: Sequence[Call], start: int, length: int) -> bool:
         """Whether what a run reads is read by others, too."""
@@ -128,7 +152,8 @@ def _alike(calls: Sequence[Call], starts: Sequence[int], length: int, seams: _Se
     """Those of the runs that have one wiring, all of them and, where that reads better, those with names of one make."""
     wirings: dict[Key, list[int]] = {}
     for start in starts:
-        wiring = _wiring(calls, start, length, seams.readers) if not seams.cuts(start, length) else None
+        whole = not seams.cuts(start, length) and not seams.compound(calls, start, length)
+        wiring = _wiring(calls, start, length, seams.readers) if whole else None
         if wiring is not None:
             wirings.setdefault(wiring, []).append(start)
     for group in wirings.values():
@@ -196,7 +221,7 @@ def _make(calls: Sequence[Call], start: int, length: int) -> Key:
 
 
 def _candidate(calls: Sequence[Call], starts: Sequence[int], length: int, seams: _Seams) -> _Candidate | None:
-    if len(starts) < 2:
+    if len(starts) < 2 or any(seams.skipped(calls, start, length) for start in starts):
         return None
     texts: dict[tuple[int, str], Column] = {}
     numbers: dict[tuple[int, str], tuple[Value, ...]] = {}
@@ -265,8 +290,11 @@ def _parameters(first: Sequence[Call], found: _Candidate) -> tuple[list[dict[str
     parameters: list[Parameter] = []
     columns: list[tuple[Value, ...]] = []
     for number, column in enumerate(found.text_values):
-        user = next(place for place, p in found.texts.items() if isinstance(p, Pieces) and p.parameter == number)
-        parameters.append(Parameter(taken.take("name" if number == 0 else f"{first[user[0]].function} {user[1]}"), "text"))
+        users = [at for at, p in found.texts.items() if isinstance(p, Pieces) and p.parameter == number]
+        place, key = next((at for at in users if at[1] == "name"), users[0])
+        wanted = "tensor" if key.startswith("called") else "prefix" if key != "name" else "name"
+        taken_already = any(p.name == wanted for p in parameters)
+        parameters.append(Parameter(taken.take(f"{first[place].function} {wanted}" if taken_already else wanted), "text"))
         columns.append(column)
     settings: list[dict[str, Value]] = [dict(c.settings) for c in first]
     for (place, key), pieces in found.texts.items():
@@ -276,8 +304,8 @@ def _parameters(first: Sequence[Call], found: _Candidate) -> tuple[list[dict[str
     keys = [key for key, _ in {(key, values) for (_, key), values in found.numbers.items()}]
     for (place, key), values in found.numbers.items():
         if values not in by_values:
-            users = {k for (_, k), v in found.numbers.items() if v == values}
-            wanted = "channels" if users == {"outputs", "groups"} else key
+            keys_of = {k for (_, k), v in found.numbers.items() if v == values}
+            wanted = "channels" if keys_of == {"outputs", "groups"} else key
             part = _part(settings[place], short=True) if wanted == key and keys.count(key) > 1 else ""
             by_values[values] = taken.take(f"{wanted} {part}".strip())
             parameters.append(Parameter(by_values[values], str(_kind(values[0])[0] if isinstance(values[0], tuple) else _kind(values[0]))))  # type: ignore[index]
