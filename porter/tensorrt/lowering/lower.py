@@ -32,6 +32,7 @@ def lower(model: ir.Model, *, precision: str = "float32") -> layers.Network:
         raise TensorRTError("T004", f"no network computes in {precision}", hint=f"there are {', '.join(PRECISIONS)}")
     if model.functions:
         raise TensorRTError("T003", "the model has functions of its own", hint="inline them first: 'onnx.inliner.inline_local_functions'")
+    _check_tensors(model)
     analysis = Analysis(model, is_supported)
     network = analysis.graph(model.graph, {})
     fuse(network)
@@ -49,6 +50,15 @@ def lower(model: ir.Model, *, precision: str = "float32") -> layers.Network:
         tuple(assembly.notices),
     )
     return made if precision == "float32" else narrowed(made, precision)
+
+
+def _check_tensors(model: ir.Model) -> None:
+    """Refuse sequences, optional values and the like, which the analysis takes for what is in them."""
+    import onnx_ir as ir
+
+    others = [v.name for v in (*model.graph.inputs, *model.graph.outputs) if v.type is not None and not isinstance(v.type, ir.TensorType)]
+    if others:
+        raise _refused([f"'{name}': it is no tensor" for name in others])
 
 
 def _lower(assembly: Assembly) -> None:

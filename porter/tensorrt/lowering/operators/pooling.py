@@ -67,7 +67,10 @@ def _rounded_up(op: Op, windows: Windows) -> Windows:
     ends = []
     for n, k, s, b, e in zip(windows.sizes, windows.kernel, windows.stride, windows.begin, windows.end, strict=True):
         count = -(-(n + b + e - k) // s) + 1
-        count -= (count - 1) * s >= n + b
+        if (count - 1) * s >= n + b:
+            if op.version < 22:
+                raise op.refuse("its last window begins behind the input: before opset 22 ONNX counts it, and runtimes do not")
+            count -= 1
         ends.append(max(e, (count - 1) * s + k - n - b))
     return replace(windows, end=tuple(ends), ceil=False)
 
