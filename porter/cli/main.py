@@ -27,6 +27,7 @@ COMMANDS = {
     "map": "Check, apply, invert, compose, explain and infer maps of names and layouts.",
     "diff": "Compare the weights of two files, bit for bit.",
     "stats": "Say what the numbers of a weight file are like.",
+    "audit": "Say what lower precision would do to a weight file.",
     "formats": "List the formats, and what each of them keeps.",
     "explain": "Explain an error code.",
     "completion": "Print a shell's completion script.",

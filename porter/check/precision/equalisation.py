@@ -8,6 +8,7 @@ Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bi
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,7 @@ def advise(tensors: Sequence[Tensor]) -> Iterator[Advice]:
     import numpy as np
 
     weights = [t for t in tensors if t.dtype.kind == "float" and channel_axis(t.spec) is not None]
-    for first, second in zip(weights, weights[1:], strict=False):
+    for first, second in itertools.pairwise(weights):
         out = channel_axis(first.spec)
         into = _input_axis(second)
         if out is None or into is None or first.shape[out.axis] != second.shape[into]:
@@ -63,10 +64,8 @@ def _input_axis(tensor: Tensor) -> int | None:
     axis = channel_axis(tensor.spec)
     if axis is None:
         return None
-    if tensor.axes is not None and "I" in tensor.axes:
-        into = tensor.axes.index("I")
-    else:
-        into = 1 if axis.axis == 0 else len(tensor.shape) - 2
+    usual = 1 if axis.axis == 0 else len(tensor.shape) - 2
+    into = tensor.axes.index("I") if tensor.axes is not None and "I" in tensor.axes else usual
     return axis.axis if tensor.shape[into] == 1 else into
 
 

@@ -54,11 +54,14 @@ class FoldedAudit:
 def pairs(store: TensorStore) -> Iterator[Pair]:
     """The weights of `store` that a normalisation follows."""
     names = list(store)
+    layers: dict[str, dict[str, Tensor]] = {}
+    for name in names:
+        layers.setdefault(_split(name)[0], {})[_split(name)[1]] = store[name]
     for at, name in enumerate(names):
         prefix, last = _split(name)
         if last not in _VARIANCES or store[name].dtype.kind != "float":
             continue
-        beside = {_split(n)[1]: store[n] for n in names if _split(n)[0] == prefix}
+        beside = layers[prefix]
         mean = next((beside[m] for m in _MEANS if m in beside), None)
         found = next((p for p in _before(store, names, at) if _channels(store[p]) == store[name].size), None)
         if mean is None or found is None:
@@ -68,17 +71,17 @@ def pairs(store: TensorStore) -> Iterator[Pair]:
             parts["bias"] = bias
         if "scale_factor" in beside:
             parts["scale_factor"] = beside["scale_factor"]
-        parts |= _affine(store, names, at, prefix, beside)
+        parts |= _affine(names, at, prefix, layers, store[name].size)
         yield Pair(parts)
 
 
-def _affine(store: TensorStore, names: Sequence[str], at: int, prefix: str, beside: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _affine(names: Sequence[str], at: int, prefix: str, layers: Mapping[str, Mapping[str, Tensor]], size: int) -> dict[str, Tensor]:
     """gamma and beta: of the normalisation itself, or of Caffe's Scale layer right after it."""
-    size = store[names[at]].size
+    beside = layers[prefix]
     gamma, beta = beside.get("weight", beside.get("gamma")), beside.get("bias", beside.get("beta"))
     if gamma is None and "scale_factor" in beside:
         after = [n for n in names[at + 1 : at + 4] if _split(n)[0] != prefix]
-        own = {_split(n)[1]: store[n] for n in after if after and _split(n)[0] == _split(after[0])[0]}
+        own = layers[_split(after[0])[0]] if after else {}
         gamma, beta = own.get("weight"), own.get("bias")
     found = {label: t for label, t in (("gamma", gamma), ("beta", beta)) if t is not None}
     return found if all(t.shape == (size,) for t in found.values()) else {}

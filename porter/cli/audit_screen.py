@@ -1,0 +1,172 @@
+"""What `porter audit` prints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from porter.check.precision.audit import Audit, Epsilon, TensorAudit
+from porter.check.precision.costs import Cost
+from porter.check.precision.equalisation import Advice
+from porter.check.precision.folding import FoldedAudit
+from porter.check.precision.verdicts import LOST, WATCHED_SNR, Judged
+from porter.cli.quantities import bytes_text, count, shape_text
+from porter.cli.screen import ROWS, Screen
+from porter.cli.table import Cell, Column
+
+DETAILS = (
+    Column("TENSOR", fit="shrink"),
+    Column("TYPE"),
+    Column("WAY"),
+    Column("OVERFLOW", "right"),
+    Column("ZERO", "right"),
+    Column("SUBNORMAL", "right"),
+    Column("MAX REL", "right", fit="drop"),
+    Column("RMS REL", "right", fit="drop"),
+    Column("SNR", "right"),
+)
+
+TOTALS = (
+    Column("TYPE"),
+    Column("OVERFLOW", "right"),
+    Column("ZERO", "right"),
+    Column("SUBNORMAL", "right"),
+    Column("SNR", "right"),
+    Column("OK", "right"),
+    Column("PER-CHANNEL", "right"),
+    Column("KEEP F32", "right"),
+    Column("BYTES", "right"),
+)
+
+
+def overview(screen: Screen, result: Audit, everything: bool) -> None:
+    """One row for each tensor, one column for each type."""
+    shown = _cut(screen, result.tensors, everything)
+    if shown:
+        columns = [Column("TENSOR", fit="shrink"), Column("SHAPE", fit="drop")]
+        columns += [Column(t.name.upper(), fit="keep" if i < 4 else "drop") for i, t in enumerate(result.targets)]
+        rows = [(screen.name(t.spec.name), shape_text(t.spec.shape), *(_cell(v) for v in t.verdicts)) for t in shown]
+        remarks = [_remarks(t) for t in shown]
+        if screen.terminal:
+            screen.table(columns, rows, [screen.styled(_short(screen, f"  {r}"), "dim") if r else "" for r in remarks])
+        else:
+            screen.table([*columns, Column("NOTES")], [(*row, r) for row, r in zip(rows, remarks, strict=True)])
+    _more(screen, len(result.tensors) - len(shown))
+    if result.passed_over:
+        screen.paragraph(f"{count(len(result.passed_over), 'tensor')} of integers left as they are ({screen.listed(result.passed_over)})")
+
+
+def _cut(screen: Screen, tensors: Sequence[TensorAudit], everything: bool) -> Sequence[TensorAudit]:
+    return tensors if everything or not screen.terminal or len(tensors) <= ROWS else tensors[: ROWS - 5]
+
+
+def _more(screen: Screen, hidden: int) -> None:
+    if hidden:
+        screen.line(f"…{hidden:,} more (--all)")
+
+
+def _short(screen: Screen, text: str) -> str:
+    return text if screen.width is None or len(text) <= screen.width else text[: screen.width - 1] + "…"
+
+
+def _cell(judged: Judged) -> str | Cell:
+    snr = f" {_decibels(judged.best.snr)}" if judged.best is not None else ""
+    if judged.verdict == "keep f32":
+        return Cell(f"keep f32{snr}", "bad")
+    return Cell(f"{judged.verdict}{snr}", "good") if judged.verdict == "ok" else f"{judged.verdict}{snr}"
+
+
+def _decibels(snr: float | None) -> str:
+    """`73.7`, or `exact`."""
+    return "exact" if snr is None or math.isinf(snr) else f"{snr:.1f}"
+
+
+def _remarks(one: TensorAudit) -> str:
+    """Why not, for each type, and what the tensor holds that is no number."""
+    parts = [f"{v.target}: {v.reason}" for v in one.verdicts if v.verdict == "keep f32" and v.costs]
+    c = one.summary.counts
+    parts += [f"{n:,} {what}" for n, what in ((c.nan, "NaN"), (c.infinite, "Inf")) if n]
+    return "; ".join(parts)
+
+
+def details(screen: Screen, result: Audit, everything: bool) -> None:
+    """A row for each way into each type."""
+    screen.line()
+    rows = [(screen.name(t.spec.name), *_costs(c)) for t in _cut(screen, result.tensors, everything) for v in t.verdicts for c in v.costs]
+    if rows:
+        screen.table(DETAILS, rows)
+
+
+def _costs(cost: Cost) -> tuple[str, ...]:
+    return (
+        cost.target,
+        str(cost.scheme) if cost.scheme is not None else "cast",
+        *(f"{n:,}" if n else "" for n in (cost.overflow, cost.underflow, cost.subnormal)),
+        f"{cost.max_relative:.2g}" if cost.max_relative is not None else "",
+        f"{cost.relative:.2g}" if cost.relative is not None else "",
+        _decibels(cost.snr),
+    )
+
+
+def totals(screen: Screen, result: Audit, small: Sequence[Epsilon]) -> None:
+    """All tensors together, by type, what the verdicts rest on, and what becomes of epsilons."""
+    screen.line()
+    rows = [
+        (
+            t.target,
+            *(f"{n:,}" for n in (t.overflow, t.underflow, t.subnormal)),
+            _decibels(t.snr),
+            *(f"{n:,}" for n in (t.ok, t.per_channel, t.keep)),
+            bytes_text(t.nbytes),
+        )
+        for t in result.totals
+    ]
+    screen.table(TOTALS, rows)
+    watched = sum(t.watch is not None for t in result.tensors)
+    rules = f"ok: no overflow, at most {LOST:.1%} become zero, SNR ≥ {result.least_snr:g} dB"
+    if watched:
+        rules += f"; {count(watched, 'variance and slope tensor')}: none lost or subnormal, SNR ≥ {max(WATCHED_SNR, result.least_snr):g} dB"
+    screen.paragraph(rules)
+    for e in small:
+        if e.becomes != e.eps:
+            how = "zero" if not e.becomes else f"{e.becomes:.6g}" + (", subnormal" if e.subnormal else "")
+            if e.subnormal or not e.becomes:
+                screen.paragraph(f"an epsilon of {e.eps:g} becomes {how} in {e.target}: add it in float32")
+
+
+def folded(screen: Screen, result: Audit, pairs: Sequence[FoldedAudit], everything: bool) -> None:
+    """Weights before and after their normalisation is folded in."""
+    screen.line()
+    if not pairs:
+        screen.line("no batch normalisation follows a weight in this file")
+        return
+    shown = pairs if everything or not screen.terminal or len(pairs) <= ROWS else pairs[: ROWS - 5]
+    columns = [Column("FOLDED", fit="shrink")]
+    columns += [Column(t.name.upper(), fit="keep" if i < 3 else "drop") for i, t in enumerate(result.targets)]
+    rows = [
+        (
+            screen.name(p.before.spec.name),
+            *(_change(b, a) for b, a in zip(p.before.verdicts, p.after.verdicts, strict=True)),
+        )
+        for p in shown
+    ]
+    screen.table(columns, rows)
+    _more(screen, len(pairs) - len(shown))
+    screen.paragraph("each normalisation is taken to follow the weight before it in the file; its bias is not shown")
+
+
+def _change(before: Judged, after: Judged) -> str | Cell:
+    old, new = (_decibels(v.best.snr) if v.best is not None else "" for v in (before, after))
+    text = f"{old}→{new}" + (f" {after.verdict}" if after.verdict != before.verdict else "")
+    return Cell(text, "bad") if after.verdict == "keep f32" and before.verdict != "keep f32" else text
+
+
+def equalisation(screen: Screen, advice: Sequence[Advice]) -> None:
+    """Pairs of weights whose channels could be made more even."""
+    screen.line()
+    if not advice:
+        screen.line("no pair of weights would gain from equalisation")
+        return
+    columns = (Column("EQUALISE", fit="shrink"), Column("WITH", fit="shrink"), Column("SPREAD", "right"), Column("AFTER", "right"))
+    screen.table(columns, [(screen.name(a.first), screen.name(a.second), f"{a.before:.1f}×", f"{a.after:.1f}×") for a in advice])
+    screen.paragraph("where the second takes what the first gives, through nothing but ReLU or PReLU, and nothing else reads it")
