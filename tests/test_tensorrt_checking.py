@@ -266,6 +266,28 @@ def test_digits() -> None:
     assert (made.files, made.package) == ({}, find())
 
 
+def test_weights_that_layers_share(tmp_path: Path) -> None:
+    """One tensor of the file is two of TensorRT's."""
+    names = {"gamma", "beta", "mean1", "var1", "mean2", "var2"}
+    nodes = [
+        helper.make_node("BatchNormalization", ["x", "gamma", "beta", "mean1", "var1"], ["a"], name="one"),
+        helper.make_node("BatchNormalization", ["a", "gamma", "beta", "mean2", "var2"], ["y"], name="two"),
+    ]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4, 2, 2]) for name in "xy"]
+    arrays = [numpy_helper.from_array(RNG.random(4).astype(np.float32), name) for name in sorted(names)]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", values[:1], values[1:], arrays), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
+    onnx.save(model, tmp_path / "model.onnx")
+    made = built(tmp_path / "model.onnx", None)
+    assert made.report is not None
+    assert made.report.equal
+    assert against(made.report) == {"formula": 4}
+    assert made.map is not None
+    first, again = made.map.split("# What is taken once more.")
+    assert [sum(line.startswith("gamma") for line in part.splitlines()) for part in (first, again)] == [1, 1]
+
+
 def test_generated_weights_are_said_to_be_so() -> None:
     made = built(DIGITS[0], None)
     assert made.report is not None

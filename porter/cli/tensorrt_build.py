@@ -10,7 +10,6 @@ from porter.cli.options import common_options, shape_of, shapes
 from porter.cli.screen import Screen
 from porter.cli.status import ExitCode
 from porter.cli.tensorrt_screen import document, print_built
-from porter.errors import UsageError
 
 DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 
@@ -66,14 +65,13 @@ def command(screen: Screen, /, source: str, weights: str | None, output: str | N
     """Build the network in SOURCE with TensorRT, check every weight that it holds, and write its engine.
 
     SOURCE is a Caffe prototxt, with its weights in WEIGHTS, or an ONNX model, which has its weights in itself. Layers are called as in
-    the network. Each weight is read back from TensorRT and compared with the file that it came from. Both files appear, or none.
+    the network. Each weight is read back from TensorRT and compared with the file that it came from, which is that of --wts where it is
+    given. Both files appear, or none.
     """
     from porter.graph.caffe.importer import ImportOptions
     from porter.graph.porting import PortOptions
     from porter.tensorrt.building import BuildOptions, build_engine
 
-    if given["wts"] is not None and weights is not None:
-        raise UsageError("U941", "both WEIGHTS and --wts say where the weights come from", hint="leave one of them out")
     importing = ImportOptions(input_shapes=given["input_shapes"], dynamic_batch=given["dynamic_batch"])
     options = BuildOptions(
         PortOptions(fold_bn=given["fold_bn"], importing=importing),
@@ -86,7 +84,7 @@ def command(screen: Screen, /, source: str, weights: str | None, output: str | N
     )
     built = build_engine(source, weights, output, options)
     if screen.json:
-        screen.document(document(source, weights or given["wts"], built))
+        screen.document(document(source, given["wts"] or weights, built))
     else:
-        print_built(screen, source, weights or given["wts"], built)
+        print_built(screen, source, given["wts"] or weights, built)
     return ExitCode.YES if built.report is None or built.report.equal else ExitCode.NO

@@ -86,7 +86,7 @@ def build_engine(source: str, weights: str | None, output: str | None, options: 
         manifest = net_manifest.document(network, package)
         wrong = report is not None and not report.equal
         files = {} if wrong else _write(live, manifest, paths, options.optimization_level)
-        map_text = dumps(origin.map) if origin is not None else None
+        map_text = "\n# What is taken once more.\n\n".join(map(dumps, origin.maps)) if origin is not None else None
         notices = (*_notices(graph, wts is not None), *network.notices, *package.log.warnings())
         return Built(network, package, report, map_text, manifest, files, notices)
 

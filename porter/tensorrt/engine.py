@@ -46,7 +46,9 @@ def serialized(package: Package, builder: Any, definition: Any, profiles: _Profi
     plan = builder.build_serialized_network(definition, config)
     if plan is None:
         said = "; ".join(package.log.errors()[:3]) or "it does not say why"
-        raise TensorRTError("T106", f"{package} cannot build the engine: {said}")
+        # Source: tensorrt_rtx 1.7, whose builder says so of INMSLayer and INonZeroLayer.
+        rtx = "TensorRT for RTX has no kernels for some layers that the whole TensorRT has, box searches among them: pip install tensorrt"
+        raise TensorRTError("T106", f"{package} cannot build the engine: {said}", hint=rtx if package.name == "tensorrt_rtx" else None)
     return memoryview(plan).cast("B")
 
 

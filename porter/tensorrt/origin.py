@@ -28,11 +28,12 @@ _STEPS = re.compile(r"(?:transpose\(([0-9, ]+)\))?(?:, )?(?:cast)?")
 class Origin:
     """What the file makes of the weights.
 
-    map: from the file to the names of `stored`. made: what it makes, read from the file when it is asked for.
-    unproven: weights that are the file's as the graph has them, and that no map makes: something is wrong with them.
+    maps: from the file to the names of `stored`; one, and another for tensors that are taken a second time, and so on. made: what they
+    make, read from the file when it is asked for. unproven: weights that are the file's as the graph has them, and that no map makes:
+    something is wrong with them.
     """
 
-    map: Map
+    maps: tuple[Map, ...]
     made: Mapping[str, Tensor]
     unproven: tuple[str, ...] = ()
 
@@ -50,8 +51,7 @@ def origin(network: Network, model: ir.Model, file: TensorStore) -> Origin:
     """
     held = stored(network)
     constants = {name: made for name, w in held.items() if (made := _constant(w, model)) is not None}
-    state = TensorStore([w.tensor for w in held.values()])
-    found = _proven(model, _Made(map_of(model, {name: Stored(c) for name, c in constants.items()}), state), file)
+    found = _proven(model, constants, held, file)
     missing = [name for name in constants if name not in found.made and _is_as_in(file, model, held[name].sources[0])]
     return replace(found, unproven=tuple(missing))
 
@@ -60,15 +60,33 @@ def origin_by_name(network: Network, model: ir.Model, file: TensorStore) -> Orig
     """The same for a file that has the weights under the names of `stored`, in whatever shape."""
     held = stored(network)
     given = {name: (w.tensor, file[name].shape) for name, w in held.items() if name in file}
-    constants = {name: Stored(Constant(t.dtype.name, t.shape, t.numpy, name, shape)) for name, (t, shape) in given.items()}
-    found = _proven(model, _Made(map_of(model, constants), TensorStore([w.tensor for w in held.values()])), file)
-    return replace(found, unproven=tuple([name for name in held if name in file and name not in found.made]))
+    constants = {name: Constant(t.dtype.name, t.shape, t.numpy, name, shape) for name, (t, shape) in given.items()}
+    found = _proven(model, constants, held, file)
+    return replace(found, unproven=tuple([name for name in constants if name not in found.made]))
 
 
-def _proven(model: ir.Model, made: _Made, file: TensorStore) -> Origin:
-    found = weights_map(model, made, file)
-    mapped = apply(found.map, file)
-    return Origin(found.map, {name: tensor for name, tensor in mapped.items() if name not in found.without})
+def _proven(model: ir.Model, constants: Mapping[str, Constant], held: Mapping[str, Weights], file: TensorStore) -> Origin:
+    """Maps that make as many of the constants as they can; each takes a tensor of the graph once."""
+    state = TensorStore([w.tensor for w in held.values()])
+    maps, made = [], {}
+    for names in _rounds(constants):
+        rules = map_of(model, {name: Stored(constants[name]) for name in names})
+        found = weights_map(model, _Made(rules, state), file)
+        maps.append(found.map)
+        made.update({name: tensor for name, tensor in apply(found.map, file).items() if name in names and name not in found.without})
+    return Origin(tuple(maps), made)
+
+
+def _rounds(constants: Mapping[str, Constant]) -> list[list[str]]:
+    """The names in lists, in none of which two have one source."""
+    rounds: list[list[str]] = [[]]
+    taken: dict[str | None, int] = {}
+    for name, constant in constants.items():
+        number = taken[constant.source] = taken.get(constant.source, -1) + 1
+        if number == len(rounds):
+            rounds.append([])
+        rounds[number].append(name)
+    return rounds
 
 
 def _is_as_in(file: TensorStore, model: ir.Model, name: str) -> bool:
