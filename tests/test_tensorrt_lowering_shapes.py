@@ -258,6 +258,20 @@ def test_depth_and_space(mode: str) -> None:
     assert kinds(network) == ["Shuffle"] * 4
 
 
+@pytest.mark.parametrize("mode", ["DCR", "CRD"])
+def test_depth_to_space_of_any_size(mode: str) -> None:
+    proto = model([node("DepthToSpace", ["x"], ["y"], "d", blocksize=2, mode=mode)], {"x": (np.float32, ("N", 8, "H", "W"))})
+    network = checked(proto, {"x": floats(2, 8, 2, 2)})
+    assert network.shapes["y"] == (-1, 2, -1, -1)
+
+
+def test_one_number_in_a_shape_that_is_computed() -> None:
+    value = helper.make_tensor("v", TensorProto.INT64, [1], [7])
+    nodes = [node("Shape", ["x"], ["shape"], "shape"), node("ConstantOfShape", ["shape"], ["y"], "full", value=value)]
+    network = checked(model(nodes, {"x": (np.float32, ("N", 3))}), {"x": floats(2, 3)})
+    assert network.shapes["y"] == (-1, 3)
+
+
 def test_repeating_and_broadcasting() -> None:
     nodes = [node("Tile", ["x", "times"], ["y"], "t"), node("Expand", ["c", "shape"], ["z"], "e")]
     constants = {"times": np.asarray([1, 2, 3]), "shape": np.asarray([4, 1, 3])}
@@ -298,10 +312,19 @@ def test_slice_along_an_open_axis() -> None:
         node("Slice", ["x", "one", "end", "zero"], ["a"], "all but the first"),
         node("Slice", ["x", "minus", "end", "zero"], ["b"], "last"),
         node("Slice", ["x", "zero", "one", "zero"], ["c"], "first"),
+        node("Slice", ["x", "zero", "end", "zero", "two"], ["d"], "every second"),
+        node("Slice", ["x", "one", "minus", "zero", "two"], ["e"], "every second between"),
     ]
-    constants = {"zero": np.asarray([0]), "one": np.asarray([1]), "minus": np.asarray([-1]), "end": np.asarray([1 << 40])}
-    network = checked(model(nodes, {"x": (np.float32, ("N", 3))}, constants, ["a", "b", "c"]), {"x": floats(2, 3)})
-    assert [network.shapes[n] for n in network.outputs] == [(-1, 3), (1, 3), (1, 3)]
+    constants = {name: np.asarray([n]) for name, n in (("zero", 0), ("one", 1), ("two", 2), ("minus", -1), ("end", 1 << 40))}
+    proto = model(nodes, {"x": (np.float32, ("N", 3))}, constants, list("abcde"))
+    network = checked(proto, {"x": floats(2, 3)})
+    assert [network.shapes[n] for n in network.outputs] == [(-1, 3), (1, 3), (1, 3), (-1, 3), (-1, 3)]
+    for count in (3, 4, 5):
+        x = floats(count, 3)
+        for ours, theirs in zip(ran(network, {"x": x}), (x[1:], x[-1:], x[:1], x[::2], x[1:-1:2]), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    backwards = model([node("Slice", ["x", "minus", "zero", "zero", "minus"], ["y"], "s")], {"x": (np.float32, ("N", 3))}, constants)
+    assert "it goes backwards along axis 0" in refused(backwards)
     assert any("has to have 1 positions or more" in n for n in network.notices)
 
 
@@ -365,6 +388,22 @@ def test_interpolation(places: str, mode: str) -> None:
     (operation,) = [layer.operation for layer in network.layers if isinstance(layer.operation, layers.Resize)]
     assert operation.coordinates == places.replace("pytorch_", "").upper()
     assert operation.size is None
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+def test_axes_of_any_size(mode: str) -> None:
+    shape = {"x": (np.float32, ("N", 2, "H", "W")), "like": (np.float32, ("N", 2, "H2", "W2"))}
+    nodes = [
+        node("Resize", ["x", "", "twice"], ["a"], "by scales", mode=mode, coordinate_transformation_mode="asymmetric"),
+        node("Shape", ["like"], ["shape"], "shape"),
+        node("Resize", ["x", "", "", "shape"], ["b"], "by sizes", mode=mode, coordinate_transformation_mode="half_pixel"),
+    ]
+    proto = model(nodes, shape, {"twice": np.asarray([1, 1, 2, 3], np.float32)}, ["a", "b"])
+    checked(proto, {"x": floats(2, 2, 2, 2), "like": floats(2, 2, 2, 2)}, tolerance=1e-6)
+    scaled = model(nodes[:1], {"x": shape["x"]}, {"twice": np.asarray([1, 1, 2, 3], np.float32)}, ["a"])
+    checked(scaled, {"x": floats(2, 2, 2, 2)}, tolerance=1e-6)
+    half = model(nodes[:1], {"x": shape["x"]}, {"twice": np.asarray([1, 1, 0.5, 1], np.float32)}, ["a"])
+    assert "0.5 times it may be no whole number" in refused(half)
 
 
 def test_sizes_that_no_scale_gives_are_a_tensor() -> None:

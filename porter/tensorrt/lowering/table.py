@@ -60,6 +60,7 @@ _MODULES = {
         "unsqueeze": "Unsqueeze",
         "concat": "Concat",
         "expand": "Expand",
+        "constant_of_shape": "ConstantOfShape",
         "tile": "Tile",
         "shape_of": "Shape",
         "size_of": "Size",

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from porter.dataclass import dataclass
 from porter.graph.analysis.resampling import coordinates, cubic_weights, linear_weights, scaled
 from porter.graph.analysis.resampling import nearest as nearest_places
-from porter.graph.analysis.values import Element, Size
+from porter.graph.analysis.values import Element
 from porter.tensorrt import layers
 from porter.tensorrt.lowering.op import Op
-from porter.tensorrt.lowering.operators.shape import sizes_of, vector
+from porter.tensorrt.lowering.operators.shape import multiplied, same, sizes_of, vector
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,17 +38,29 @@ _ROUNDING = {"floor": "FLOOR", "ceil": "CEIL", "round_prefer_floor": "HALF_DOWN"
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """How an axis changes: sizes before and after, and the scale that places are computed with."""
+    """How an axis changes: sizes before and after, -1 where open, and the scale that places are computed with.
+
+    target: the size after, as a number or as what says it while the network runs. scale: 0 where an open axis has none.
+    """
 
     axis: int
     size: int
-    out: int
+    target: Element
     scale: float
+
+    @property
+    def out(self) -> int:
+        return self.target if isinstance(self.target, int) else -1
+
+    @property
+    def open(self) -> bool:
+        """Whether a size is known only when the network runs."""
+        return self.size < 0 or self.out < 0
 
     @property
     def whole(self) -> bool:
         """Whether the scale is that of the two sizes, which TensorRT computes places with."""
-        return abs(self.out - self.size * self.scale) <= 1e-3
+        return self.open or abs(self.out - self.size * self.scale) <= 1e-3
 
     def places(self, transform: str) -> NDArray[np.float64]:
         """Where each place of the output lies in the input."""
@@ -74,6 +86,8 @@ def resize(op: Op) -> None:
     reach = {"linear": 3, "cubic": 2}.get(mode, 8)
     same_places = all(c.whole for c in changed) and transform in _COORDINATES
     if selector is None or not same_places or min(c.axis for c in changed) < op.rank(0) - reach:
+        if any(c.open for c in changed):
+            raise op.refuse(f"TensorRT's Resize computes other places for '{transform}', and sizes are known only when the network runs")
         if mode == "nearest":
             _by_places(op, changed, transform, nearest)
         else:
@@ -99,7 +113,7 @@ def _how(op: Op) -> tuple[str, str, str]:
 
 
 def _changed(op: Op) -> list[Axis]:
-    """The axes that change; open ones have to stay."""
+    """The axes that change."""
     shape = op.shape(0)
     axes = op.axes(op.attribute("axes") or list(range(len(shape))))
     if op.node.op_type == "Upsample" or op.version < 11:
@@ -107,23 +121,25 @@ def _changed(op: Op) -> list[Axis]:
     else:
         given = op.array(2) if op.has(2) else None
     if given is not None and len(given):
-        scales = {a: float(s) for a, s in zip(axes, given, strict=True) if s != 1}
-        sizes = {a: op.static(0, [a])[0] for a in scales}
-        return [Axis(a, sizes[a], scaled(sizes[a], s), s) for a, s in scales.items()]
+        return [_by_scale(op, a, float(s)) for a, s in zip(axes, given, strict=True) if s != 1]
     wanted = op.elements(3) if op.has(3) else None
     if wanted is None:
         raise op.refuse("its scales and sizes are known only when the network runs")
     policy = op.attribute("keep_aspect_ratio_policy", "stretch")
     if policy != "stretch":
         return _in_proportion(op, axes, wanted, min if policy == "not_larger" else max)
-    changed = []
-    for a, n in zip(axes, wanted, strict=True):
-        if isinstance(n, Size) and (shape[a] >= 0 or n.op or op.assembly.tensor(n.value) != op.tensor(0) or n.axis != a):
-            raise op.refuse("its sizes are known only when the network runs")
-        if isinstance(n, int) and n != shape[a]:
-            size = op.static(0, [a])[0]
-            changed.append(Axis(a, size, n, n / size))
-    return changed
+    have = sizes_of(op, op.tensor(0))
+    pairs = [(a, n) for a, n in zip(axes, wanted, strict=True) if not same(op, n, have[a])]
+    return [Axis(a, shape[a], n, n / shape[a] if isinstance(n, int) and shape[a] > 0 else 0) for a, n in pairs]
+
+
+def _by_scale(op: Op, axis: int, scale: float) -> Axis:
+    size = op.shape(0)[axis]
+    if size >= 0:
+        return Axis(axis, size, scaled(size, scale), scale)
+    if not scale.is_integer():
+        raise op.refuse(f"the size of axis {axis} is known only when the network runs, and {scale:g} times it may be no whole number")
+    return Axis(axis, size, multiplied(sizes_of(op, op.tensor(0))[axis], int(scale)), scale)
 
 
 def _in_proportion(op: Op, axes: Sequence[int], wanted: Sequence[Element], choose: Callable[[Sequence[float]], float]) -> list[Axis]:
@@ -139,6 +155,9 @@ def _in_proportion(op: Op, axes: Sequence[int], wanted: Sequence[Element], choos
 def _selector(op: Op, changed: list[Axis], transform: str) -> str | None:
     """What says where a single pixel is taken from; None where TensorRT has no such way."""
     single = [c for c in changed if c.out == 1]
+    if any(c.out < 0 for c in changed) and transform in ("align_corners", "pytorch_half_pixel"):
+        op.notice("where one of its axes becomes 1, and not all, ONNX takes the first position and TensorRT may take another")
+        return "UPPER"
     if not single or transform not in ("align_corners", "pytorch_half_pixel"):
         return "FORMULA"
     # ONNX takes the first position along each axis that becomes 1, TensorRT that of an image that is one pixel.
@@ -149,7 +168,7 @@ def _selector(op: Op, changed: list[Axis], transform: str) -> str | None:
 def _refuse_ambiguous(op: Op, changed: list[Axis]) -> None:
     import numpy as np
 
-    for c in changed:
+    for c in [c for c in changed if not c.open]:
         places = np.arange(c.out) / c.scale
         if c.scale < 1 and (np.floor(places) != np.ceil(places)).any():
             raise op.refuse("it makes an axis smaller before opset 11, where what is the nearest differs between runtimes")
@@ -163,12 +182,12 @@ def _target(op: Op, changed: list[Axis]) -> tuple[tuple[int, ...] | None, tuple[
     sizes = sizes_of(op, x)
     scales = [1.0] * len(sizes)
     for c in changed:
-        sizes[c.axis], scales[c.axis] = c.out, c.out / c.size
+        sizes[c.axis], scales[c.axis] = c.target, c.scale if c.open else c.out / c.size
     known = tuple([n for n in sizes if isinstance(n, int)])
     if len(known) == len(sizes):
         return known, None, [x]
     # The scales are float32 in TensorRT, and what they make of a size is rounded down.
-    if all(scaled(c.size, c.out / c.size) == c.out for c in changed):
+    if all(c.scale > 0 and (c.open or scaled(c.size, c.out / c.size) == c.out) for c in changed):
         return None, tuple([float(np.float32(s)) for s in scales]), [x]
     return None, None, [x, vector(op, sizes, "sizes")]
 

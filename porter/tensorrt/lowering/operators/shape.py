@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from porter.dataclass import replace
 from porter.graph.analysis.values import Element, Size, Value
 from porter.tensorrt import layers
 from porter.tensorrt.lowering.op import Op
@@ -73,6 +74,13 @@ def _put_shuffle(op: Op, x: str, sizes: Sequence[Element]) -> None:
     if len(sizes) == len(have) and all(same(op, a, b) for a, b in zip(sizes, have, strict=True)):
         op.alias(x)
         return
+    operation, inputs = shuffle_to(op, x, sizes, "sizes")
+    op.put(operation, inputs)
+
+
+def shuffle_to(op: Op, x: str, sizes: Sequence[Element], part: str) -> tuple[layers.Shuffle, list[str]]:
+    """The layer that reshapes a tensor, and its inputs: sizes as settings where these say them, else as a tensor. 0 is no elements."""
+    have = sizes_of(op, x)
     stated = [0 if i < len(have) and isinstance(n, Size) and same(op, n, have[i]) else n for i, n in enumerate(sizes)]
     opened = [i for i, n in enumerate(stated) if isinstance(n, Size)]
     if len(opened) == 1 and -1 not in stated and 0 not in sizes:
@@ -80,9 +88,8 @@ def _put_shuffle(op: Op, x: str, sizes: Sequence[Element]) -> None:
         stated[opened[0]] = -1
     known = [n for n in stated if isinstance(n, int)]
     if len(known) == len(stated) and (0 not in sizes or stated == sizes):
-        op.put(layers.Shuffle(shape=tuple(known), zero_copies=0 not in sizes), [x])
-    else:
-        op.put(layers.Shuffle(zero_copies=False), [x, vector(op, sizes, "sizes")])
+        return layers.Shuffle(shape=tuple(known), zero_copies=0 not in sizes), [x]
+    return layers.Shuffle(zero_copies=False), [x, vector(op, sizes, part)]
 
 
 def _resolved(op: Op, wanted: Sequence[Element], have: Sequence[Element]) -> list[Element]:
@@ -242,29 +249,47 @@ def size_of(op: Op) -> None:
     op.put(layers.Shuffle(shape=()), [whole])
 
 
+def constant_of_shape(op: Op) -> None:
+    """One number everywhere: a Slice that stays where it is."""
+    import numpy as np
+
+    sizes, stated = op.elements(0), op.attribute("value")
+    if sizes is None:
+        raise op.refuse("its shape is known only when the network runs")
+    number = stated.numpy().reshape(-1)[:1] if stated is not None else np.zeros(1, np.float32)
+    x = op.constant_tensor(number.reshape([1] * len(sizes)), "value")
+    put_slice(op, x, [0] * len(sizes), sizes, [0] * len(sizes))
+
+
 def depth_to_space(op: Op) -> None:
     """Channels moved into height and width, in one of two orders: two Shuffles."""
     x, block = op.tensor(0), int(op.attribute("blocksize"))
-    channels, height, width = op.static(0, [1, 2, 3])
-    inner = channels // (block * block)
-    batch = 0 if op.shape(0)[0] < 0 else op.shape(0)[0]
+    batch, _, height, width = sizes_of(op, x)
+    inner = op.static(0, [1])[0] // (block * block)
     if op.attribute("mode", "DCR") == "CRD":
-        blocks, order = (batch, inner, block, block, height, width), (0, 1, 4, 2, 5, 3)
+        blocks, order = [batch, inner, block, block, height, width], (0, 1, 4, 2, 5, 3)
     else:
-        blocks, order = (batch, block, block, inner, height, width), (0, 3, 4, 1, 5, 2)
-    moved = op.add(layers.Shuffle(shape=blocks, second=order), [x], "blocks")
-    op.put(layers.Shuffle(shape=(batch, inner, height * block, width * block)), [moved])
+        blocks, order = [batch, block, block, inner, height, width], (0, 3, 4, 1, 5, 2)
+    moved = _blocks(op, x, blocks, order)
+    _put_shuffle(op, moved, [batch, inner, multiplied(height, block), multiplied(width, block)])
 
 
 def space_to_depth(op: Op) -> None:
     """Blocks of height and width moved into the channels: two Shuffles."""
     x, block = op.tensor(0), int(op.attribute("blocksize"))
+    batch = sizes_of(op, x)[0]
     channels, height, width = op.static(0, [1, 2, 3])
-    batch = 0 if op.shape(0)[0] < 0 else op.shape(0)[0]
     h, w = height // block, width // block
     order = (0, 1, 3, 5, 2, 4) if op.attribute("mode", "DCR") == "CRD" else (0, 3, 5, 1, 2, 4)
-    moved = op.add(layers.Shuffle(shape=(batch, channels, h, block, w, block), second=order), [x], "blocks")
-    op.put(layers.Shuffle(shape=(batch, channels * block * block, h, w)), [moved])
+    moved = _blocks(op, x, [batch, channels, h, block, w, block], order)
+    _put_shuffle(op, moved, [batch, channels * block * block, h, w])
+
+
+def _blocks(op: Op, x: str, sizes: Sequence[Element], order: tuple[int, ...]) -> str:
+    """Cut into blocks, and the axes brought into an order."""
+    operation, inputs = shuffle_to(op, x, sizes, "blocks/sizes")
+    moved = op.add(replace(operation, second=order), inputs, "blocks")
+    return typed(op, moved, tuple([open_shape(sizes)[p] for p in order]))
 
 
 # ---- Slice, which several operators become ---------------------------------------------------------------------------------

@@ -52,8 +52,8 @@ def _range(op: Op, axis: int, have: Element, first: Element, last: Element, step
     if isinstance(have, int) and isinstance(first, int) and isinstance(last, int):
         places = range(*slice(first, last, step).indices(have))
         return places.start, len(places)
-    if step != 1:
-        raise op.refuse(f"it takes every {step}th along axis {axis}, of a size that is known only when the network runs")
+    if step < 1:
+        raise op.refuse(f"it goes backwards along axis {axis}, of a size that is known only when the network runs")
     first = plus(have, first) if isinstance(first, int) and first < 0 else first
     if isinstance(last, int) and last >= _END:
         last = have
@@ -61,7 +61,10 @@ def _range(op: Op, axis: int, have: Element, first: Element, last: Element, step
         last = plus(have, last)
     elif isinstance(last, int) and isinstance(have, Size):
         op.notice(f"axis {axis} has to have {last} positions or more: of fewer ONNX takes what there is, and TensorRT stops with an error")
-    return first, _difference(op, last, first)
+    count = _difference(op, last, first)
+    if isinstance(count, int):
+        return first, -(-count // step)
+    return first, count if step == 1 else Size(op="//", left=plus(count, step - 1), right=step)
 
 
 def plus(a: Element, b: int) -> Element:
