@@ -41,6 +41,7 @@ CHANGES = (Column("TENSOR", fit="shrink"), Column("SHAPE"), Column("DTYPE"), Col
     help="Integers, where the format has only floats: cast them (default), drop them, or refuse.",
 )
 @click.option("--allow-lossy", is_flag=True, help="Write values that the format cannot hold exactly, and say which.")
+@click.option("--dtype-plan", metavar="PLAN", help="Give tensors the element types of this plan, which 'porter audit --plan' writes.")
 @map_options
 @click.option("--raw", is_flag=True, help="Leave names and values as they are, even where a map is usual.")
 @click.option(
@@ -65,6 +66,7 @@ def command(
     into: str | None,
     ints: Literal["cast", "drop", "error"],
     allow_lossy: bool,
+    dtype_plan: str | None,
     map_name: str | None,
     params: dict[str, str],
     raw: bool,
@@ -98,7 +100,7 @@ def command(
         read = len(source_store.notices)
         if conversion.map is not None and conversion.map.chosen and not screen.quiet:
             screen.aside("note", f"mapped by {conversion.map.name}, as is usual; --raw leaves names and values as they are")
-        store = conversion.mapped(source_store)
+        store = _typed(conversion.mapped(source_store), source_store, dtype_plan, allow_lossy)
         screen.notices(source_store.notices[read:])
         if store is not source_store:
             screen.notices(store.notices)
@@ -117,6 +119,18 @@ def command(
             if provenance is not None and not screen.quiet:
                 screen.line(f"saved  provenance → {screen.name(provenance)}")
     return ExitCode.YES
+
+
+def _typed(store: TensorStore, source: TensorStore, dtype_plan: str | None, allow_lossy: bool) -> TensorStore:
+    """`store` with the element types of a plan, if there is one; `source` stays as it is."""
+    if dtype_plan is None:
+        return store
+    from porter.check.precision.plan import read_plan
+    from porter.check.precision.planned import copied, retype
+
+    typed = copied(store) if store is source else store
+    retype(typed, read_plan(dtype_plan), dtype_plan, allow_lossy=allow_lossy)
+    return typed
 
 
 def _show_map(screen: Screen, conversion: Conversion, store: TensorStore) -> None:

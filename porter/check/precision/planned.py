@@ -1,0 +1,83 @@
+"""A store with the element types that a plan gives: values are rounded when they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from porter.check.precision.plan import Plan, check_names
+from porter.dataclass import replace
+from porter.dtypes import DTYPES, DType
+from porter.errors import LossError, UsageError
+from porter.io.payloads import ComputedPayload
+from porter.io.widening import whole_elements
+from porter.mapping.ops.rounding import Rounding, rounded, widened
+from porter.store import Notice, TensorStore
+from porter.tensor import CHUNK, Payload, Tensor, canonical_bytes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def copied(store: TensorStore) -> TensorStore:
+    """Another store of the same tensors, whose notices begin anew; closing it closes `store`."""
+    result = TensorStore(store.values(), source=store.source)
+    result.ties, result.metadata, result.attachments = dict(store.ties), dict(store.metadata), dict(store.attachments)
+    result.manage(store)
+    return result
+
+
+def retype(store: TensorStore, plan: Plan, path: str, *, allow_lossy: bool = False) -> None:
+    """Give the tensors of `store` the types of `plan`, which `path` holds, in place.
+
+    Each value is rounded once, to nearest, ties to even, when it is read. Tensors that the plan does not name stay as they are. How
+    many values overflowed or became zero is noted in `store` when they have been read.
+
+    Raises:
+        UsageError: the plan names a tensor that is not there or holds no floats, or gives tied tensors different types.
+        LossError: a value overflows, and `allow_lossy` is not said; when it is read.
+    """
+    check_names(plan, store, path)
+    ties = dict(store.ties)
+    for name, tensor in list(store.items()):
+        dtype, target = DTYPES[plan.dtypes.get(name, tensor.dtype.name)], ties.get(name)
+        if target is not None and store[target].dtype != dtype:
+            hint = f"give '{name}' and '{target}' the same type in the plan"
+            raise UsageError("U809", f"tied to '{target}', which becomes {store[target].dtype}, not {dtype}", tensor=name, hint=hint)
+        if dtype == tensor.dtype:
+            continue
+        if tensor.dtype.kind != "float":
+            raise UsageError("U809", f"the plan makes {dtype} of {tensor.dtype}, which holds no floats", path=path, tensor=name)
+        payload = store[target].payload if target is not None else _cast(tensor, dtype, store, allow_lossy)
+        store.replace(Tensor(replace(tensor.spec, dtype=dtype), payload))
+    store.ties = ties
+
+
+def _cast(tensor: Tensor, dtype: DType, store: TensorStore, allow_lossy: bool) -> Payload:
+    def produce() -> Iterator[memoryview]:
+        total = Rounding()
+        for values in _pieces(tensor, dtype):
+            result, part = rounded(widened(values, tensor.dtype), dtype)
+            if part.overflowed and not allow_lossy:
+                hint = "give it another type in the plan, or add --allow-lossy"
+                raise LossError("L801", f"{part.overflowed:,} values or more overflow as {dtype}", tensor=tensor.name, hint=hint)
+            total += part
+            yield canonical_bytes(result, dtype)
+        lost = [f"{n:,} {what}" for n, what in ((total.overflowed, "overflowed"), (total.underflowed, "became zero")) if n]
+        notice = Notice("changed", f"as {dtype}, {' and '.join(lost)}", tensor.name)
+        if lost and notice not in store.notices:
+            store.notices.append(notice)
+
+    return ComputedPayload(dtype.nbytes(tensor.size), produce)
+
+
+def _pieces(tensor: Tensor, dtype: DType) -> Iterator[NDArray[Any]]:
+    """The tensor's elements, flat; all at once where several share a byte before or after."""
+    import numpy as np
+
+    if tensor.dtype.packed or dtype.packed:
+        yield tensor.numpy().reshape(-1)
+        return
+    kind = tensor.dtype.numpy()
+    for chunk in whole_elements(tensor.payload, kind.itemsize, CHUNK):
+        yield np.frombuffer(chunk, kind)
