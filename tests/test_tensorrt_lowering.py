@@ -476,6 +476,80 @@ def test_second_inputs_lie_where_old_opsets_say() -> None:
     np.testing.assert_array_equal(said(network, {"x": x})[0], x + b[:, None])
 
 
+OPEN: dict[str, tuple[onnx.ModelProto, list[tuple[int, ...]]]] = {
+    "ranks of open sizes": (
+        model([node("Add", ["a", "b"], ["y"])], {"a": ("N", "M", 4), "b": (2, "N", "M", 4)}),
+        [(3, 5, 4), (2, 3, 5, 4)],
+    ),
+    "sizes as an output": (
+        model(
+            [node("Shape", ["x"], ["s"]), node("Gather", ["s", "i"], ["g"]), node("Mul", ["g", "g"], ["y"])],
+            {"x": ("N", "M", 4)},
+            {"i": [0, 2]},
+        ),
+        [(3, 5, 4)],
+    ),
+    "a size as a scalar": (
+        model([node("Shape", ["x"], ["s"]), node("Gather", ["s", "i"], ["y"])], {"x": ("N", "M", 4)}, {"i": np.int64(1)}),
+        [(3, 5, 4)],
+    ),
+    "sizes as int32": (model([node("Shape", ["x"], ["s"]), node("Cast", ["s"], ["y"], to=TensorProto.INT32)], {"x": ("N", 4)}), [(3, 4)]),
+    "arithmetic of sizes": (
+        model(
+            [node("Shape", ["x"], ["s"]), node("Div", ["s", "k"], ["d"]), node("Sub", ["d", "k"], ["e"]), node("Add", ["e", "s"], ["y"])],
+            {"x": ("N", "M", 4)},
+            {"k": [2]},
+        ),
+        [(3, 5, 4)],
+    ),
+    "a softmax of one axis": (model([node("Softmax", ["x"], ["y"], axis=0)], {"x": ("N",)}), [(3,)]),
+    "a convolution along a line": (model([node("Conv", ["x", "w"], ["y"])], {"x": ("N", 3, "L")}, {"w": floats(2, 3, 3)}), [(2, 3, 9)]),
+    "slopes from the network": (model([node("PRelu", ["x", "s"], ["y"])], {"x": (2, 4, 3, 3), "s": (4, 1, 1)}), [(2, 4, 3, 3), (4, 1, 1)]),
+    "scalars": (model([node("Relu", ["x"], ["r"]), node("Add", ["r", "x"], ["y"])], {"x": ()}), [()]),
+    "a constant wider than the input": (
+        model([node("Add", ["x", "k"], ["y"])], {"x": (1, 1, 4, 4)}, {"k": floats(3, 1, 1)}),
+        [(1, 1, 4, 4)],
+    ),
+    "a constant of more axes": (model([node("Add", ["x", "k"], ["y"])], {"x": (1, 3, 4, 4)}, {"k": floats(1, 1, 1, 1, 1)}), [(1, 3, 4, 4)]),
+    "channels that are open": (model([node("Add", ["x", "k"], ["y"])], {"x": (1, "C", 4, 4)}, {"k": floats(3, 1, 1)}), [(1, 3, 4, 4)]),
+    "numbers": (
+        model(
+            [node("Mul", ["x", "k"], ["a"]), node("Add", ["a", "k"], ["b"]), node("Sub", ["k", "b"], ["y"])],
+            {"x": ("N", 3, 4, 4)},
+            {"k": np.float32(2.5)},
+        ),
+        [(2, 3, 4, 4)],
+    ),
+    "names that are taken": (
+        model(
+            [node("Gemm", ["x", "w"], ["y"], "y", alpha=2.0), node("Relu", ["x"], ["y/product"], "y/product")],
+            {"x": (2, 3)},
+            {"w": floats(3, 4)},
+            outputs=("y", "y/product"),
+        ),
+        [(2, 3)],
+    ),
+    "names with spaces": (
+        model([node("Conv", ["in put", "my w.weight"], ["y"], "a conv")], {"in put": ("N", 3, 4, 4)}, {"my w.weight": floats(2, 3, 1, 1)}),
+        [(2, 3, 4, 4)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPEN)
+def test_open_sizes_and_odd_shapes(name: str) -> None:
+    made, shapes = OPEN[name]
+    same(made, {i.name: np.asarray(floats(*shape)) for i, shape in zip(made.graph.input, shapes, strict=True)})
+
+
+def test_nodes_of_one_name_and_outputs_said_twice() -> None:
+    network = lowered(model([node("Relu", ["x"], ["a"], "n"), node("Tanh", ["a"], ["y"], "n")], {"x": (2,)}, outputs=("y", "y")))
+    assert [layer.name for layer in network.layers] == ["n", "n_2", "y/output"]
+    assert network.outputs == ("y", "y/output")
+    unnamed = lowered(model([node("Relu", ["x"], ["a"]), node("Softplus", ["a"], ["y"])], {"x": (2,)}))
+    assert [layer.name for layer in unnamed.layers] == ["a", "y"]
+
+
 # ---- windows ---------------------------------------------------------------------------------------------------------------
 
 WINDOW = st.fixed_dictionaries(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from porter.dtypes import DTYPES, DType
 from porter.errors import TensorRTError
-from porter.graph.analysis.values import Constant, Element, Network, Size, Value, computed
+from porter.graph.analysis.values import Constant, Element, Network, Node, Size, Value, computed
 from porter.tensor import BytesPayload, Tensor, TensorSpec, canonical_bytes
 from porter.tensorrt import layers
 from porter.tensorrt.lowering.batch_norm import scale_and_shift
@@ -39,6 +39,7 @@ class Assembly:
         self.tensor_names = Names()
         self.weight_names = WeightNames(initializers)
         self.notices: list[str] = []
+        self._named: set[str] = set()
         self._constants: dict[Key, str] = {}
         self._weights: dict[Key, layers.Weights] = {}
         self._together: dict[Key, dict[str, layers.Weights]] = {}
@@ -49,6 +50,13 @@ class Assembly:
             self.tensor_names.reserve(value)
         for node in network.nodes:
             self.layer_names.reserve(node.name)
+
+    def node_name(self, node: Node) -> str:
+        """What the layers of a node are called: as it is, or as its output where it has no name; where two share it, with a number."""
+        if node.name and node.name not in self._named:
+            self._named.add(node.name)
+            return node.name
+        return self.layer_names.take(node.name or next(o for o in node.outputs if o))
 
     def add(self, operation: layers.Operation, inputs: Sequence[str], outputs: Sequence[str], name: str) -> None:
         """A layer; its outputs get the types that TensorRT gives them. `name` is taken as it is.

@@ -158,10 +158,12 @@ def _readers(network: Network) -> dict[str, int]:
 
 def _outputs(assembly: Assembly) -> tuple[str, ...]:
     """The outputs' tensors, called as the graph calls them: what is called otherwise is copied."""
+    marked: list[str] = []
     for name in assembly.network.outputs:
         tensor = assembly.tensor(name)
-        if tensor != name or name in assembly.network.inputs:
-            copy = name if tensor != name else assembly.tensor_names.take(f"{name}/output")
+        if tensor != name or name in assembly.network.inputs or name in marked:
+            copy = name if tensor != name and name not in marked else assembly.tensor_names.take(f"{name}/output")
             assembly.add(layers.Identity(), (tensor,), (copy,), assembly.layer_names.take(copy))
             assembly.tensors[name] = copy
-    return tuple([assembly.tensors[name] for name in assembly.network.outputs])
+        marked.append(assembly.tensors[name])
+    return tuple(marked)

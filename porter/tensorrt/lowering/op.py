@@ -30,7 +30,7 @@ class Op:
         self.node = node
         self.version = node.version
         self.readers = readers
-        self.name = node.name or next(o for o in node.outputs if o)
+        self.name = assembly.node_name(node)
 
     # ---- what goes in ----------------------------------------------------------------------------------------------------
 
@@ -170,7 +170,7 @@ class Op:
     def put(self, operation: layers.Operation, inputs: Sequence[str], index: int = 0) -> None:
         """The layer that makes an output. It is called as the node is (for outputs after the first, as they are)."""
         output = self.node.outputs[index]
-        name = self.assembly.layer_names.take(f"{self.name}/{output}") if index or not self.node.name else self.name
+        name = self.assembly.layer_names.take(f"{self.name}/{output}") if index else self.name
         self.layer(operation, inputs, (output,), name)
 
     def add(self, operation: layers.Operation, inputs: Sequence[str], part: str) -> str:

@@ -126,7 +126,7 @@ def _top_k(op: Op, operation: layers.TopK, outputs: list[str]) -> None:
         raise op.refuse("TensorRT's TopK goes along one of the last four axes")
     x = op.tensor(0)
     values, places = outputs[0] or op.step("values"), op.step("places")
-    name = op.name if op.node.name else op.assembly.layer_names.take(op.name)
+    name = op.name
     if rank > 1:
         op.layer(operation, [x], (values, places), name)
     else:
