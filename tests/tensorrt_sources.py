@@ -169,5 +169,6 @@ def built(network: Network) -> Network:
     definition = builder.create_network(found.creation_flags)
     held = {t.name: t.numpy() for t in weights_of(network).values()}
     module(python_files(network, "a network")["net.py"]).build(definition, held)
-    assert found.log.errors() == []
+    errors = found.log.errors()
+    assert errors == []
     return walk.read(definition, found)

@@ -288,6 +288,21 @@ def b_norm(b: Builder) -> l.Operation:
     return b.layers.pop().operation
 
 
+def test_a_layer_after_which_another_tensor_is_called_names_none() -> None:
+    b = Builder(1, 3, 8, 8)
+    x = b.add("a", l.Activation("RELU"), "data", output="b")
+    made = b.network(b.add("c", l.Softmax(1), b.add("b", l.Activation("TANH"), x, output="a")))
+    assert 'OTHERS = ["a", "b"]' in python(made)
+    assert [layer.outputs for layer in sources.built(made).layers] == [("b",), ("a",), ("c",)]
+
+
+def test_numbers_of_an_activation_that_are_zero_are_said() -> None:
+    b = Builder(1, 3, 8, 8)
+    made = b.network(b.add("clip", l.Activation("CLIP"), "data"))
+    assert 'addActivation(network, *data, "clip", ActivationType::kCLIP, 0.0F, 0.0F)' in cpp(made)
+    assert plain(sources.built(made)) == plain(made)
+
+
 # ---- what repeats ----------------------------------------------------------------------------------------------------
 
 
@@ -539,7 +554,15 @@ def test_recorded_networks(shared: Path) -> None:
 
     from porter.tensorrt.lowering.lower import lower
 
-    for name in ("mtcnn_det1", "mtcnn_det3", "lenet_v2", "rand_ResNet-50", "rand_mobilenet_v1", "rand_bvlc_googlenet"):
+    for name in (
+        "mtcnn_det1",
+        "mtcnn_det3",
+        "lenet_v2",
+        "rand_ResNet-50",
+        "rand_mobilenet_v1",
+        "rand_bvlc_googlenet",
+        "rand_MobileNetSSD_voc",
+    ):
         made = lower(caffe_runs.imported(shared / "oracle" / name).model)
         found = package.find()
         live_one = live.build(made, found)

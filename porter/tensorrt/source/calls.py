@@ -46,11 +46,17 @@ class Calls:
     """calls: in the order of the layers. shapes: of tensors of the file that a call takes in another shape than the layer holds.
 
     suffix: what most tensors have behind the name of the layer that makes them, None where they are called otherwise.
+    clashes: layers after which another tensor is called.
     """
 
     calls: tuple[Call, ...]
     shapes: Mapping[str, tuple[int, ...]]
     suffix: str | None
+    clashes: tuple[str, ...]
+
+
+_WITHOUT_NUMBERS = frozenset(["RELU", "SIGMOID", "TANH", "SOFTSIGN", "GELU_ERF", "GELU_TANH"])
+"""Activations that have no alpha and no beta. Source: NvInfer.h, ActivationType, v11.1."""
 
 
 def calls_of(network: Network, *, tensors: bool = False) -> Calls:
@@ -67,7 +73,16 @@ def calls_of(network: Network, *, tensors: bool = False) -> Calls:
     suffix = _suffix(calls)
     if tensors and suffix is not None:
         calls = [_with_tensors(call, suffix) for call in calls]
-    return Calls(tuple(calls), idioms.shapes, suffix)
+    return Calls(tuple(calls), idioms.shapes, suffix, _clashes(network, suffix))
+
+
+def form_of(call: Call) -> str:
+    """Under what a call stands in the tables of the languages: an activation with numbers is written otherwise than one without."""
+    if call.function != "activation":
+        return call.function
+    kind = call.settings["kind"]
+    plain = isinstance(kind, Word) and kind.member in _WITHOUT_NUMBERS and not call.settings["alpha"] and not call.settings["beta"]
+    return "activation" if plain else "activation_with"
 
 
 def _suffix(calls: Sequence[Call]) -> str | None:
@@ -76,6 +91,11 @@ def _suffix(calls: Sequence[Call]) -> str | None:
         if 2 * sum(call.outputs[0] == f"{call.settings['name']}{suffix}" for call in calls) >= len(calls):
             return suffix
     return None
+
+
+def _clashes(network: Network, suffix: str | None) -> tuple[str, ...]:
+    tensors = {given.name for given in network.inputs} | {o for layer in network.layers for o in layer.outputs}
+    return tuple([y.name for y in network.layers if f"{y.name}{suffix}" in tensors and y.outputs != (f"{y.name}{suffix}",)])
 
 
 def _with_tensors(call: Call, suffix: str) -> Call:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from porter.dataclass import dataclass
 from porter.tensorrt.layers import DTYPES, Network
 from porter.tensorrt.source.call import Block, Call, Numbers, Program, Reference, Value, Word
+from porter.tensorrt.source.calls import form_of
 from porter.tensorrt.source.cpp_layers import FORMS, HELPERS
 from porter.tensorrt.source.cpp_program import HEADER, INCLUDES, MAIN
 from porter.tensorrt.source.layout import WIDTH, double_literal, float_literal, integer_literal, statement, text_literal
@@ -63,7 +64,7 @@ def _comment(text: str) -> str:
 
 def _helpers(program: Program) -> list[str]:
     calls = [*(c for b in program.blocks for c in b.body), *program.body]
-    used = {_form(c) for c in calls if not c.block}
+    used = {form_of(c) for c in calls if not c.block}
     return list(dict.fromkeys(text for name, texts in HELPERS.items() if name in used for text in texts))
 
 
@@ -71,12 +72,6 @@ def _standard(text: str) -> str:
     """Headers that the functions before the network need."""
     wanted = {"optional": "std::optional"}
     return "".join(f"#include <{name}>\n" for name, word in wanted.items() if word in text)
-
-
-def _form(call: Call) -> str:
-    if call.function == "activation" and (call.settings["alpha"] != 0.0 or call.settings["beta"] != 0.0):
-        return "activation_with"
-    return call.function
 
 
 # ---- functions -------------------------------------------------------------------------------------------------------
@@ -132,7 +127,7 @@ def _call(
     if call.block:
         given = ["network", "weights", *values.values(), *(_value(v) for v in call.settings.values())]
         return statement(f"{head}{camel(call.function)}({', '.join(given)});", 1)
-    text = FORMS[_form(call)].format_map(_Words(call, values, pointers))
+    text = FORMS[form_of(call)].format_map(_Words(call, values, pointers))
     if len(call.outputs) == 1:
         return statement(f"{head}{text}->getOutput(0);", 1)
     layer = (names or Identifiers(variables.values())).take(f"{first}_layer")

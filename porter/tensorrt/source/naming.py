@@ -23,7 +23,7 @@ _CPP = """
     std nvinfer1 porter trt main assert errno stdin stdout stderr EOF NULL linux unix
 """
 _OURS = """
-    network weights manifest build load check check_layers np trt sys json hashlib argparse Path named read values layers layer
+    OTHERS network weights manifest build load check check_layers np trt sys json hashlib argparse Path named read values layers layer
     Shape Conv Pool Name Terms WeightMap Size Logger DataType
 """
 _TEXTS = [python_program.PROGRAM, python_program.NAMED, *(text for texts in python_layers.HELPERS.values() for text in texts)]

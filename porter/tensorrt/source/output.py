@@ -60,7 +60,7 @@ def python_files(network: layers.Network, title: str) -> dict[str, str]:
     from porter.tensorrt.source.structure import structured
 
     made = calls_of(network, tensors=True)
-    return {"net.py": print_python(network, structured(made.calls, network.outputs), title, made.suffix)}
+    return {"net.py": print_python(network, structured(made.calls, network.outputs), title, made)}
 
 
 def weights_of(network: layers.Network) -> TensorStore:

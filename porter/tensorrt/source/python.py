@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from porter.graph.torch_source.layout import WIDTH, float_literal, statement, text_literal, tuple_literal
 from porter.tensorrt.layers import DTYPES, Network
 from porter.tensorrt.source.call import Block, Call, Numbers, Program, Reference, Value, Word
+from porter.tensorrt.source.calls import Calls, form_of
 from porter.tensorrt.source.naming import Identifiers
 from porter.tensorrt.source.python_layers import FORMS, HELPERS
 from porter.tensorrt.source.python_program import IMPORTS, NAMED, PROGRAM, TENSOR
@@ -22,12 +23,12 @@ _PLAIN = frozenset(chr(c) for c in range(0x20, 0x7F)) - frozenset("{}\"\\'")
 """Characters that stand for themselves in any string."""
 
 
-def print_python(network: Network, program: Program, title: str, suffix: str | None) -> str:
-    """The source of a network. title: what it is called, any text. suffix: of tensors' names, see `Calls`."""
+def print_python(network: Network, program: Program, title: str, made: Calls) -> str:
+    """The source of a network. title: what it is called, any text. made: what the program was made of."""
     helpers = _helpers(program)
     blocks = ["\n".join(_block(b)) + "\n" for b in program.blocks]
     build = "\n".join(_build(network, program)) + "\n"
-    parts = [_heading(title) + "\n" + IMPORTS, _named(suffix), *helpers, *blocks, build, PROGRAM]
+    parts = [_heading(title) + "\n" + IMPORTS, _named(made), *helpers, *blocks, build, PROGRAM]
     return "\n\n".join(parts)
 
 
@@ -37,22 +38,21 @@ def _heading(title: str) -> str:
     return text if len(text) <= WIDTH else '"""A network of TensorRT, written by porter."""\n'
 
 
-def _named(suffix: str | None) -> str:
-    if suffix is None:
-        return NAMED.format(tensor="")
-    return NAMED.format(tensor=TENSOR.format(name=f'f"{{name}}{suffix}"' if suffix else "name"))
+def _named(made: Calls) -> str:
+    """The function that names layers, and their tensors where these are called after them."""
+    if made.suffix is None:
+        return NAMED.format(tensor="", others="")
+    name = f'f"{{name}}{made.suffix}"' if made.suffix else "name"
+    others = "\n".join(statement(f"OTHERS = [{', '.join(map(text_literal, made.clashes))}]", 0))
+    others = f"# Layers after which another tensor is called.\n{others}\n\n\n" if made.clashes else ""
+    known = " and name not in OTHERS" if made.clashes else ""
+    return NAMED.format(tensor=TENSOR.format(name=name, known=known), others=others)
 
 
 def _helpers(program: Program) -> list[str]:
     calls = [*(c for b in program.blocks for c in b.body), *program.body]
-    used = {_form(c) for c in calls if not c.block}
+    used = {form_of(c) for c in calls if not c.block}
     return list(dict.fromkeys(text for name, texts in HELPERS.items() if name in used for text in texts))
-
-
-def _form(call: Call) -> str:
-    if call.function == "activation" and (call.settings["alpha"] != 0.0 or call.settings["beta"] != 0.0):
-        return "activation_with"
-    return call.function
 
 
 # ---- functions -------------------------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def _call(call: Call, variables: dict[str, str], names: Identifiers | None = Non
     if call.block:
         given = ["network", "weights", *inputs, *(_value(v) for v in call.settings.values())]
         return statement(f"{head}{call.function}({', '.join(given)})", 1)
-    return [*statement(head + FORMS[_form(call)].format_map(_Words(call, inputs)), 1), *extra]
+    return [*statement(head + FORMS[form_of(call)].format_map(_Words(call, inputs)), 1), *extra]
 
 
 # ---- settings --------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ except ImportError:
 """
 
 NAMED = '''\
-def named(layer, name):
+{others}def named(layer, name):
     """What a new layer makes, after it got its name: a tensor, or several."""
     if layer is None:
         raise RuntimeError(f"TensorRT refuses the layer {{name!r}}; its log says why")
@@ -28,7 +28,7 @@ def named(layer, name):
 '''
 
 TENSOR = """\
-    if layer.num_outputs == 1:
+    if layer.num_outputs == 1{known}:
         layer.get_output(0).name = {name}
 """
 
