@@ -350,10 +350,10 @@ TEST_CASE("a manifest is read, and what it says is compared") {
     Bench other({{"conv.weight", {-1.0F}}});
     addConstant(*other.network, other.weights, "c", "conv.weight", {1, 1, 1, 1});
     addConstant(*other.network, other.weights, "extra", "conv.weight", {1, 1, 1, 1});
-    const auto text = check(*other.network, manifest).text();
-    CHECK(has(text, "weights (conv.weight): other values: CRC-32 "));
-    CHECK(has(text, "the manifest does not speak of it"));
-    CHECK(has(text, "kernel (conv.weight): the network does not hold it"));
+    const auto said = check(*other.network, manifest).text();
+    CHECK(has(said, "weights (conv.weight): other values: CRC-32 "));
+    CHECK(has(said, "the manifest does not speak of it"));
+    CHECK(has(said, "kernel (conv.weight): the network does not hold it"));
 
     const auto broken = [&](const std::string& from, const std::string& to) {
         std::string text = good;
