@@ -148,7 +148,7 @@ inline HeldPart checkedPart(const HeldWeights& held, const WeightMap& map, const
     part.origin = originText(use.sources, use.formula);
     const auto type = toDataType(use.dtype, held.layer);
     if (use.formula == "stated") {
-        compare(part, held.values, type, use.values.values, static_cast<std::size_t>(use.values.count));
+        compare(part, held.values, use.values.type, use.values.values, static_cast<std::size_t>(use.values.count));
     } else if (use.formula.empty()) {
         const auto& tensor = source.at(use.sources[0]);
         compare(part, held.values, toDataType(tensor.dtype(), tensor.name()), tensor.data(), tensor.count());

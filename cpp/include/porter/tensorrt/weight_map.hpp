@@ -119,24 +119,14 @@ public:
 
     /// Values that the program states itself, for a constant of few numbers; recorded as `stated`, and the map owns a copy.
     template <class T>
-    nvinfer1::Weights state(const std::string& layer, porter::DType dtype, const std::vector<T>& values) {
-        Computed stated{std::vector<std::uint8_t>(values.size() * sizeof(T)), values.size()};
+    nvinfer1::Weights state(const std::string& layer, nvinfer1::DataType type, const std::vector<T>& values) {
+        auto& kept = kept_.emplace_back(values.size() * sizeof(T));
         if (!values.empty()) {
-            std::memcpy(stated.bytes.data(), values.data(), stated.bytes.size());
+            std::memcpy(kept.data(), values.data(), kept.size());
         }
-        uses_.push_back({layer, "weights", {}, "stated", 0.0, dtype, own(std::move(stated), dtype, layer)});
-        return uses_.back().values;
-    }
-
-    /// The type that layers get floating-point tensors in: that of the first one; float32 where there is none.
-    nvinfer1::DataType type() const {
-        for (const auto& tensor : weights_) {
-            const auto dtype = dtypeOf(tensor.name());
-            if (dtype == porter::DType::float32 || dtype == porter::DType::float16 || dtype == porter::DType::bfloat16) {
-                return toDataType(dtype, tensor.name());
-            }
-        }
-        return nvinfer1::DataType::kFLOAT;
+        const nvinfer1::Weights stated{type, kept.data(), static_cast<std::int64_t>(values.size())};
+        uses_.push_back({layer, "weights", {}, "stated", 0.0, {}, stated});
+        return stated;
     }
 
     /// Whether the file has a tensor of this name.
