@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
+from porter.check.compare import compare
 from porter.dataclass import dataclass, replace
 from porter.errors import MapError
 from porter.mapping.execution import apply
@@ -88,20 +89,11 @@ def _map(old: Map, statements: list[Statement], without: set[str], store: Tensor
 
 def _different(mapped: Mapping[str, Tensor], state: TensorStore, without: set[str]) -> list[str]:
     """Tensors that the map makes, and that are not the state's."""
-    wrong = []
-    for name, tensor in mapped.items():
-        other = state.get(name)
-        same = other is not None and (tensor.dtype, tensor.shape) == (other.dtype, other.shape)
-        if name not in without and not (same and other is not None and _equal(tensor, other)):
-            wrong.append(name)
-    return wrong
-
-
-def _equal(one: Tensor, other: Tensor) -> bool:
-    """Whether the bytes are the same. Arrays compare at the memory's speed, memoryviews element by element."""
-    import numpy as np
-
-    return bool(np.array_equal(np.frombuffer(one.buffer(), np.uint8), np.frombuffer(other.buffer(), np.uint8)))
+    return [
+        name
+        for name, tensor in mapped.items()
+        if name not in without and (name not in state or not compare(TensorStore([tensor]), TensorStore([state[name]])).equal)
+    ]
 
 
 class _Rules:
