@@ -12,7 +12,7 @@ from porter.graph.analysis.sizes import known_elements
 from porter.graph.analysis.values import Constant, Element, Node, Value, computed
 from porter.tensorrt import layers
 from porter.tensorrt.lowering.assembly import Assembly
-from porter.tensorrt.lowering.types import Shape, TensorType, broadcast
+from porter.tensorrt.lowering.types import Shape, TensorType
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -292,20 +292,11 @@ class Op:
         self.assembly.tensors.setdefault(tensor, tensor)
         return tensor
 
-    def aligned(self, *tensors: str) -> list[str]:
-        """The tensors with axes of size 1 in front, so that they are of one rank."""
-        rank = max(len(self.type_of(t).shape) for t in tensors)
-        return [self._ranked(t, rank) for t in tensors]
-
     def operands(self, count: int | None = None) -> list[str]:
         """The first `count` inputs, or all, with axes of size 1 in front so that they are of one rank; constants are given it."""
         indices = range(len(self.node.inputs) if count is None else count)
         rank = max(self.rank(i) for i in indices)
         return [self.tensor(i, rank) for i in indices]
-
-    def broadcast(self, *tensors: str) -> Shape:
-        """The shape that tensors of one rank broadcast to."""
-        return broadcast(*(self.type_of(t).shape for t in tensors))
 
     def cast(self, tensor: str, dtype: str, part: str = "cast") -> str:
         """The tensor in another type; itself where it has that."""
