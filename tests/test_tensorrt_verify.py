@@ -211,6 +211,37 @@ def test_one_wrong_setting_is_found_at_its_layer(change: Callable[[Any, list[Any
     assert "values differ" in found.first.problem
 
 
+def test_what_a_mistake_entails_is_told_from_the_mistake() -> None:
+    found = verified(_slope)
+    wrong = [c.value for c in found.compared if c.problem is not None and not c.follows]
+    assert wrong == ["leaky"]
+    assert {"most", "mean", "sum"} <= {c.value for c in found.drifted}
+    assert all(c.itself is not None and c.itself < 1e-6 for c in found.drifted)
+
+
+def test_two_mistakes_are_both_found() -> None:
+    def both(layers: Any, kept: list[Any]) -> None:
+        _slope(layers, kept)
+        _axis(layers, kept)
+
+    assert [c.value for c in verified(both).compared if c.problem is not None and not c.follows] == ["leaky", "prob"]
+
+
+def test_rounding_that_adds_up_is_no_mistake() -> None:
+    """A chain of layers that each doubles how far apart the values are: the first is in half precision, and all are right."""
+    found = verified(tolerance=1e-9)
+    assert not found.same  # no layer sums in the same order
+    text = """<ir_version: 9, opset_import: ["" : 17]> chain (float[4] x) => (float[4] z)
+    { y = Reciprocal (x)  s = Sum (x, y, x)  d = Sub (s, y)  z = Sub (d, x) }"""
+    model = ir.from_proto(onnx.parser.parse_model(text))
+    lowered = lower(model)
+    made = live.build(lowered, package.find())
+    feeds = {"x": np.array([1e-3, 3e-4, 7e-5, 2e-6], np.float32)}
+    found = verify(model, walk.read(made.network, made.package), feeds, values=lowered.values, tolerance=1e-7)
+    assert found.same
+    assert all(c.follows for c in found.compared if c.problem is not None)
+
+
 def test_shapes_that_tensorrt_and_its_layers_disagree_about_are_found() -> None:
     lowered, network, _ = held()
     shapes = dict(network.shapes) | {"leaky": (2, 6, 5, 9)}
@@ -224,6 +255,15 @@ def _with(network: Network, **changes: Any) -> Network:
     from porter.dataclass import replace
 
     return replace(network, **changes)
+
+
+def test_a_value_of_another_shape_is_no_crash_and_what_reads_it_is_compared_by_what_it_is_made_of() -> None:
+    _, network, _ = held(_slope)
+    values = {"conv": "conv", "bn": "most", "leaky": "leaky", "most": "most", "prob": "prob"}
+    found = verify(ir.from_proto(MODEL_PROTO), network, {"data": FEED}, values=values)
+    wrong = {c.value: c.problem for c in found.compared if c.problem is not None and not c.follows}
+    assert set(wrong) == {"leaky", "bn"}
+    assert wrong["bn"] == "its shape is [2, 6, 2, 3], and the original's [2, 6, 4, 8]"
 
 
 def test_values_are_fetched_in_batches_that_fit_the_memory() -> None:
@@ -445,7 +485,7 @@ def test_a_mistake_in_a_network_built_by_hand_is_found(porter_cli: Porter, files
     assert found.code == 1
     assert "different: 'leaky', against the original" in found.out
     assert "kind LEAKY_RELU, alpha 0.1" in found.out
-    assert "and 2 values after it" in found.out
+    assert "2 values more follow from what comes before" in found.out
     document = porter_cli("tensorrt", "verify", "small.onnx", "--network", "my_net.py:build", "--json").json
     assert document["first"]["value"] == "leaky"
     assert document["first"]["type"] == "ACTIVATION"

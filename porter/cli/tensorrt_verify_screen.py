@@ -68,6 +68,8 @@ def _compared(c: Compared) -> dict[str, Any]:
         "wanted": c.wanted,
         "found": c.found,
         "problem": c.problem,
+        "itself": c.itself,
+        "follows": c.follows,
     }
 
 
@@ -101,7 +103,7 @@ def print_verified(screen: Screen, source: str, weights: str | None, options: Ve
 
 
 def _row(screen: Screen, c: Compared) -> tuple[str | Cell, ...]:
-    verdict = Cell("same", "good") if c.problem is None else Cell("different", "bad")
+    verdict = Cell("same", "good") if c.problem is None else Cell("follows", "dim") if c.follows else Cell("different", "bad")
     layer = screen.name(c.layer.name) if c.layer is not None else ""
     return screen.name(c.value), layer, c.type, shape_text(c.shape), c.against, f"{c.relative:.1e}", verdict
 
@@ -121,20 +123,24 @@ def _print_weights(screen: Screen, verified: Verified) -> None:
 
 def _print_verdict(screen: Screen, verified: Verified) -> None:
     v = verified.verification
-    wrong = [c for c in (*v.compared, *(verified.engine or ())) if c.problem is not None]
+    wrong = [c for c in (*v.compared, *(verified.engine or ())) if c.problem is not None and not c.follows]
     if not v.compared:
         screen.line("different: the networks have no value in common")
     elif wrong:
-        _print_first(screen, wrong)
+        _print_first(screen, wrong, len(v.drifted))
     elif not screen.quiet:
         assert v.worst is not None
         most = f"by {v.worst.relative:.1e} of a value's largest magnitude at most, at '{screen.name(v.worst.value)}'"
         counts = [(kind, sum(c.against == kind for c in (*v.compared, *(verified.engine or ())))) for kind in AGAINST]
         said = ", ".join(f"{number:,} with {AGAINST[kind]}" for kind, number in counts if number)
         screen.paragraph(f"{count(len(v.compared) + len(verified.engine or ()), 'value')} ({said}), {most}", "same: ")
+        if v.drifted:
+            far = max(v.drifted, key=lambda c: c.relative)
+            text = f"of these {count(len(v.drifted), 'value')} drift further apart, by {far.relative:.1e} at '{screen.name(far.value)}'"
+            screen.paragraph(f"{text}: rounding adds up, and given the original's values every layer makes the same", "  ")
 
 
-def _print_first(screen: Screen, wrong: Sequence[Compared]) -> None:
+def _print_first(screen: Screen, wrong: Sequence[Compared], drifted: int) -> None:
     """Where it goes wrong first, with the layer's own parameters."""
     from porter.tensorrt.verification import settings
 
@@ -149,7 +155,13 @@ def _print_first(screen: Screen, wrong: Sequence[Compared]) -> None:
         said = ", ".join(f"{name} {value}" for name, value in settings(c.layer).items())
         screen.paragraph(screen.name(f"{c.type} '{c.layer.name}'{': ' if said else ''}{said}"), "  made by ")
     if len(wrong) > 1:
-        screen.line(f"  and {count(len(wrong) - 1, 'value')} after it, which may follow from it")
+        few = screen.listed(list(dict.fromkeys(c.value for c in wrong[1:])))
+        screen.paragraph(f"and {count(len(wrong) - 1, 'value')} that {'is' if len(wrong) == 2 else 'are'} wrong too: {few}", "  ")
+    if drifted:
+        said = "follows" if drifted == 1 else "follow"
+        screen.line(
+            f"  {count(drifted, 'value')} more {said} from what comes before: given the original's values, these layers make the same"
+        )
 
 
 def print_layers(screen: Screen) -> None:

@@ -46,7 +46,9 @@ class Compared:
 
     layer: what makes the tensor, None for an input. against: `original`, `record` or `engine`. difference: the largest; NaN where one
     alone is NaN. scale: the largest finite magnitude. place: of the first beyond the tolerance, or None; wanted, found: what is there.
-    problem: in a line, None where they agree.
+    problem: in a line, None where they agree. itself: where they do not, how far off the tensor is, as a part of the scale, if its layer is
+    given the original's values; None where that cannot be tried. follows: that this is within the tolerance, so that the problem lies
+    before it, or is nothing but rounding that adds up.
     """
 
     value: str
@@ -60,6 +62,8 @@ class Compared:
     wanted: float | None = None
     found: float | None = None
     problem: str | None = None
+    itself: float | None = None
+    follows: bool = False
 
     @property
     def relative(self) -> float:
@@ -88,13 +92,18 @@ class Verification:
 
     @property
     def same(self) -> bool:
-        """Whether something was compared, and all of it agrees."""
-        return bool(self.compared) and all(c.problem is None for c in self.compared)
+        """Whether something was compared, and every layer makes the same of the same."""
+        return bool(self.compared) and self.first is None
 
     @property
     def first(self) -> Compared | None:
-        """The first that does not agree: where it goes wrong."""
-        return next((c for c in self.compared if c.problem is not None), None)
+        """The first that does not agree by itself: where it goes wrong."""
+        return next((c for c in self.compared if c.problem is not None and not c.follows), None)
+
+    @property
+    def drifted(self) -> tuple[Compared, ...]:
+        """What does not agree because of what comes before it."""
+        return tuple([c for c in self.compared if c.follows])
 
     @property
     def worst(self) -> Compared | None:
@@ -104,12 +113,17 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class _Sides:
-    """Both networks, ready to run, and what is fed to each: `feeds` to the original, `fed` to the other."""
+    """Both networks, ready to run, and what is fed to each: `feeds` to the original, `fed` to the other.
+
+    held: for tensors that hold a value of the original, that value. misshapen: those that do not have its shape. makers: of each tensor.
+    """
 
     original: Runnable
     expressed: Runnable
     feeds: Mapping[str, NDArray[Any]]
     fed: Mapping[str, NDArray[Any]]
+    held: Mapping[str, str]
+    misshapen: set[str]
     makers: Mapping[str, Layer]
 
 
@@ -137,7 +151,9 @@ def verify(
     makers = {name: layer for layer in network.layers for name in layer.outputs}
     pairs, left = _pairs(original, network, makers, values)
     fed = renamed(network, feeds, inputs)
-    sides = _Sides(Runnable(original, "the original"), Runnable(model, "what TensorRT holds"), feeds, fed, makers)
+    sides = _Sides(
+        Runnable(original, "the original"), Runnable(model, "what TensorRT holds"), feeds, fed, {t: v for v, t in pairs}, set(), makers
+    )
     known: dict[str, list[Recorded]] = {}
     for record in records:
         known.setdefault(record.value, []).append(record)
@@ -219,17 +235,51 @@ def _compared(
 ) -> Iterator[Compared]:
     wanted = sides.original.run(sides.feeds, list(dict.fromkeys(value for value, _ in batch)))
     found = sides.expressed.run(sides.fed, list(dict.fromkeys(tensor for _, tensor in batch)))
-    for value, tensor in batch:
-        layer, made = sides.makers.get(tensor), found[tensor]
-        said = network.shapes.get(tensor)
-        like = Compared(value, tensor, layer, "original", made.shape)
-        if said is not None and not (len(said) == made.ndim and all(a in (-1, b) for a, b in zip(said, made.shape, strict=True))):
-            # Both come from TensorRT: its own idea of the shape, and what its layers make as porter reads them.
-            yield replace(like, problem=f"TensorRT says that it has the shape {list(said)}, and its layers make {list(made.shape)}")
-            continue
-        yield compare(like, wanted[value], made, tolerance)
-        for record in known.get(value, ()):
-            yield _against(replace(like, against="record"), record, made, tolerance)
+    entries = [_entry(sides, network, pair, wanted, found, tolerance) for pair in batch]
+    # What comes before is compared before.
+    sides.misshapen.update(entry.tensor for entry in entries if entry.problem is not None and entry.place is None)
+    entries = _alone(sides, entries, wanted, tolerance)
+    for entry in entries:
+        yield entry
+        for record in known.get(entry.value, ()):
+            against = _against(replace(entry, against="record"), record, found[entry.tensor], tolerance)
+            # What is off because of what comes before it is off from what was recorded, too.
+            yield replace(against, follows=entry.follows and against.problem is not None)
+
+
+def _entry(
+    sides: _Sides,
+    network: Network,
+    pair: tuple[str, str],
+    wanted: Mapping[str, NDArray[Any]],
+    found: Mapping[str, NDArray[Any]],
+    tolerance: float,
+) -> Compared:
+    value, tensor = pair
+    made, said = found[tensor], network.shapes.get(tensor)
+    like = Compared(value, tensor, sides.makers.get(tensor), "original", made.shape)
+    if said is not None and not (len(said) == made.ndim and all(a in (-1, b) for a, b in zip(said, made.shape, strict=True))):
+        # Both come from TensorRT: its own idea of the shape, and what its layers make as porter reads them.
+        return replace(like, problem=f"TensorRT says that it has the shape {list(said)}, and its layers make {list(made.shape)}")
+    return compare(like, wanted[value], made, tolerance)
+
+
+def _alone(sides: _Sides, entries: list[Compared], wanted: Mapping[str, NDArray[Any]], tolerance: float) -> list[Compared]:
+    """`entries`, with what becomes of those that are off if their layers are given the original's values."""
+    wrong = [entry for entry in entries if entry.place is not None]
+    if not wrong:
+        return entries
+    known = {tensor: value for tensor, value in sides.held.items() if tensor not in sides.misshapen}
+    taken = {tensor: known[tensor] for tensor in sides.expressed.needs([e.tensor for e in wrong], known.keys())}
+    original = dict(wanted) | sides.original.run(sides.feeds, [value for value in dict.fromkeys(taken.values()) if value not in wanted])
+    given = {tensor: original[value] for tensor, value in taken.items()}
+    made = sides.expressed.run(sides.fed, list(dict.fromkeys(e.tensor for e in wrong)), given)
+    tried = {e.value: compare(e, wanted[e.value], made[e.tensor], tolerance) for e in wrong}
+    return [_tried(entry, tried[entry.value]) if entry.value in tried else entry for entry in entries]
+
+
+def _tried(entry: Compared, alone: Compared) -> Compared:
+    return replace(entry, itself=alone.relative, follows=alone.place is None)
 
 
 def _against(like: Compared, record: Recorded, made: NDArray[Any], tolerance: float) -> Compared:
@@ -246,7 +296,7 @@ def _against(like: Compared, record: Recorded, made: NDArray[Any], tolerance: fl
 
 
 def compare(like: Compared, wanted: NDArray[Any], found: NDArray[Any], tolerance: float, scale: float | None = None) -> Compared:
-    """`like` with how far `found` is from `wanted`. Integers and booleans have to be equal.
+    """`like` with how far `found` is from `wanted`, and nothing else of what it said. Integers and booleans have to be equal.
 
     scale: the largest magnitude; by default that of `wanted`. A NaN is equal to a NaN, and an infinity to itself alone.
     """
@@ -258,7 +308,7 @@ def compare(like: Compared, wanted: NDArray[Any], found: NDArray[Any], tolerance
     same = (a == b) | (np.isnan(a) & np.isnan(b)) if a.dtype.kind == "f" else a == b
     if scale is None:
         scale = float(np.abs(a, where=np.isfinite(a), out=np.zeros(a.shape, a.dtype)).max(initial=0)) if a.dtype.kind == "f" else 0.0
-    like = replace(like, scale=scale)
+    like = replace(like, difference=0.0, scale=scale, place=None, wanted=None, found=None, problem=None)
     if bool(same.all()):
         return like
     with np.errstate(invalid="ignore", over="ignore"):

@@ -5,7 +5,7 @@ The values of initialisers go to onnxruntime as they lie in memory: nothing is s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 from porter.errors import MissingDependencyError, TensorRTError
@@ -13,7 +13,6 @@ from porter.errors import MissingDependencyError, TensorRTError
 if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
-    import onnxruntime
     from numpy.typing import NDArray
 
 LARGE = 4096
@@ -40,27 +39,92 @@ class Runnable:
         self._held: dict[str, Any] = {}
         stub = model.clone()
         for value in stub.graph.initializers.values():
-            tensor = value.const_value
-            if tensor is None or tensor.nbytes < LARGE or tensor.dtype.name not in _SHARED:
+            tensor, name = value.const_value, value.name or ""
+            if tensor is None:
                 continue
-            name = value.name or ""
+            if tensor.nbytes < LARGE or tensor.dtype.name not in _SHARED:
+                if isinstance(tensor, ir.ExternalTensor):
+                    value.const_value = ir.tensor(tensor.numpy(), dtype=tensor.dtype, name=name)
+                continue
             self._held[name] = onnxruntime.OrtValue.ortvalue_from_numpy(_array(tensor))
             value.const_value = ir.ExternalTensor("held", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name)
         self._proto: onnx.ModelProto = ir.to_proto(stub)
         self._types = {v.name: v.dtype.name for v in _values(stub) if v.name and v.dtype is not None}
 
-    def run(self, feeds: Mapping[str, NDArray[Any]], names: Sequence[str]) -> dict[str, NDArray[Any]]:
-        """The values of those names, float16 and bfloat16 as float32. feeds: an array for each input, of its type.
+    def needs(self, names: Iterable[str], known: Set[str]) -> list[str]:
+        """Which of `known` the nodes take that `names` are made by, where values that are known are not computed."""
+        return list(dict.fromkeys(taken for node in self._behind(names, known) for taken in node.input if taken in known))
+
+    def _behind(self, names: Iterable[str], known: Set[str]) -> list[onnx.NodeProto]:
+        """The nodes that make `names` of values that are known, in their order."""
+        wanted, found = set(names), []
+        for node in reversed(self._proto.graph.node):
+            if wanted & set(node.output):
+                found.append(node)
+                wanted |= set(node.input) - known
+        return found[::-1]
+
+    def run(
+        self, feeds: Mapping[str, NDArray[Any]], names: Sequence[str], known: Mapping[str, NDArray[Any]] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """The values of those names, float16 and bfloat16 as float32.
+
+        feeds: an array for each input, of its type. known: values that are taken from here wherever a node reads them.
 
         Raises:
             TensorRTError: onnxruntime cannot load the model, or run it on these.
         """
         import onnx
 
-        onnxruntime = _onnxruntime()
+        if not names:
+            return {}
         proto = onnx.ModelProto()
         proto.CopyFrom(self._proto)
-        del proto.graph.output[:]
+        given = self._replaced(proto, names, known) if known else {}
+        taken = given | {i.name: _ort(feeds[i.name], self._types.get(i.name, "")) for i in proto.graph.input if i.name in feeds}
+        asked = self._asked(proto, feeds, names)
+        try:
+            made = self._session(proto).run_with_ort_values(list(asked.values()), taken)
+        except Exception as error:
+            said = " ".join(str(error).split())[:300]
+            hint = "an input that no such network is fed ('--input') can be the reason; else please report it"
+            raise TensorRTError("T340", f"onnxruntime cannot run {self._what}: {said}", hint=hint) from error
+        return {name: value.numpy() for name, value in zip(asked, made, strict=True)}
+
+    def _session(self, proto: onnx.ModelProto) -> Any:
+        onnxruntime = _onnxruntime()
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        # It writes its errors to stderr as well.
+        options.log_severity_level = 4
+        # Threads that wait for work in a loop take it from everybody else.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        held = [i.name for i in proto.graph.initializer if i.name in self._held]
+        options.add_external_initializers(held, [self._held[name] for name in held])
+        return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+    def _replaced(self, proto: onnx.ModelProto, names: Sequence[str], known: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+        """Leave in `proto` what `names` take to be made of `known`, and let it be fed these; they are given back to be fed."""
+        import onnx
+
+        given = {name: f"known/{number}" for number, name in enumerate(known)}
+        nodes = self._behind(names, given.keys())
+        used = {name for node in nodes for name in node.input}
+        initializers = [i for i in self._proto.graph.initializer if i.name in used]
+        inputs = [i for i in self._proto.graph.input if i.name in used]
+        del proto.graph.node[:], proto.graph.initializer[:], proto.graph.input[:]
+        proto.graph.node.extend(nodes)
+        for node in proto.graph.node:
+            node.input[:] = [given.get(name, name) for name in node.input]
+        proto.graph.initializer.extend(initializers)
+        made = [onnx.helper.make_tensor_value_info(given[name], self._code(name), None) for name in given if name in used]
+        proto.graph.input.extend([*inputs, *made])
+        return {given[name]: _ort(_as(known[name], self._code(name)), self._types[name]) for name in given if name in used}
+
+    def _asked(self, proto: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]], names: Sequence[str]) -> dict[str, str]:
+        """Make `names` the outputs of `proto`; what each is called there."""
+        import onnx
+
         asked = {}
         for number, name in enumerate(names):
             asked[name] = name
@@ -71,23 +135,21 @@ class Runnable:
                     proto.graph.node.append(onnx.helper.make_node("Cast", [name], [asked[name]], to=onnx.TensorProto.FLOAT))
                 else:
                     proto.graph.node.append(onnx.helper.make_node("Identity", [name], [asked[name]]))
+        del proto.graph.output[:]
         proto.graph.output.extend([onnx.ValueInfoProto(name=n) for n in asked.values()])
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        # It writes its errors to stderr as well.
-        options.log_severity_level = 4
-        # Threads that wait for work in a loop take it from everybody else.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_external_initializers(list(self._held), list(self._held.values()))
-        try:
-            session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-            taken = {i.name: _ort(feeds[i.name], self._types.get(i.name, "")) for i in session.get_inputs()}
-            made = session.run_with_ort_values(list(asked.values()), taken)
-        except Exception as error:
-            said = " ".join(str(error).split())[:300]
-            hint = "an input that no such network is fed ('--input') can be the reason; else please report it"
-            raise TensorRTError("T340", f"onnxruntime cannot run {self._what}: {said}", hint=hint) from error
-        return {name: value.numpy() for name, value in zip(asked, made, strict=True)}
+        return asked
+
+    def _code(self, name: str) -> int:
+        import onnx
+
+        return int(onnx.TensorProto.DataType.Value(self._types[name]))
+
+
+def _as(array: NDArray[Any], code: int) -> NDArray[Any]:
+    """`array` in a type of ONNX's: positions may have another width, and floating point another precision."""
+    import onnx
+
+    return array.astype(onnx.helper.tensor_dtype_to_np_dtype(code), copy=False)
 
 
 def _onnxruntime() -> Any:
