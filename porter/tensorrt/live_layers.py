@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from porter.errors import TensorRTError
+from porter.tensor import Tensor
 from porter.tensorrt import layers
 from porter.tensorrt.layers import Operation, Weights
 from porter.tensorrt.package import Package
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Site:
@@ -40,18 +45,30 @@ class Site:
 
     def weights(self, given: Weights | None) -> Any:
         """TensorRT's `Weights`: a pointer to the values, which are mapped from their file where they can be. None for None."""
-        import numpy as np
-
         if given is None:
             return None
         dtype = self.package.dtype(given.tensor.dtype.name)
         if not given.tensor.size:
             return self.package.module.Weights(dtype, 0, 0)
-        values = np.frombuffer(given.tensor.buffer(), np.uint8)
-        if values.ctypes.data % max(1, given.tensor.dtype.bits // 8):
-            values = values.copy()  # TensorRT reads whole values, which must lie where the processor expects them
+        values = _aligned(given.tensor)
         self.memory.append(values)
         return self.package.module.Weights(dtype, values.ctypes.data, given.tensor.size)
+
+
+def _aligned(tensor: Tensor) -> NDArray[np.uint8]:
+    """The bytes of a tensor, mapped where they lie in their file as the processor expects values to lie, else held."""
+    import numpy as np
+
+    size = max(1, tensor.dtype.bits // 8)
+    if tensor.location is None or tensor.location.offset % size == 0:
+        mapped = np.frombuffer(tensor.buffer(), np.uint8)
+        if mapped.ctypes.data % size == 0:
+            return mapped
+    held, start = np.empty(tensor.nbytes, np.uint8), 0
+    for chunk in tensor.chunks():
+        held[start : start + chunk.nbytes] = chunk
+        start += chunk.nbytes
+    return held
 
 
 def add(site: Site, operation: Operation, inputs: list[Any]) -> Any:
