@@ -129,6 +129,17 @@ public:
         return stated;
     }
 
+    /// The type that layers get floating-point tensors in: that of the first one; float32 where there is none.
+    nvinfer1::DataType type() const {
+        for (const auto& tensor : weights_) {
+            const auto dtype = dtypeOf(tensor.name());
+            if (dtype == porter::DType::float32 || dtype == porter::DType::float16 || dtype == porter::DType::bfloat16) {
+                return toDataType(dtype, tensor.name());
+            }
+        }
+        return nvinfer1::DataType::kFLOAT;
+    }
+
     /// Whether the file has a tensor of this name.
     bool contains(std::string_view name) const { return weights_.contains(name); }
 
