@@ -78,7 +78,7 @@ def _cell(judged: Judged) -> str | Cell:
 
 def _decibels(snr: float | None) -> str:
     """`73.7`, or `exact`."""
-    return "exact" if snr is None or math.isinf(snr) else f"{snr:.1f}"
+    return "exact" if snr is None or math.isinf(snr) else f"{round(snr, 1) + 0:.1f}"
 
 
 def _remarks(one: TensorAudit) -> str:

@@ -100,7 +100,7 @@ def command(
         read = len(source_store.notices)
         if conversion.map is not None and conversion.map.chosen and not screen.quiet:
             screen.aside("note", f"mapped by {conversion.map.name}, as is usual; --raw leaves names and values as they are")
-        store = _typed(conversion.mapped(source_store), source_store, dtype_plan, allow_lossy)
+        store = _typed(conversion.mapped(source_store), source_store, dtype_plan)
         screen.notices(source_store.notices[read:])
         if store is not source_store:
             screen.notices(store.notices)
@@ -121,7 +121,7 @@ def command(
     return ExitCode.YES
 
 
-def _typed(store: TensorStore, source: TensorStore, dtype_plan: str | None, allow_lossy: bool) -> TensorStore:
+def _typed(store: TensorStore, source: TensorStore, dtype_plan: str | None) -> TensorStore:
     """`store` with the element types of a plan, if there is one; `source` stays as it is."""
     if dtype_plan is None:
         return store
@@ -129,7 +129,7 @@ def _typed(store: TensorStore, source: TensorStore, dtype_plan: str | None, allo
     from porter.check.precision.planned import copied, retype
 
     typed = copied(store) if store is source else store
-    retype(typed, read_plan(dtype_plan), dtype_plan, allow_lossy=allow_lossy)
+    retype(typed, read_plan(dtype_plan), dtype_plan)
     return typed
 
 

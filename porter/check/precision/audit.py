@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from porter.check.precision.costs import CastCost, Cost, ScaledCost
+from porter.check.precision.costs import CastCost, Cost, ScaledCost, is_quick, row_squares
 from porter.check.precision.grids import ScaledGrid
 from porter.check.precision.ranges import Magnitudes
 from porter.check.precision.targets import Scheme, Target, all_schemes
@@ -26,6 +26,7 @@ from porter.store import TensorStore
 from porter.tensor import Tensor, TensorSpec
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -121,7 +122,7 @@ class _Rows:
 
     def __init__(self, spec: TensorSpec, axis: ChannelAxis | None) -> None:
         self.whole = axis is None or axis.axis == 0
-        self._channels = spec.shape[axis.axis] if axis is not None else 1
+        self.channels = spec.shape[axis.axis] if axis is not None else 1
         self._inner = math.prod(spec.shape[axis.axis + 1 :]) if axis is not None else 0
 
     def of(self, start: int, block: NDArray[Any]) -> tuple[NDArray[Any], Any]:
@@ -132,15 +133,17 @@ class _Rows:
             return block.reshape(1, -1), np.zeros(1, np.intp)
         first = start // self._inner
         if self._inner > BLOCK:
-            return block.reshape(1, -1), np.array([first % self._channels])
+            return block.reshape(1, -1), np.array([first % self.channels])
         rows = block.reshape(-1, self._inner)
-        return rows, (first + np.arange(rows.shape[0])) % self._channels
+        return rows, (first + np.arange(rows.shape[0])) % self.channels
 
 
 def _costs(
     tensor: Tensor, summary: Summary, targets: Sequence[Target], every_scheme: bool, kind: Kind, advance: Advance | None
 ) -> list[list[Cost]]:
     """For each target its costs; none for scaled types of what is no weight."""
+    import numpy as np
+
     axis = channel_axis(tensor.spec)
     rows_of = _Rows(tensor.spec, axis)
     largest, wide = float(summary.largest), tensor.dtype.name == "float64"
@@ -149,13 +152,15 @@ def _costs(
     cuts = _cuts(tensor, summary, targets, wanted, advance)
     casts = [CastCost(t, largest, wide) if not t.scaled else None for t in targets]
     scaled = [
-        [ScaledCost(t, s, _grid(t, s, summary, cuts.get((t.name, s)), wide), largest, wide) for s in schemes]
+        [ScaledCost(t, s, _grid(t, s, summary, cuts.get((t.name, s)), wide), largest, wide, rows_of.channels) for s in schemes]
         for t, schemes in zip(targets, wanted, strict=True)
     ]
-    signal = summary.moments.squares + summary.moments.count * summary.moments.mean**2
+    signals = np.zeros(rows_of.channels)
     if summary.counts.finite:
-        _look(tensor, summary, SummaryOf(tensor.spec).unit, rows_of, [c for c in casts if c], [s for each in scaled for s in each], advance)
-    return [[c.result(signal)] if c is not None else [s.result(signal) for s in each] for c, each in zip(casts, scaled, strict=True)]
+        ways = [s for each in scaled for s in each]
+        _look(tensor, summary, SummaryOf(tensor.spec).unit, rows_of, [c for c in casts if c], ways, signals, advance)
+    signal = summary.moments.squares + summary.moments.count * summary.moments.mean**2
+    return [[c.result(signal)] if c is not None else [s.result(signals) for s in each] for c, each in zip(casts, scaled, strict=True)]
 
 
 def _schemes(target: Target, every: bool, grouped: bool, channels: bool) -> tuple[Scheme, ...]:
@@ -198,17 +203,20 @@ def _look(
     rows_of: _Rows,
     casts: Sequence[CastCost],
     scaled: Sequence[ScaledCost],
+    signals: NDArray[np.float64],
     advance: Advance | None,
 ) -> None:
-    """The look that the costs need."""
+    """The look that the costs need; adds up the squares of each channel in `signals`."""
     import numpy as np
 
     strange = summary.counts.finite < summary.counts.numbers
+    quick = is_quick(float(summary.largest), tensor.dtype.name == "float64")
     with np.errstate(all="ignore"):
         for start, block in blocks(tensor, unit, advance):
             if scaled:
                 whole = np.where(np.isfinite(block), block, block.dtype.type(0)) if strange else block
                 rows, channel = rows_of.of(start, whole)
+                np.add.at(signals, channel, row_squares(rows, quick))
                 zeros = int(np.count_nonzero(whole == 0)) if strange or summary.counts.zeros else 0
                 for each in scaled:
                     each.add(rows, channel, zeros)

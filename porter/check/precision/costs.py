@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from porter.check.precision.grids import ScaledGrid
 from porter.check.precision.rounding import Rounder, limits
 from porter.check.precision.targets import Scheme, Target
+from porter.check.statistics.channels import DEAD
 from porter.dataclass import dataclass
 from porter.tensor import Json
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -22,7 +24,8 @@ class Cost:
     overflow: too large for a type that is cast to; clipped by the range of a scaled one. underflow: not zero, and zero then.
     subnormal: a subnormal number then, of a type that is cast to. max_relative: the largest |x - q| / |x| of numbers that are not
     zero and do not overflow, None for scaled types. relative: the root of sum (x - q)^2 over sum x^2, overflows left out; None where
-    all are zero.
+    all are zero. worst_channel: the lowest SNR of a channel that is not dead, in dB, for scaled types of weights with channels; infinite
+    where none loses anything, None where there are none.
     """
 
     target: str
@@ -32,6 +35,7 @@ class Cost:
     subnormal: int
     max_relative: float | None
     relative: float | None
+    worst_channel: float | None = None
 
     @property
     def snr(self) -> float | None:
@@ -51,8 +55,13 @@ class Cost:
             "subnormal": self.subnormal,
             "max_relative": self.max_relative,
             "relative": self.relative,
-            "snr": None if snr is None or math.isinf(snr) else snr,
+            "snr": _finite(snr),
+            "worst_channel": _finite(self.worst_channel),
         }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 _RUN = 4096
@@ -74,7 +83,7 @@ def _squares(error: NDArray[Any], quick: bool) -> float:
     return float(np.nansum(np.multiply(wide, wide, out=wide)))
 
 
-def _quick(largest: float, wide: bool) -> bool:
+def is_quick(largest: float, wide: bool) -> bool:
     """Whether errors of numbers up to `largest` can be squared in float32."""
     return not wide and 2.0**-40 < largest < 2.0**40
 
@@ -91,7 +100,7 @@ class CastCost:
         self._wide = wide or largest >= Rounder.reach(target.layout)
         self._rounder = Rounder(target.layout, self._wide)
         self._float = np.float64 if self._wide else np.float32
-        self._quick = _quick(largest, self._wide)
+        self._quick = is_quick(largest, self._wide)
         self._room: NDArray[Any] | None = None
         self._overflow = self._underflow = self._subnormal = 0
         self._relative = self._noise = 0.0
@@ -164,15 +173,17 @@ class CastCost:
 class ScaledCost:
     """Accumulates the cost of one way into a scaled type."""
 
-    def __init__(self, target: Target, scheme: Scheme, grid: ScaledGrid, largest: float, wide: bool) -> None:
+    def __init__(self, target: Target, scheme: Scheme, grid: ScaledGrid, largest: float, wide: bool, channels: int) -> None:
+        import numpy as np
+
         self.target = target
         self.scheme = scheme
         self._grid = grid
-        self._quick = _quick(largest, wide)
+        self._quick = is_quick(largest, wide)
         self._clipped = self._zeros = 0
-        self._noise = 0.0
+        self._noise = np.zeros(channels)
 
-    def add(self, rows: NDArray[Any], channel: Any, zeros: int) -> None:
+    def add(self, rows: NDArray[Any], channel: NDArray[np.intp], zeros: int) -> None:
         """Take in the rows of a block, whose channels are `channel`, and of whose numbers `zeros` are zero."""
         import numpy as np
 
@@ -180,9 +191,29 @@ class ScaledCost:
         self._clipped += clipped
         self._zeros += int(np.count_nonzero(q == 0)) - zeros
         np.subtract(rows, q, out=q)
-        self._noise += _squares(q.reshape(-1), self._quick)
+        np.add.at(self._noise, channel, row_squares(q, self._quick))
 
-    def result(self, signal: float) -> Cost:
-        """The cost; `signal` is the sum of squares of all numbers."""
-        relative = math.sqrt(self._noise / signal) if signal else None
-        return Cost(self.target.name, self.scheme, self._clipped, self._zeros, 0, None, relative)
+    def result(self, signals: NDArray[np.float64]) -> Cost:
+        """The cost; `signals` are the sums of squares of each channel's numbers."""
+        import numpy as np
+
+        signal, noise = float(signals.sum()), float(self._noise.sum())
+        relative = math.sqrt(noise / signal) if signal else None
+        worst = None
+        # What lies below the noise of any arithmetic, dead channels, says nothing.
+        alive = signals > signal * DEAD**2
+        if alive.any():
+            most = float(np.max(self._noise[alive] / signals[alive]))
+            worst = -10 * math.log10(most) if most else math.inf
+        return Cost(self.target.name, self.scheme, self._clipped, self._zeros, 0, None, relative, worst)
+
+
+def row_squares(rows: NDArray[Any], quick: bool) -> NDArray[np.float64]:
+    """The sum of squares of each row, see `_squares`."""
+    import numpy as np
+
+    rows = rows if quick else rows.astype(np.float64)
+    if rows.shape[1] == 1:
+        column = rows[:, 0].astype(np.float64)
+        return column * column
+    return np.asarray(np.matmul(rows[:, None, :], rows[:, :, None])[:, 0, 0].astype(np.float64))

@@ -27,15 +27,15 @@ def copied(store: TensorStore) -> TensorStore:
     return result
 
 
-def retype(store: TensorStore, plan: Plan, path: str, *, allow_lossy: bool = False) -> None:
+def retype(store: TensorStore, plan: Plan, path: str) -> None:
     """Give the tensors of `store` the types of `plan`, which `path` holds, in place.
 
     Each value is rounded once, to nearest, ties to even, when it is read. Tensors that the plan does not name stay as they are. How
-    many values overflowed or became zero is noted in `store` when they have been read.
+    many values became zero is noted in `store` when they have been read.
 
     Raises:
         UsageError: the plan names a tensor that is not there or holds no floats, or gives tied tensors different types.
-        LossError: a value overflows, and `allow_lossy` is not said; when it is read.
+        LossError: a value overflows; when it is read.
     """
     check_names(plan, store, path)
     ties = dict(store.ties)
@@ -48,24 +48,23 @@ def retype(store: TensorStore, plan: Plan, path: str, *, allow_lossy: bool = Fal
             continue
         if tensor.dtype.kind != "float":
             raise UsageError("U809", f"the plan makes {dtype} of {tensor.dtype}, which holds no floats", path=path, tensor=name)
-        payload = store[target].payload if target is not None else _cast(tensor, dtype, store, allow_lossy)
+        payload = store[target].payload if target is not None else _cast(tensor, dtype, store)
         store.replace(Tensor(replace(tensor.spec, dtype=dtype), payload))
     store.ties = ties
 
 
-def _cast(tensor: Tensor, dtype: DType, store: TensorStore, allow_lossy: bool) -> Payload:
+def _cast(tensor: Tensor, dtype: DType, store: TensorStore) -> Payload:
     def produce() -> Iterator[memoryview]:
         total = Rounding()
         for values in _pieces(tensor, dtype):
             result, part = rounded(widened(values, tensor.dtype), dtype)
-            if part.overflowed and not allow_lossy:
-                hint = "give it another type in the plan, or add --allow-lossy"
+            if part.overflowed:
+                hint = "give it another type in the plan"
                 raise LossError("L801", f"{part.overflowed:,} values or more overflow as {dtype}", tensor=tensor.name, hint=hint)
             total += part
             yield canonical_bytes(result, dtype)
-        lost = [f"{n:,} {what}" for n, what in ((total.overflowed, "overflowed"), (total.underflowed, "became zero")) if n]
-        notice = Notice("changed", f"as {dtype}, {' and '.join(lost)}", tensor.name)
-        if lost and notice not in store.notices:
+        notice = Notice("changed", f"as {dtype}, {total.underflowed:,} became zero", tensor.name)
+        if total.underflowed and notice not in store.notices:
             store.notices.append(notice)
 
     return ComputedPayload(dtype.nbytes(tensor.size), produce)

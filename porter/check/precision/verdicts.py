@@ -3,7 +3,8 @@
 - A number that overflows, or more than one in a thousand that become zero: `keep f32`.
 - Noise of more than a tenth of the signal (an SNR below 20 dB) by the best way into the type: `keep f32`.
 - Into integers: biases, slopes, statistics and other vectors: `keep f32`, for they are few and added to wide sums. Weights where only a
-  scale for each channel reaches the SNR, or gains 6 dB (a bit): `per-channel`.
+  scale for each channel reaches the SNR, or gains 6 dB (a bit): `per-channel`. One channel of large numbers hides what becomes of the
+  others, so the SNR with one scale counts as no more than 10 dB above that of the worst channel.
 - What is watched (variances, slopes of PReLU) may not lose a single number to zero, overflow or subnormal numbers, and must keep 40 dB.
 """
 
@@ -24,6 +25,7 @@ SNR = 20.0
 WATCHED_SNR = 40.0
 LOST = 1e-3
 GAIN = 6.0
+SLACK = 10.0
 
 _WATCHED = {
     "variance": ("variance", "running_var", "moving_variance", "var"),
@@ -92,7 +94,8 @@ def judge(target: Target, costs: Sequence[Cost], numbers: int, watch: str | None
 
 def _judge_scaled(target: Target, costs: Sequence[Cost], least: float) -> Judged:
     def snr(cost: Cost) -> float:
-        return math.inf if cost.snr is None else cost.snr
+        whole = math.inf if cost.snr is None else cost.snr
+        return whole if cost.worst_channel is None else min(whole, cost.worst_channel + SLACK)
 
     best = max(costs, key=snr)
     whole = [c for c in costs if c.scheme is not None and c.scheme.granularity == "tensor"]

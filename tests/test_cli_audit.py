@@ -1,0 +1,191 @@
+"""`porter audit`, screen by screen, and the plan that `porter convert` takes from it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from cli_runner import Porter, validate
+
+import porter
+from porter.store import TensorStore
+from porter.tensor import Tensor
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> str:
+    rng = np.random.default_rng(0)
+    conv = rng.uniform(-1, 1, (4, 3, 3, 3)).astype("<f4")
+    uneven = (rng.uniform(-1, 1, (4, 50)) * np.array([[1], [1], [1], [500]])).astype("<f4")
+    arrays = {
+        "conv.weight": conv,
+        "bn.weight": np.ones(4, "<f4"),
+        "bn.bias": np.zeros(4, "<f4"),
+        "bn.running_mean": np.array([0.5, -1, 2, 1e5], "<f4"),
+        "bn.running_var": np.array([1e-9, 1, 2, 3], "<f4"),
+        "bn.num_batches_tracked": np.array(7),
+        "fc.weight": uneven,
+        "tiny.weight": np.full((2, 3), 1e-10, "<f4"),
+    }
+    porter.save(TensorStore([Tensor.from_array(n, a) for n, a in arrays.items()]), tmp_path / "w.safetensors")
+    return "w.safetensors"
+
+
+def test_piped(porter_cli: Porter, weights: str) -> None:
+    run = porter_cli("audit", weights)
+    assert (run.code, run.err) == (0, "")
+    lines = run.out.splitlines()
+    assert [line.split()[0] for line in lines[:8]] == [
+        "TENSOR",
+        *("conv.weight", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var", "fc.weight", "tiny.weight"),
+    ]
+    assert lines[4].endswith("f16: 1 of 4 numbers overflow")
+    assert lines[5].endswith("f16: 1 of 4 numbers become zero of a variance")
+    assert "per-channel" in lines[6]
+    assert lines[7].endswith("f16: 6 of 6 numbers become zero")
+    assert lines[8] == "1 tensor of integers left as they are (bn.num_batches_tracked)"
+    assert lines[10].split() == ["TYPE", "OVERFLOW", "ZERO", "SUBNORMAL", "SNR", "OK", "PER-CHANNEL", "KEEP", "F32", "BYTES"]
+    assert lines[11].split()[:3] == ["f16", "1", "7"]
+    assert lines[-1] == "an epsilon of 1e-05 becomes 1.00136e-05, subnormal in f16: add it in float32"
+
+
+def test_terminal(porter_cli: Porter, weights: str) -> None:
+    run = porter_cli("audit", weights, "--to", "f16,bf16,tf32,f8_e4m3,i8,i4", "--fold", "--equalise", "--details", terminal=True)
+    assert all(len(line) <= 80 for line in run.out.splitlines())
+    assert "  f16: 1 of 4 numbers overflow" in run.out
+
+
+def test_json(porter_cli: Porter, weights: str) -> None:
+    types = "f16,bf16,tf32,f8_e4m3,f8_e5m2,i8,i4,nf4,f4_e2m1,pow2,log"
+    document = porter_cli("audit", weights, "--to", types, "--schemes", "--fold", "--equalise", "--json").json
+    assert document["targets"] == types.split(",")
+    assert len(document["tensors"]) == 7
+    (folded,) = document["folded"]
+    assert folded["name"] == "conv.weight"
+    assert folded["with"] == ["bn.running_mean", "bn.running_var", "bn.weight", "bn.bias"]
+    watched = {t["name"]: t["watch"] for t in document["tensors"] if t["watch"]}
+    assert watched == {"bn.running_var": "variance"}
+    schemes = {c["scheme"] for v in document["tensors"][0]["verdicts"] if v["to"] == "i8" for c in v["costs"]}
+    assert {"tensor", "channel", "group 32", "group 128 affine", "tensor kl", "tensor mse", "tensor percentile"} <= schemes
+    assert porter_cli("audit", weights, "--json").json["folded"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["--to", "fp16"], "U806"), (["--snr", "nan"], "U808"), (["--eps", "-1"], "U808"), (["x*"], "U802"), (["--plan", "there"], "I010")],
+)
+def test_refusals(porter_cli: Porter, weights: str, tmp_path: Path, arguments: list[str], code: str) -> None:
+    (tmp_path / "there").write_bytes(b"")
+    run = porter_cli("audit", weights, *arguments)
+    assert run.code == 2
+    assert f"error[{code}]" in run.err
+
+
+def plan(porter_cli: Porter, weights: str, tmp_path: Path, types: str = "f16,bf16") -> dict[str, Any]:
+    run = porter_cli("audit", weights, "--to", types, "--plan", "plan.json", "--overwrite")
+    assert "saved: plan" in run.err
+    document = json.loads((tmp_path / "plan.json").read_text())
+    validate(document, "dtype_plan")
+    return document
+
+
+def test_the_plan_is_carried_out(porter_cli: Porter, weights: str, tmp_path: Path) -> None:
+    document = plan(porter_cli, weights, tmp_path)
+    wanted = {t["name"]: t["dtype"] for t in document["tensors"]}
+    assert wanted["conv.weight"] == wanted["fc.weight"] == "float16"
+    assert wanted["bn.running_mean"] == wanted["bn.running_var"] == wanted["tiny.weight"] == "bfloat16"
+    run = porter_cli("convert", weights, "half.safetensors", "--dtype-plan", "plan.json")
+    assert run.code == 0
+    with porter.open(tmp_path / weights) as before, porter.open(tmp_path / "half.safetensors") as after:
+        assert list(before) == list(after)
+        for name, tensor in before.items():
+            kind = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16}.get(wanted.get(name, ""))
+            expected = tensor.numpy().astype(kind) if kind is not None else tensor.numpy()
+            assert after[name].numpy().tobytes() == expected.tobytes()
+            assert after[name].dtype.name == wanted.get(name, tensor.dtype.name)
+
+
+def test_with_a_map_names_are_those_that_are_written(porter_cli: Porter, weights: str, tmp_path: Path) -> None:
+    (tmp_path / "m.pmap").write_text("conv.weight -> a\nrest -> drop\n")
+    (tmp_path / "p.json").write_text('{"porter": 1, "kind": "dtype-plan", "tensors": [{"name": "a", "dtype": "bfloat16"}]}')
+    run = porter_cli("convert", weights, "a.safetensors", "--map", "m.pmap", "--dtype-plan", "p.json")
+    assert run.code == 0, run.err
+    with porter.open(tmp_path / "a.safetensors") as after:
+        assert after["a"].dtype.name == "bfloat16"
+    assert "bfloat16" in porter_cli("convert", weights, "b.wts", "--map", "m.pmap", "--dtype-plan", "p.json", "-n").out
+
+
+def test_overflow_is_refused(porter_cli: Porter, weights: str, tmp_path: Path) -> None:
+    entries = [{"name": n, "dtype": "float16"} for n in ("bn.running_mean", "tiny.weight")]
+    (tmp_path / "p.json").write_text(json.dumps({"porter": 1, "kind": "dtype-plan", "tensors": entries}))
+    run = porter_cli("convert", weights, "half.safetensors", "--dtype-plan", "p.json")
+    assert run.code == 2
+    assert "error[L801]: 1 values or more overflow as float16" in run.err
+    assert not (tmp_path / "half.safetensors").exists()
+    entries.pop(0)
+    (tmp_path / "p.json").write_text(json.dumps({"porter": 1, "kind": "dtype-plan", "tensors": entries}))
+    run = porter_cli("convert", weights, "half.npz", "--dtype-plan", "p.json", "--json")
+    (notice,) = run.json["notices"]
+    assert (notice["tensor"], notice["message"]) == ("tiny.weight", "as float16, 6 became zero")
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("{", "F801"),
+        ("[]", "F801"),
+        ('{"kind": "dtype-plan", "tensors": [1]}', "F801"),
+        ('{"kind": "dtype-plan", "tensors": [{"name": "conv.weight", "dtype": "int8"}]}', "F801"),
+        ('{"kind": "dtype-plan", "tensors": [{"name": "conv.weight", "dtype": "f16"}]}', "F801"),
+        ('{"kind": "dtype-plan", "tensors": [{"name": "a", "dtype": "float16"}, {"name": "a", "dtype": "float32"}]}', "F801"),
+        ('{"kind": "dtype-plan", "tensors": [{"name": "a", "dtype": "float16"}]}', "U807"),
+        ('{"kind": "dtype-plan", "tensors": [{"name": "bn.num_batches_tracked", "dtype": "float16"}]}', "U809"),
+    ],
+)
+def test_wrong_plans(porter_cli: Porter, weights: str, tmp_path: Path, text: str, code: str) -> None:
+    (tmp_path / "p.json").write_text(text)
+    run = porter_cli("convert", weights, "o.npz", "--dtype-plan", "p.json")
+    assert run.code == 2
+    assert f"error[{code}]" in run.err
+    assert not (tmp_path / "o.npz").exists()
+
+
+def test_no_plan_at_all(porter_cli: Porter, weights: str) -> None:
+    assert "error[I001]" in porter_cli("convert", weights, "o.npz", "--dtype-plan", "gone.json").err
+
+
+def test_ties_stay(porter_cli: Porter, tmp_path: Path) -> None:
+    store = TensorStore([Tensor.from_array("a.weight", np.arange(6, dtype="<f4").reshape(2, 3))])
+    store.tie(store["a.weight"].with_spec(name="b.weight"), "a.weight")
+    porter.save(store, tmp_path / "t.pth")
+    entries = [{"name": n, "dtype": "float16"} for n in ("a.weight", "b.weight")]
+    (tmp_path / "p.json").write_text(json.dumps({"kind": "dtype-plan", "tensors": entries}))
+    assert porter_cli("convert", "t.pth", "h.pth", "--dtype-plan", "p.json").code == 0
+    with porter.open(tmp_path / "h.pth") as after:
+        assert after.ties == {"b.weight": "a.weight"}
+        assert after["b.weight"].dtype.name == "float16"
+    (tmp_path / "p.json").write_text(json.dumps({"kind": "dtype-plan", "tensors": entries[:1]}))
+    assert "error[U809]" in porter_cli("convert", "t.pth", "i.pth", "--dtype-plan", "p.json").err
+
+
+@pytest.mark.parametrize("dtype", ["float4_e2m1fn", "float6_e3m2fn", "float8_e4m3fn", "float64"])
+def test_types_of_every_width(porter_cli: Porter, tmp_path: Path, dtype: str) -> None:
+    values = np.linspace(-1, 1, 12345).astype("<f4")
+    porter.save(TensorStore([Tensor.from_array("a.weight", values)]), tmp_path / "a.npz")
+    (tmp_path / "p.json").write_text(json.dumps({"kind": "dtype-plan", "tensors": [{"name": "a.weight", "dtype": dtype}]}))
+    assert porter_cli("convert", "a.npz", "b.h5", "--dtype-plan", "p.json").code == 0
+    with porter.open(tmp_path / "b.h5") as after:
+        kind = np.dtype(getattr(ml_dtypes, dtype, "<f8"))
+        assert after["a.weight"].numpy().tobytes() == values.astype(kind).tobytes()
+
+
+def test_a_real_file(porter_cli: Porter, shared: Path) -> None:
+    path = shared / "real/mtcnn/caffe/det1.caffemodel"
+    document = porter_cli("audit", path, "--json").json
+    assert {t["name"]: t["watch"] for t in document["tensors"] if t["watch"]} == dict.fromkeys(
+        ("PReLU1.slope", "PReLU2.slope", "PReLU3.slope"), "slope"
+    )
