@@ -116,6 +116,8 @@ def test_a_program_finds_what_was_changed(tmp_path: Path) -> None:
     code, said = run(program, *words, "-o", folder / "net.engine")
     assert (code, said.count("equal, bit for bit")) == (0, 2), said
     assert (folder / "net.engine").stat().st_size > 1000
+    code, said = run(program, weights, "--dtype", "f16", "-o", folder / "half.engine")
+    assert (code, "data/cast" in said, said.count("equal, bit for bit")) == (0, True, 1), said
     whole = weights.read_bytes()
     changed(weights, "bn2a_branch2b.running_var")
     code, said = run(program, *words)

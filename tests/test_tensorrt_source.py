@@ -74,7 +74,7 @@ def test_weights_that_text_does_not_hold_are_refused(name: str) -> None:
 
 def test_integers_stand_in_the_source_unless_they_are_many() -> None:
     few = sources.known(network(l.Gather("DEFAULT", 1), {"x": (2, 6)}, constants=[constant("i", [5, 0], "int64")]))
-    assert 'addNumbers<std::int64_t>(network, weights, "i", porter::DType::int64, {2}, {5, 0})' in cpp(few)
+    assert 'addNumbers<std::int64_t>(network, weights, "i", DataType::kINT64, {2}, {5, 0})' in cpp(few)
     assert 'numbers(network, "i", [5, 0], (2,), np.int64)' in python(few)
     assert list(weights_of(few)) == []
     many = replace(few, layers=(constant("i", [0] * 5000, "int64"), few.layers[1]))
@@ -104,7 +104,7 @@ def test_lenet_in_cpp() -> None:
     assert part(cpp(sources.lenet()), "void net::build") == (
         """\
 void net::build(INetworkDefinition& network, WeightMap& weights) {
-    auto* const data = addInput(network, "data", DataType::kFLOAT, {1, 1, 28, 28});
+    auto* const data = addCast(network, *addInput(network, "data", DataType::kFLOAT, {1, 1, 28, 28}), "data/cast", weights.type());
 
     // 1 x 4 x 28 x 28
     auto* const conv1 = addConvolution(network, weights, *data, "conv1", 4, {5, 5}, Conv().padding({2, 2}))->getOutput(0);
@@ -123,7 +123,7 @@ void net::build(INetworkDefinition& network, WeightMap& weights) {
     auto* const ip2 = addLinear(network, weights, *relu1, "ip2", 10)->getOutput(0);
     auto* const prob = addSoftMax(network, *ip2, "prob", 1)->getOutput(0);
 
-    markOutput(network, *prob, "prob");
+    markOutput(network, *addCast(network, *prob, "prob/cast", DataType::kFLOAT), "prob");
 }
 """
     )
@@ -169,8 +169,8 @@ def test_mtcnn_in_cpp() -> None:
     assert 'auto* const conv4_1 = addConvolution(network, weights, *PReLU2, "conv4-1", 2, {1, 1})->getOutput(0);' in text
     assert text.endswith(
         """\
-    markOutput(network, *prob1, "prob1");
-    markOutput(network, *conv4_2, "conv4-2");
+    markOutput(network, *addCast(network, *prob1, "prob1/cast", DataType::kFLOAT), "prob1");
+    markOutput(network, *addCast(network, *conv4_2, "conv4-2/cast", DataType::kFLOAT), "conv4-2");
 }
 """
     )
@@ -214,7 +214,7 @@ ITensor* bottleneck(INetworkDefinition& network, WeightMap& weights, ITensor& x,
     auto* const res4a_relu = bottleneckProjected(network, weights, *res3b_relu, "4a", 32, {2, 2}, 16);
     auto* const res4b_relu = bottleneck(network, weights, *res4a_relu, "4b", 16, 32);
 
-    markOutput(network, *res4b_relu, "res4b_relu");
+    markOutput(network, *addCast(network, *res4b_relu, "res4b_relu/cast", DataType::kFLOAT), "res4b_relu");
 }
 """
     )
@@ -291,9 +291,10 @@ def b_norm(b: Builder) -> l.Operation:
 def test_a_layer_after_which_another_tensor_is_called_names_none() -> None:
     b = Builder(1, 3, 8, 8)
     x = b.add("a", l.Activation("RELU"), "data", output="b")
-    made = b.network(b.add("c", l.Softmax(1), b.add("b", l.Activation("TANH"), x, output="a")))
+    x = b.relu(b.add("b", l.Activation("TANH"), x, output="a"), "d")
+    made = b.network(b.add("c", l.Softmax(1), x))
     assert 'OTHERS = ["a", "b"]' in python(made)
-    assert [layer.outputs for layer in sources.built(made).layers] == [("b",), ("a",), ("c",)]
+    assert [layer.outputs for layer in sources.built(made).layers] == [("b",), ("a",), ("d",), ("c",)]
 
 
 def test_numbers_of_an_activation_that_are_zero_are_said() -> None:

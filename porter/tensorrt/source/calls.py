@@ -73,7 +73,7 @@ def calls_of(network: Network, *, tensors: bool = False) -> Calls:
     suffix = _suffix(calls)
     if tensors and suffix is not None:
         calls = [_with_tensors(call, suffix) for call in calls]
-    return Calls(tuple(calls), idioms.shapes, suffix, _clashes(network, suffix))
+    return Calls(tuple(calls), idioms.shapes, suffix, _clashes(network, suffix) if suffix is not None else ())
 
 
 def form_of(call: Call) -> str:
@@ -93,7 +93,7 @@ def _suffix(calls: Sequence[Call]) -> str | None:
     return None
 
 
-def _clashes(network: Network, suffix: str | None) -> tuple[str, ...]:
+def _clashes(network: Network, suffix: str) -> tuple[str, ...]:
     tensors = {given.name for given in network.inputs} | {o for layer in network.layers for o in layer.outputs}
     return tuple([y.name for y in network.layers if f"{y.name}{suffix}" in tensors and y.outputs != (f"{y.name}{suffix}",)])
 

@@ -101,15 +101,19 @@ def _build(network: Network, program: Program) -> list[str]:
     for given in network.inputs:
         variables[given.name] = names.take(given.name)
         kind = f"DataType::k{DTYPES[given.dtype]}"
-        lines += statement(
-            f"auto* const {variables[given.name]} = addInput(network, {text_literal(given.name)}, {kind}, {_shape(given.shape)});", 1
-        )
+        text = f"addInput(network, {text_literal(given.name)}, {kind}, {_shape(given.shape)})"
+        if given.dtype == "float32":
+            text = f"addCast(network, *{text}, {text_literal(f'{given.name}/cast')}, weights.type())"
+        lines += statement(f"auto* const {variables[given.name]} = {text};", 1)
     shown = stages(program.body, network.shapes)
     for place, call in enumerate(program.body):
         lines += with_stage(_call(call, variables, names), shown, place, len(program.body), "// ", WIDTH)
     lines.append("")
     for name in network.outputs:
-        lines += statement(f"markOutput(network, *{variables[name]}, {text_literal(name)});", 1)
+        text = variables[name]
+        if network.dtypes.get(name, "float32") == "float32":
+            text = f"addCast(network, *{text}, {text_literal(f'{name}/cast')}, DataType::kFLOAT)"
+        lines += statement(f"markOutput(network, *{text}, {text_literal(name)});", 1)
     return [*lines, "}"]
 
 
@@ -253,7 +257,7 @@ _SPECIAL: Mapping[str, Callable[[Call, Sequence[str]], str]] = {
     "power": lambda call, _: _setting("power", call),
     "shape_pointer": lambda call, _: "std::nullopt" if call.settings["shape"] is None else f"Shape{_value(call.settings['shape'])}",
     "element": lambda call, _: _ELEMENTS[_numbers(call).dtype],
-    "element_type": lambda call, _: f"porter::DType::{_numbers(call).dtype.replace('bool', 'boolean')}",
+    "element_type": lambda call, _: f"DataType::k{DTYPES[_numbers(call).dtype]}",
     "element_shape": lambda call, _: _shape(_numbers(call).shape),
     "element_values": lambda call, _: _shape([int(n) for n in _numbers(call).values]),
 }

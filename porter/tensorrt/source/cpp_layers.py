@@ -95,7 +95,7 @@ void setInputs(ILayer& layer, std::int32_t first, const std::vector<ITensor*>& t
 _NUMBERS = """\
 /// A constant whose values stand in this file.
 template <class T>
-IConstantLayer* addNumbers(INetworkDefinition& network, WeightMap& weights, const std::string& name, porter::DType type, const Shape& shape,
+IConstantLayer* addNumbers(INetworkDefinition& network, WeightMap& weights, const std::string& name, DataType type, const Shape& shape,
                            const std::vector<T>& values) {
     return named(network.addConstant(toDims(shape), weights.state(name, type, values)), name);
 }

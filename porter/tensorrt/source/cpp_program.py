@@ -11,7 +11,8 @@ HEADER = """\
 
 namespace net {{
 
-/// Adds the layers of the network to an empty one. `weights` must outlive the build of the engine.
+/// Adds the layers of the network to an empty one, which computes in the type of its weights: `--dtype f16` of the program, or
+/// `porter::Options::narrow`, make that half. `weights` must outlive the build of the engine.
 /// Inputs: {inputs}
 /// Outputs: {outputs}
 void build(nvinfer1::INetworkDefinition& network, porter::trt::WeightMap& weights);
