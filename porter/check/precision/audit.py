@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from porter.check.precision.costs import CastCost, Cost, ScaledCost, is_quick, row_squares
+from porter.check.precision.costs import CastCost, Cost, ScaledCost, is_quick, row_squares, squares
 from porter.check.precision.grids import ScaledGrid
 from porter.check.precision.ranges import Magnitudes
 from porter.check.precision.targets import Scheme, Target, all_schemes
@@ -36,19 +36,17 @@ _PART = 1 << 17
 
 @dataclass(frozen=True, slots=True)
 class TensorAudit:
-    """One tensor: why it is watched (None where it is not), and a verdict for each type, in the order asked for."""
+    """One tensor: why it is watched (None where it is not), and a verdict for each type, in the order asked for.
+
+    signal: the sum of squares of the finite numbers. The summary has no mean and no deviation.
+    """
 
     spec: TensorSpec
     kind: Kind
     watch: str | None
     summary: Summary
     verdicts: tuple[Judged, ...]
-
-    @property
-    def signal(self) -> float:
-        """The sum of squares of the finite numbers."""
-        m = self.summary.moments
-        return m.squares + m.count * m.mean * m.mean
+    signal: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +104,15 @@ def audit_tensor(
     tensor: Tensor, targets: Sequence[Target], *, every_scheme: bool = False, least_snr: float = SNR, advance: Advance | None = None
 ) -> TensorAudit:
     """Audit one tensor of floats. Reads it two or three times."""
-    summary_of = SummaryOf(tensor.spec)
+    summary_of = SummaryOf(tensor.spec, moments=False)
     for start, block in blocks(tensor, summary_of.unit, advance):
         summary_of.add(start, block)
     summary = summary_of.result()
     kind, watch = kind_of(tensor.spec), watched(tensor.spec)
-    costs = _costs(tensor, summary, targets, every_scheme, kind, advance)
+    costs, signal = _costs(tensor, summary, targets, every_scheme, kind, advance)
     numbers = summary.counts.finite
     verdicts = tuple([judge(t, c, numbers, watch, least_snr) for t, c in zip(targets, costs, strict=True)])
-    return TensorAudit(tensor.spec, kind, watch, summary, verdicts)
+    return TensorAudit(tensor.spec, kind, watch, summary, verdicts, signal)
 
 
 class _Rows:
@@ -140,8 +138,8 @@ class _Rows:
 
 def _costs(
     tensor: Tensor, summary: Summary, targets: Sequence[Target], every_scheme: bool, kind: Kind, advance: Advance | None
-) -> list[list[Cost]]:
-    """For each target its costs; none for scaled types of what is no weight."""
+) -> tuple[list[list[Cost]], float]:
+    """For each target its costs, none for scaled types of what is no weight; and the sum of squares of the numbers."""
     import numpy as np
 
     axis = channel_axis(tensor.spec)
@@ -159,8 +157,9 @@ def _costs(
     if summary.counts.finite:
         ways = [s for each in scaled for s in each]
         _look(tensor, summary, SummaryOf(tensor.spec).unit, rows_of, [c for c in casts if c], ways, signals, advance)
-    signal = summary.moments.squares + summary.moments.count * summary.moments.mean**2
-    return [[c.result(signal)] if c is not None else [s.result(signals) for s in each] for c, each in zip(casts, scaled, strict=True)]
+    signal = float(signals.sum())
+    costs = [[c.result(signal)] if c is not None else [s.result(signals) for s in each] for c, each in zip(casts, scaled, strict=True)]
+    return costs, signal
 
 
 def _schemes(target: Target, every: bool, grouped: bool, channels: bool) -> tuple[Scheme, ...]:
@@ -213,13 +212,16 @@ def _look(
     quick = is_quick(float(summary.largest), tensor.dtype.name == "float64")
     with np.errstate(all="ignore"):
         for start, block in blocks(tensor, unit, advance):
+            whole = np.where(np.isfinite(block), block, block.dtype.type(0)) if strange else block
+            rows, channel = rows_of.of(start, whole)
             if scaled:
-                whole = np.where(np.isfinite(block), block, block.dtype.type(0)) if strange else block
-                rows, channel = rows_of.of(start, whole)
                 np.add.at(signals, channel, row_squares(rows, quick))
                 zeros = int(np.count_nonzero(whole == 0)) if strange or summary.counts.zeros else 0
                 for each in scaled:
                     each.add(rows, channel, zeros)
+            else:
+                # Channels are told apart for scaled types alone.
+                signals[0] += squares(whole, quick)
             if casts:
                 finite = block[np.isfinite(block)] if strange else block
                 for begin in range(0, finite.size, _PART):

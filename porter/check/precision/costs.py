@@ -68,7 +68,7 @@ _RUN = 4096
 """Numbers whose squares are summed in float32 before they are summed in float64: their sum is right to some 2^-20."""
 
 
-def _squares(error: NDArray[Any], quick: bool) -> float:
+def squares(error: NDArray[Any], quick: bool) -> float:
     """The sum of squares of a flat block, NaNs left out. `quick`: in runs of float32, whose squares neither overflow nor vanish."""
     import numpy as np
 
@@ -116,23 +116,23 @@ class CastCost:
         if self._room is None or self._room.size < x.size:
             self._room = np.empty(x.size, self._float)
         q = self._room[: x.size]
-        small = np.flatnonzero(magnitude < magnitude.dtype.type(self._limits.normal)) if least < self._limits.normal else None
-        if small is None or 4 * small.size < x.size:
-            self._rounder.rounded(x, q, self._limits.normal)
-            if small is not None:
-                q[small] = self._rounder.rounded(x[small], np.empty(small.size, self._float))
-        else:
-            self._rounder.rounded(x, q)
+        low = magnitude < magnitude.dtype.type(self._limits.normal) if least < self._limits.normal else None
+        # A few small numbers are rounded on their own.
+        few = low is not None and 4 * np.count_nonzero(low) < x.size
+        small = np.flatnonzero(low) if low is not None and few else None
+        self._rounder.rounded(x, q, self._limits.normal if low is None or few else 0.0)
         if small is not None:
-            self._count_small(magnitude[small] if 4 * small.size < x.size else magnitude)
+            q[small] = self._rounder.rounded(x[small], np.empty(small.size, self._float))
+        if low is not None:
+            self._count_small(magnitude if small is None else magnitude[small])
         beyond = self._beyond(magnitude, most)
         if most > self._limits.largest:
             np.clip(q, -self._limits.largest, self._limits.largest, out=q)
         np.subtract(x, q, out=q)
         if beyond is not None:
             q[beyond] = np.nan
-        self._look_for_farthest(x, q, small)
-        self._noise += _squares(q, self._quick)
+        self._look_for_farthest(x, q, small, low is not None)
+        self._noise += squares(q, self._quick)
 
     def _count_small(self, magnitude: NDArray[Any]) -> None:
         import numpy as np
@@ -153,11 +153,14 @@ class CastCost:
         self._overflow += int(np.count_nonzero(beyond))
         return beyond
 
-    def _look_for_farthest(self, x: NDArray[Any], error: NDArray[Any], small: NDArray[Any] | None) -> None:
-        """The largest relative error, looked for only where it may be larger than what is known: it is never more than 1."""
+    def _look_for_farthest(self, x: NDArray[Any], error: NDArray[Any], small: NDArray[Any] | None, low: bool) -> None:
+        """The largest relative error, looked for only where it may be larger than what is known: it is never more than 1.
+
+        `small`: where the numbers are that are nearer to zero than normal ones, None where there are too many, or, but for `low`, none.
+        """
         import numpy as np
 
-        if self._relative >= 1 or (self._relative >= self._farthest and small is None):
+        if self._relative >= 1 or (self._relative >= self._farthest and not low):
             return
         if self._relative >= self._farthest and small is not None:
             x, error = x[small], error[small]
@@ -209,7 +212,7 @@ class ScaledCost:
 
 
 def row_squares(rows: NDArray[Any], quick: bool) -> NDArray[np.float64]:
-    """The sum of squares of each row, see `_squares`."""
+    """The sum of squares of each row, see `squares`."""
     import numpy as np
 
     rows = rows if quick else rows.astype(np.float64)

@@ -81,9 +81,9 @@ class Summary:
 
 
 class SummaryOf:
-    """Takes in the blocks of one tensor."""
+    """Takes in the blocks of one tensor. Without `moments`, mean and deviation are not told."""
 
-    def __init__(self, spec: TensorSpec) -> None:
+    def __init__(self, spec: TensorSpec, *, moments: bool = True) -> None:
         lane = lane_type(spec.dtype)
         layout = FLOAT_LAYOUTS.get(lane.name)
         self._tiny = math.ldexp(1.0, 1 - layout.bias) if layout is not None and layout.special != "scale" else 0.0
@@ -91,6 +91,7 @@ class SummaryOf:
         self._channels = ChannelRangesOf(spec.shape, axis) if axis is not None else None
         self._counts = Counts()
         self._moments = Moments()
+        self._wants_moments = moments
         self._low: Extreme | None = None
         self._high: Extreme | None = None
         self._smallest: Number = math.inf
@@ -134,7 +135,11 @@ class SummaryOf:
         self._counts += Counts(block.size)
         self._smallest = min(self._smallest, least)
         self._extremes(start, block, low, high)
-        self._moments.add(block)
+        self._average(block)
+
+    def _average(self, finite: NDArray[Any]) -> None:
+        if self._wants_moments:
+            self._moments.add(finite)
 
     def _particular(self, start: int, block: NDArray[Any], magnitude: NDArray[Any]) -> None:
         import numpy as np
@@ -163,7 +168,7 @@ class SummaryOf:
         if not math.isnan(low):
             self._extremes(start, used, low, high)
         self._smallest = min(self._smallest, float(np.min(magnitude, where=finite & ~zero, initial=np.inf)))
-        self._moments.add(block if whole else block[finite])
+        self._average(block if whole else block[finite])
 
     def _integers(self, start: int, block: NDArray[Any]) -> None:
         import numpy as np
@@ -175,7 +180,7 @@ class SummaryOf:
         for part, sign in ((block[block > 0], 1), (block[block < 0], -1)):
             if part.size:
                 self._smallest = min(self._smallest, sign * int(part.min() if sign > 0 else part.max()))
-        self._moments.add(block)
+        self._average(block)
 
     def _range(self, start: int, block: NDArray[Any]) -> tuple[float, float]:
         if self._channels is not None:

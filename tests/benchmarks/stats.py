@@ -1,0 +1,103 @@
+"""How long statistics and audits take, against numpy's own minimum, maximum and mean of the same mapped file.
+
+    python tests/benchmarks/stats.py --folder /somewhere/with/600MB
+
+Each job runs in a process of its own that has imported numpy and porter; its time is the median of several runs in that process,
+of which the first, which meets cold caches, is shown apart. Memory is the process's peak.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+SHAPES = {"fc.weight": (4096, 25088), "conv5.weight": (512, 512, 3, 3), "conv4.weight": (512, 512, 3, 3), "fc7.weight": (4096, 4096)}
+MIB = 150
+
+JOBS = {
+    "numpy: min, max, mean": "plain(path)",
+    "stats": "measure(store, distribution=False)",
+    "stats --json (quantiles, histograms)": "measure(store)",
+    "audit --to f16,bf16,i8": "audit(store, parse_targets('f16,bf16,i8'))",
+    "audit --to f16,bf16,f8_e4m3": "audit(store, parse_targets('f16,bf16,f8_e4m3'))",
+}
+TARGETS = {"stats": 3.0, "audit --to f16,bf16,i8": 10.0, "audit --to f16,bf16,f8_e4m3": 10.0}
+
+SCRIPT = """
+import json, mmap, resource, struct, sys, time
+import numpy as np
+import porter
+from porter.check.precision.audit import audit
+from porter.check.precision.targets import parse_targets
+from porter.check.statistics.measure import measure
+
+path, job, runs = sys.argv[1], sys.argv[2], int(sys.argv[3])
+
+def plain(path):
+    with open(path, "rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        size, = struct.unpack("<Q", mapped[:8])
+        for name, entry in json.loads(mapped[8 : 8 + size]).items():
+            if name != "__metadata__":
+                begin, end = entry["data_offsets"]
+                values = np.frombuffer(mapped, "<f4", (end - begin) // 4, 8 + size + begin)
+                values.min(), values.max(), values.mean()
+
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+times = []
+with porter.open(path) as store:
+    for _ in range(runs):
+        start = time.perf_counter(), time.process_time()
+        eval(job)
+        times.append((time.perf_counter() - start[0], time.process_time() - start[1]))
+print(json.dumps({"times": times, "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+"""
+
+
+def make(path: Path) -> None:
+    import numpy as np
+
+    import porter
+    from porter.store import TensorStore
+    from porter.tensor import Tensor
+
+    rng = np.random.default_rng(0)
+    tensors = [Tensor.from_array(n, rng.standard_normal(s, dtype="f4") * np.float32(0.02)) for n, s in SHAPES.items()]
+    porter.save(TensorStore(tensors), path)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--runs", type=int, default=5)
+    options = parser.parse_args()
+    path = options.folder / "stats.safetensors"
+    if not path.exists():
+        make(path)
+    path.read_bytes()  # into the page cache
+    base = 0.0
+    failed = False
+    print(f"{path.stat().st_size / 1e6:.0f} MB\n")
+    print("|                                      | first s | median s | processor s | peak MiB | / numpy | has to reach |")
+    print("| ------------------------------------ | ------: | -------: | ----------: | -------: | ------: | ------------ |")
+    for name, job in JOBS.items():
+        done = subprocess.run([sys.executable, "-c", SCRIPT, str(path), job, str(options.runs)], capture_output=True, text=True, check=True)
+        result = json.loads(done.stdout)
+        wall, processor = (statistics.median(t[i] for t in result["times"]) for i in (0, 1))
+        base = base or wall
+        wanted = ""
+        if name in TARGETS:
+            missed = wall > TARGETS[name] * base or result["rss"] > MIB
+            wanted = f"{TARGETS[name]:g} x, {MIB} MiB{' MISSED' if missed else ''}"
+            failed |= missed
+        first = result["times"][0][0]
+        print(f"| {name:<36} | {first:7.3f} | {wall:8.3f} | {processor:11.3f} | {result['rss']:8.0f} | {wall / base:7.2f} | {wanted} |")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
