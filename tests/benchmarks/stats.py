@@ -3,7 +3,8 @@
     python tests/benchmarks/stats.py --folder /somewhere/with/600MB
 
 Each job runs in a process of its own that has imported numpy and porter; its time is the median of several runs in that process,
-of which the first, which meets cold caches, is shown apart. Memory is the process's peak.
+of which the first, which meets cold caches, is shown apart. Targets are judged by processor time: one thread does all the work, and what
+else the machine does counts less. Memory is the process's peak.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ JOBS = {
 TARGETS = {"stats": 3.0, "audit --to f16,bf16,i8": 10.0, "audit --to f16,bf16,f8_e4m3": 10.0}
 
 SCRIPT = """
-import json, mmap, resource, struct, sys, time
+import json, mmap, struct, sys, time
 import numpy as np
 import porter
 from porter.check.precision.audit import audit
@@ -47,14 +48,15 @@ def plain(path):
                 values = np.frombuffer(mapped, "<f4", (end - begin) // 4, 8 + size + begin)
                 values.min(), values.max(), values.mean()
 
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 times = []
 with porter.open(path) as store:
     for _ in range(runs):
         start = time.perf_counter(), time.process_time()
         eval(job)
         times.append((time.perf_counter() - start[0], time.process_time() - start[1]))
-print(json.dumps({"times": times, "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+with open("/proc/self/status") as status:
+    peak = next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
+print(json.dumps({"times": times, "rss": peak}))
 """
 
 
@@ -88,14 +90,14 @@ def main() -> int:
         done = subprocess.run([sys.executable, "-c", SCRIPT, str(path), job, str(options.runs)], capture_output=True, text=True, check=True)
         result = json.loads(done.stdout)
         wall, processor = (statistics.median(t[i] for t in result["times"]) for i in (0, 1))
-        base = base or wall
+        base = base or processor
         wanted = ""
         if name in TARGETS:
-            missed = wall > TARGETS[name] * base or result["rss"] > MIB
+            missed = processor > TARGETS[name] * base or result["rss"] > MIB
             wanted = f"{TARGETS[name]:g} x, {MIB} MiB{' MISSED' if missed else ''}"
             failed |= missed
         first = result["times"][0][0]
-        print(f"| {name:<36} | {first:7.3f} | {wall:8.3f} | {processor:11.3f} | {result['rss']:8.0f} | {wall / base:7.2f} | {wanted} |")
+        print(f"| {name:<36} | {first:7.3f} | {wall:8.3f} | {processor:11.3f} | {result['rss']:8.0f} | {processor / base:7.2f} | {wanted} |")
     return int(failed)
 
 
