@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from porter.cli.map_ways import Way, ways, ways_of_stage
 from porter.cli.quantities import shape_text
 from porter.cli.screen import Screen
 from porter.cli.table import Cell, Column
 from porter.mapping.execution import MappedStore
 from porter.mapping.steps import Plan, Step
+from porter.mapping.ways import Way, ways, ways_of_stage
 from porter.tensor import TensorSpec
 
 COLUMNS = (

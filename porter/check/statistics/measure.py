@@ -6,7 +6,7 @@ counted and take no part in anything else. Of complex types the real and imagina
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from porter.check.statistics import levels as level
@@ -16,7 +16,7 @@ from porter.check.statistics.levels import LevelCounts, Levels, Quantiles
 from porter.check.statistics.moments import Moments
 from porter.check.statistics.reading import Advance, blocks, numbers_of
 from porter.check.statistics.summary import Counts, Extreme, Number, Summary, SummaryOf
-from porter.dataclass import dataclass
+from porter.dataclass import dataclass, replace
 from porter.dtypes import FLOAT32
 from porter.errors import UsageError, did_you_mean
 from porter.store import TensorStore
@@ -127,9 +127,17 @@ def chosen(store: TensorStore, pattern: str | None) -> list[Tensor]:
 
 
 def measure(
-    store: TensorStore, pattern: str | None = None, *, distribution: bool = True, equal: bool = True, advance: Advance | None = None
+    store: TensorStore,
+    pattern: str | None = None,
+    *,
+    distribution: bool = True,
+    equal: bool = True,
+    advance: Advance | None = None,
+    take: Callable[[TensorStatistics], None] | None = None,
 ) -> Statistics:
     """The statistics of the tensors that `pattern` chooses. `distribution`: histograms and quantiles too. `equal`: find equal tensors.
+
+    `take` is given each tensor's as it comes; what is known of its distribution is then not kept, which bounds the memory.
 
     Reads every tensor once, large ones twice for their quantiles, and those once more that may be equal.
 
@@ -144,6 +152,9 @@ def measure(
         one = measure_tensor(tensor, distribution=distribution, advance=advance)
         if store.ties.get(tensor.name) not in found:
             groups[one.kind].add(one)
+        if take is not None:
+            take(one)
+            one = replace(one, distribution=None)
         found[tensor.name] = one
     same = tuple(_equal(store, tensors, list(found.values()))) if equal else ()
     return Statistics(tuple(found.values()), tuple([g.result() for g in groups.values() if g.tensors]), same)
