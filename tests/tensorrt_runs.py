@@ -8,7 +8,8 @@ from typing import Any
 
 import caffe_runs
 
-from porter.tensorrt import golden, live, package, walk
+from porter.graph import recording
+from porter.tensorrt import live, package, walk
 from porter.tensorrt.layers import Network
 from porter.tensorrt.lowering.lower import lower
 from porter.tensorrt.verification import Verification, verify
@@ -31,15 +32,13 @@ class Run:
 def run(folder: Path, *, precision: str = "float32", **options: Any) -> Run:
     """The network in `folder`, compared with porter's graph of it and with what Caffe made."""
     net = caffe_runs.imported(folder)
-    record = golden.read(str(folder / "golden.npz"))
+    record = recording.read(str(folder / "golden.npz"))
     lowered = lower(net.model, precision=precision)
     made = live.build(lowered, package.find())
     held = walk.read(made.network, made.package, copy=False)
     names = [v.name for v in net.model.graph.inputs]
-    given = golden.inputs(record)
+    given = recording.inputs(record)
     outputs = [v.name or "" for v in net.model.graph.outputs]
-    records = golden.recorded(record, net.layers, outputs)
-    verification = verify(
-        net.model, held, {n: given[n] for n in names if n is not None}, values=lowered.values, records=records, **options
-    )
+    records = recording.recorded(record, net.layers, outputs)
+    verification = verify(net.model, held, {n: given[n] for n in names if n is not None}, values=lowered.values, records=records, **options)
     return Run(lowered, held, verification)

@@ -17,9 +17,9 @@ import torch
 from torch.nn import functional
 
 from porter.errors import TensorRTError
+from porter.graph.runtime import Runnable
 from porter.tensorrt import layers, package, walk
 from porter.tensorrt.expression.express import express
-from porter.tensorrt.expression.runtime import Runnable
 from porter.tensorrt.expression.table import TABLE
 from porter.tensorrt.layers import Layer, Network
 

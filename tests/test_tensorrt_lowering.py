@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from porter.errors import TensorRTError
+from porter.graph.runtime import Runnable
 from porter.tensorrt import layers
 from porter.tensorrt.expression.express import express
-from porter.tensorrt.expression.runtime import Runnable
 from porter.tensorrt.layers import Network, stored, weights_of
 from porter.tensorrt.live import build
 from porter.tensorrt.lowering.lower import lower

@@ -15,9 +15,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from porter.errors import TensorRTError
+from porter.graph.runtime import Runnable
 from porter.tensorrt import layers
 from porter.tensorrt.expression.express import express
-from porter.tensorrt.expression.runtime import Runnable
 from porter.tensorrt.layers import Network
 from porter.tensorrt.live import Live, build
 from porter.tensorrt.lowering.lower import lower

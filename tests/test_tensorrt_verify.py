@@ -17,8 +17,9 @@ from caffe_runs import cases
 from cli_runner import Porter
 from tensorrt_runs import Run, run
 
-from porter.errors import TensorRTError
-from porter.tensorrt import engine_run, golden, live, package, walk
+from porter.errors import GraphError, TensorRTError
+from porter.graph import recording
+from porter.tensorrt import engine_run, live, package, walk
 from porter.tensorrt.layers import Layer, Network, Softmax
 from porter.tensorrt.lowering.lower import lower
 from porter.tensorrt.verification import Compared, Verification, compare, verify
@@ -338,9 +339,9 @@ def test_a_record_gives_inputs_layers_and_outputs(tmp_path: Path) -> None:
             "output/prob": np.array([[1, -2, np.inf]], np.float32),
         },
     )
-    record = golden.read(str(tmp_path / "g.npz"))
-    assert {name: array.shape for name, array in golden.inputs(record).items()} == {"data": (1, 2), "image": (2, 2)}
-    prob, top = golden.recorded(record, [LayerRecord("a/b", "ReLU", {"top": "value"})], ["prob", "other"])
+    record = recording.read(str(tmp_path / "g.npz"))
+    assert {name: array.shape for name, array in recording.inputs(record).items()} == {"data": (1, 2), "image": (2, 2)}
+    prob, top = recording.recorded(record, [LayerRecord("a/b", "ReLU", {"top": "value"})], ["prob", "other"])
     assert (top.value, top.shape, top.scale, list(top.data)) == ("value", (2, 4), 9.0, [5, 6])
     assert top.index is not None
     assert (prob.value, prob.index, prob.scale) == ("prob", None, 2.0)
@@ -355,14 +356,14 @@ def test_a_record_gives_inputs_layers_and_outputs(tmp_path: Path) -> None:
 )
 def test_files_that_are_no_record_are_refused(tmp_path: Path, arrays: dict[str, Any], said: str) -> None:
     np.savez(tmp_path / "g.npz", **arrays)
-    with pytest.raises(TensorRTError, match=said):
-        golden.read(str(tmp_path / "g.npz"))
+    with pytest.raises(GraphError, match=said):
+        recording.read(str(tmp_path / "g.npz"))
     (tmp_path / "no.npz").write_bytes(b"PK\x03\x04 and so on")
-    with pytest.raises(TensorRTError, match=r"no \.npz file"):
-        golden.arrays(str(tmp_path / "no.npz"))
+    with pytest.raises(GraphError, match=r"no \.npz file"):
+        recording.arrays(str(tmp_path / "no.npz"))
     np.save(tmp_path / "one.npy", np.zeros(3))
-    with pytest.raises(TensorRTError, match="one array"):
-        golden.arrays(str(tmp_path / "one.npy"))
+    with pytest.raises(GraphError, match="one array"):
+        recording.arrays(str(tmp_path / "one.npy"))
 
 
 # ---- the command -------------------------------------------------------------------------------------------------------

@@ -16,10 +16,16 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     from numpy.typing import NDArray
 
+BUDGET = 1 << 27
+"""Bytes of values that a side, and a comparison, hold at once."""
+
+Shape = tuple[int | None, ...]
+"""Sizes; None for one that is open."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One layer, as a reader would compare it with another.
+    """One layer, as a reader would compare it with another. Layers that change nothing (Dropout in a test) are none.
 
     name, type: as the side's framework calls them (`conv1`, `Convolution`). inputs, outputs: names of the values it reads and makes,
     weights not among them. settings: its parameters. weights: names of its tensors, for `Side.weight`.
@@ -31,6 +37,14 @@ class Step:
     outputs: tuple[str, ...]
     settings: Mapping[str, Json] = field(default_factory=dict)
     weights: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An input of a network. shape: None where nothing says it. dtype: porter's name of it."""
+
+    shape: Shape | None
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +63,7 @@ class Observed:
 
 
 class Side(Protocol):
-    """A network that was opened. Closing it is its context manager's business.
+    """A network that was opened. Its files are open until the end of the `with` block.
 
     Values are made again whenever they are asked for; none is kept. Errors of the framework that runs it come as `PorterError`.
     """
@@ -66,12 +80,12 @@ class Side(Protocol):
 
     @property
     def runner(self) -> str:
-        """What computes: `onnxruntime`, `torch`, `opencv`, `engine`; `recorded` where nothing does."""
+        """What computes: `onnxruntime`, `torch`, `opencv`; `recorded` where nothing does."""
         ...
 
     @property
-    def inputs(self) -> Mapping[str, tuple[int | None, ...]]:
-        """Shape of each input, in order; None is a size that is open."""
+    def inputs(self) -> Mapping[str, Given]:
+        """The inputs, in order."""
         ...
 
     @property
@@ -84,8 +98,27 @@ class Side(Protocol):
         """The layers in an order in which they can run."""
         ...
 
+    @property
+    def shapes(self) -> Mapping[str, Shape]:
+        """Shapes of values as far as they are known before the network runs."""
+        ...
+
+    @property
+    def aliases(self) -> Mapping[str, tuple[str, ...]]:
+        """By value, the other names that it goes by, the best first: of its layer, `layer/top`, of a variable. Need not be unique."""
+        ...
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What a reader has to know of it, a line each."""
+        ...
+
+    def recorded_inputs(self) -> Mapping[str, NDArray[Any]]:
+        """What the network is known to have been fed; empty where nothing is."""
+        ...
+
     def run(self, inputs: Mapping[str, NDArray[Any]], wanted: Sequence[str]) -> Iterator[Observed]:
-        """Yield the values in `wanted`, in the order in which they are computed, a bounded number of bytes alive at a time.
+        """Yield the values in `wanted`, in the order in which they are computed, about `BUDGET` bytes of them alive at a time.
 
         A value is good until the next one is asked for. What cannot be observed (optimised away, not recorded) is left out.
         """

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from porter.dataclass import dataclass, field_names, replace
 from porter.dtypes import DTYPES
 from porter.errors import TensorRTError
+from porter.graph.recording import Recorded
+from porter.graph.runtime import Runnable
 from porter.tensorrt.expression.express import express
-from porter.tensorrt.expression.runtime import Runnable
 from porter.tensorrt.expression.table import TABLE
-from porter.tensorrt.golden import Recorded
 from porter.tensorrt.layers import Layer, Network, Weights
 
 if TYPE_CHECKING:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from porter.check.compare import compare
 from porter.dataclass import dataclass, field
 from porter.errors import TensorRTError
+from porter.graph import recording
 from porter.graph.network import Network as Graph
 from porter.graph.porting import PortOptions, open_network
 from porter.store import TensorStore
-from porter.tensorrt import engine_run, golden, hand_built
+from porter.tensorrt import engine_run, hand_built
 from porter.tensorrt.building import open_values
 from porter.tensorrt.checking import check
 from porter.tensorrt.hand_built import Matching
@@ -93,13 +94,13 @@ def verify_network(source: str, weights: str | None, options: VerifyOptions) -> 
     """
     package = find()
     with open_network(source, weights, options.graph) as graph, open_values(options.wts) as wts:
-        record = golden.read(options.golden) if options.golden is not None else {}
+        record = recording.read(options.golden) if options.golden is not None else {}
         if options.network is None:
             side = _built(_lowered(graph, wts, options.dtype), package)
         else:
             side = _hand_built(options.network, graph, wts, package)
         feeds, notices = _feeds(graph, record, options)
-        records = golden.recorded(record, graph.layers, [v.name or "" for v in graph.model.graph.outputs])
+        records = recording.recorded(record, graph.layers, [v.name or "" for v in graph.model.graph.outputs])
         tolerance = options.tolerance if options.tolerance is not None else TOLERANCES[_computed_in(side.held)]
         matching = side.matching
         verification = verify(
@@ -211,7 +212,7 @@ def _feeds(graph: Graph, record: Mapping[str, NDArray[Any]], options: VerifyOpti
     """What both networks are fed: from a file, from the record, or made up."""
     import numpy as np
 
-    given = golden.arrays(options.inputs) if options.inputs is not None else golden.inputs(record)
+    given = recording.arrays(options.inputs) if options.inputs is not None else recording.inputs(record)
     path = options.inputs or options.golden
     random = np.random.default_rng(options.seed)
     feeds, notices = {}, []

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
-from porter.errors import MissingDependencyError, TensorRTError
+from porter.errors import GraphError, MissingDependencyError
 
 if TYPE_CHECKING:
     import onnx
@@ -53,7 +53,7 @@ class Runnable:
 
     def needs(self, names: Iterable[str], known: Set[str]) -> list[str]:
         """Which of `known` the nodes take that `names` are made by, where values that are known are not computed."""
-        return list(dict.fromkeys(taken for node in self._behind(names, known) for taken in node.input if taken in known))
+        return list(dict.fromkeys(taken for node in self._behind(names, known) for taken in _read(node) if taken in known))
 
     def _behind(self, names: Iterable[str], known: Set[str]) -> list[onnx.NodeProto]:
         """The nodes that make `names` of values that are known, in their order."""
@@ -61,7 +61,7 @@ class Runnable:
         for node in reversed(self._proto.graph.node):
             if wanted & set(node.output):
                 found.append(node)
-                wanted |= set(node.input) - known
+                wanted |= set(_read(node)) - known
         return found[::-1]
 
     def run(
@@ -72,7 +72,7 @@ class Runnable:
         feeds: an array for each input, of its type. known: values that are taken from here wherever a node reads them.
 
         Raises:
-            TensorRTError: onnxruntime cannot load the model, or run it on these.
+            GraphError: onnxruntime cannot load the model, or run it on these.
         """
         import onnx
 
@@ -80,7 +80,7 @@ class Runnable:
             return {}
         proto = onnx.ModelProto()
         proto.CopyFrom(self._proto)
-        given = self._replaced(proto, names, known) if known else {}
+        given = self._replaced(proto, names, known or {})
         taken = given | {i.name: _ort(feeds[i.name], self._types.get(i.name, "")) for i in proto.graph.input if i.name in feeds}
         asked = self._asked(proto, feeds, names)
         try:
@@ -88,7 +88,7 @@ class Runnable:
         except Exception as error:
             said = " ".join(str(error).split())[:300]
             hint = "an input that no such network is fed ('--input') can be the reason; else please report it"
-            raise TensorRTError("T340", f"onnxruntime cannot run {self._what}: {said}", hint=hint) from error
+            raise GraphError("G090", f"onnxruntime cannot run {self._what}: {said}", hint=hint) from error
         return {name: value.numpy() for name, value in zip(asked, made, strict=True)}
 
     def _session(self, proto: onnx.ModelProto) -> Any:
@@ -109,17 +109,17 @@ class Runnable:
 
         given = {name: f"known/{number}" for number, name in enumerate(known)}
         nodes = self._behind(names, given.keys())
-        used = {name for node in nodes for name in node.input}
+        used = {name for node in nodes for name in _read(node)} | set(names)
         initializers = [i for i in self._proto.graph.initializer if i.name in used]
         inputs = [i for i in self._proto.graph.input if i.name in used]
         del proto.graph.node[:], proto.graph.initializer[:], proto.graph.input[:]
         proto.graph.node.extend(nodes)
-        for node in proto.graph.node:
-            node.input[:] = [given.get(name, name) for name in node.input]
+        _rename(proto.graph, given)
         proto.graph.initializer.extend(initializers)
-        made = [onnx.helper.make_tensor_value_info(given[name], self._code(name), None) for name in given if name in used]
+        taken = {given[name]: self._as_held(name, known[name]) for name in given if name in used}
+        made = [onnx.helper.make_tensor_value_info(name, value.element_type(), None) for name, value in taken.items()]
         proto.graph.input.extend([*inputs, *made])
-        return {given[name]: _ort(_as(known[name], self._code(name)), self._types[name]) for name in given if name in used}
+        return taken
 
     def _asked(self, proto: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]], names: Sequence[str]) -> dict[str, str]:
         """Make `names` the outputs of `proto`; what each is called there."""
@@ -139,17 +139,39 @@ class Runnable:
         proto.graph.output.extend([onnx.ValueInfoProto(name=n) for n in asked.values()])
         return asked
 
-    def _code(self, name: str) -> int:
+    def _as_held(self, name: str, array: NDArray[Any]) -> Any:
+        """`array` in the type that the value has: positions may have another width, and floating point another precision."""
         import onnx
 
-        return int(onnx.TensorProto.DataType.Value(self._types[name]))
+        dtype = self._types.get(name)
+        if dtype is None:
+            return _ort(array, "")
+        code = onnx.TensorProto.DataType.Value(dtype)
+        return _ort(array.astype(onnx.helper.tensor_dtype_to_np_dtype(code), copy=False), dtype)
 
 
-def _as(array: NDArray[Any], code: int) -> NDArray[Any]:
-    """`array` in a type of ONNX's: positions may have another width, and floating point another precision."""
-    import onnx
+def _read(node: onnx.NodeProto) -> list[str]:
+    """What a node reads, and what graphs inside it read."""
+    return [*node.input, *(name for graph in _graphs(node) for inner in graph.node for name in _read(inner)), *_given_back(node)]
 
-    return array.astype(onnx.helper.tensor_dtype_to_np_dtype(code), copy=False)
+
+def _given_back(node: onnx.NodeProto) -> list[str]:
+    """What graphs inside a node have as outputs: this may be a value from outside."""
+    return [value.name for graph in _graphs(node) for value in graph.output]
+
+
+def _graphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    return [graph for a in node.attribute for graph in ([a.g] if a.HasField("g") else [*a.graphs])]
+
+
+def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    """Let every node read these under other names, nodes of inner graphs as well."""
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        for inner in _graphs(node):
+            _rename(inner, names)
+            for value in inner.output:
+                value.name = names.get(value.name, value.name)
 
 
 def _onnxruntime() -> Any:

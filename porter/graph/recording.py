@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from porter.dataclass import dataclass
-from porter.errors import TensorRTError, access_error
+from porter.errors import GraphError, access_error
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +36,7 @@ def arrays(path: str) -> dict[str, NDArray[Any]]:
     """The arrays of an .npz file. Reads it whole.
 
     Raises:
-        FileAccessError, TensorRTError: it cannot be read, or is none.
+        FileAccessError, GraphError: it cannot be read, or is none.
     """
     import zipfile
 
@@ -51,7 +51,7 @@ def arrays(path: str) -> dict[str, NDArray[Any]]:
     except OSError as error:
         raise access_error(error, path, "reading") from error
     except (ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
-        raise TensorRTError("T341", f"this is no .npz file of arrays: {' '.join(str(error).split())[:200]}", path=path) from error
+        raise GraphError("G091", f"this is no .npz file of arrays: {' '.join(str(error).split())[:200]}", path=path) from error
 
 
 def inputs(record: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -95,11 +95,11 @@ def read(path: str) -> dict[str, NDArray[Any]]:
     """A recorded run.
 
     Raises:
-        TensorRTError: the file has no arrays that such a run has.
+        GraphError: the file has no arrays that such a run has.
     """
     record = arrays(path)
     broken = [k for k in _keys(record) if any(name not in record for name in (k, f"{k}@shape", f"{k}@absmax")) or k.count("/") < 3]
     if broken or not any(key.startswith(("input/", "layer/")) for key in record):
         what = f"it lacks what belongs to '{broken[0]}'" if broken else "it has no 'input/…' and no 'layer/…'"
-        raise TensorRTError("T341", f"'{os.path.basename(path)}' is no recorded run: {what}", path=path)
+        raise GraphError("G091", f"'{os.path.basename(path)}' is no recorded run: {what}", path=path)
     return record
