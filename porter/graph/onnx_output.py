@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from porter.dataclass import dataclass
 from porter.errors import GraphError
+from porter.formats.base import WriteOptions, refuse_overwrite
 from porter.formats.onnx.weights_model import LIMIT, alignment_of, external_entries
 from porter.graph.network import Network
 from porter.io.atomic import OutputGroup
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 FILE = "model.onnx"
-DATA = "model.onnx.data"
-"""Where the values lie that one protobuf message cannot hold."""
+DATA_SUFFIX = ".data"
+"""What is appended to the model's name for the file with the values that one protobuf message cannot hold."""
 
 SMALL = 1024
 """Bytes of the largest tensor that checkers see with its values: shapes and axes, which they need."""
@@ -41,24 +42,38 @@ def write(network: Network, folder: str) -> None:
     Raises:
         GraphError: the official checker or shape inference refuses the model.
     """
-    skeleton, large = without_values(network.model)
+    write_model(network.model, os.path.join(folder, FILE))
+
+
+def write_model(model: ir.Model, path: str, *, overwrite: bool = True) -> tuple[str, ...]:
+    """Write `model` to `path`, and to `path.data` where one file cannot hold the weights; the files that were written.
+
+    Raises:
+        GraphError: the official checker or shape inference refuses the model.
+        FileAccessError: a file exists, and may not be overwritten.
+    """
+    options = WriteOptions(overwrite=overwrite)
+    refuse_overwrite(path, options)
+    skeleton, large = without_values(model)
     _check(skeleton, set(large))
-    body = _model(skeleton, large, None)
+    body, data_path = _model(skeleton, large, None), path + DATA_SUFFIX
     outside = _nbytes(body) > LIMIT
     if outside:
-        body = _model(skeleton, large, DATA)
+        refuse_overwrite(data_path, options)
+        body = _model(skeleton, large, os.path.basename(data_path))
         if _nbytes(body) > LIMIT:
             raise GraphError("G041", "the graph alone, without its weights, is larger than the 2 GB that one ONNX file can hold")
     with OutputGroup() as group:
         if outside:
-            data = group.create(os.path.join(folder, DATA))
+            data = group.create(data_path)
             for values in large.values():
                 data.pad_to(alignment_of(values.nbytes))
                 data.write_payload(values)
-        file = group.create(os.path.join(folder, FILE))
+        file = group.create(path)
         file.reserve(_nbytes(body))
         for payload in body:
             file.write_payload(payload)
+    return (path, data_path) if outside else (path,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +162,7 @@ def _model(skeleton: onnx.ModelProto, large: dict[str, _Values], location: str |
         values = large.get(tensor.name)
         if values is not None and location is not None:
             at += -at % alignment_of(values.nbytes)
-            spec += external_entries(location.encode(), at, values.nbytes)
+            spec += external_entries(os.fsencode(location), at, values.nbytes)
             at += values.nbytes
         elif values is not None:
             parts += delimited(_INITIALIZER, spec, *delimited(_RAW_DATA, values))

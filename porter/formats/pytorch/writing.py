@@ -154,6 +154,8 @@ class _Plan:
 
     def _quantized(self, tensor: Tensor, described: Mapping[str, Json]) -> tuple[list[str], Callable[[], Entry]] | str:
         """The names and the entry's maker, or why torch has no tensor that says the same."""
+        if "torch_dtype" not in described:
+            return f"torch has none that are {described.get('type')} {described.get('scheme')}"
         kind = TORCH_TYPES.get(str(described.get("torch_dtype")))
         if kind is None or not kind.quantized or kind.dtype != tensor.dtype or kind.name == "quint2x4":
             return f"torch has no type {described.get('torch_dtype')!r} of {tensor.dtype}"
