@@ -121,7 +121,7 @@ def open_network(source: str, weights: str | None, options: PortOptions) -> Iter
         PorterError: a file is broken, or the network cannot be taken over exactly.
     """
     try:
-        kind = _kind(source)
+        kind = kind_of(source)
         if kind == "onnx":
             _refuse_for_onnx(weights, options.importing)
             with open_store(source) as store:
@@ -166,7 +166,7 @@ def _refuse_own_input(folder: str, names: Sequence[str], inputs: Sequence[str]) 
             raise UsageError("U933", f"'{path}' would be written over itself", hint="port into another folder")
 
 
-def _kind(path: str) -> str | None:
+def kind_of(path: str) -> str | None:
     """`onnx`, `prototxt`, the name of another format, or None for no known one."""
     source = FileSource(path)
     try:
@@ -184,7 +184,7 @@ def _refuse_mistaken(source: str, kind: str | None, weights: str | None) -> None
     if kind not in ("prototxt", None):
         hint = "the prototxt comes first, then its weights; an ONNX model is taken as well"
         raise UsageError("U935", f"'{source}' is no network's text: it is {kind}", hint=hint)
-    if weights is not None and _kind(weights) == "prototxt":
+    if weights is not None and kind_of(weights) == "prototxt":
         raise UsageError("U935", f"'{weights}' is a prototxt, and weights are asked for", hint="leave it out for generated weights")
 
 
