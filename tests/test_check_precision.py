@@ -346,6 +346,19 @@ def test_a_wide_channel_hides_nothing() -> None:
     assert (channel.worst_channel or 0) > 40
 
 
+@pytest.mark.parametrize("scale", [1e300, 1e-300, 1e38, 1e-38])
+def test_numbers_whose_squares_float64_lacks(scale: float) -> None:
+    x = weights().astype(np.float64)
+    found = one(x * scale, "bf16,i8")
+    same = one(x, "bf16,i8")
+    assert [c.snr for c in found.verdicts[1].costs] == pytest.approx([c.snr for c in same.verdicts[1].costs], abs=0.01)
+    if 1e-30 < scale < 1e30:
+        assert found.verdicts[0].best == same.verdicts[0].best
+    else:
+        (cast,) = found.verdicts[0].costs
+        assert cast.overflow + cast.underflow > 0
+
+
 def test_totals() -> None:
     arrays = {"a.weight": weights(), "n": np.arange(3), "b.bias": np.ones(3, "<f4")}
     store = TensorStore([Tensor.from_array(name, array) for name, array in arrays.items()])

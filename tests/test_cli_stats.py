@@ -173,3 +173,19 @@ def test_long_tables_are_cut(porter_cli: Porter, tmp_path: Path) -> None:
     assert "…25 more (--all)" in porter_cli("stats", "many.npz", terminal=True).out
     assert len(porter_cli("stats", "many.npz").out.splitlines()) == 62
     assert len(porter_cli("stats", "many.npz", "--all", terminal=True).out.splitlines()) > 61
+
+
+def test_numbers_and_names_at_the_edge(porter_cli: Porter, tmp_path: Path) -> None:
+    huge = np.array([1e308, -1e308, 1e308, 5e-324])
+    tensors = [
+        Tensor.from_array("a\nb/$c$", huge),
+        Tensor.from_array("ü\x1b[31m", np.array([3e38, -3e38], "<f4")),
+        Tensor.from_array("e", np.zeros((0, 3))),
+    ]
+    porter.save(TensorStore(tensors), tmp_path / "h.h5")
+    for arguments in (["--json"], ["--quantiles"], ["--histogram"], ["--tensorboard", "tb"], ["--compare", "h.h5"]):
+        assert porter_cli("stats", "h.h5", *arguments).code == 0
+        if "--json" not in arguments:
+            assert porter_cli("stats", "h.h5", *arguments, terminal=True).code == 0
+    assert porter_cli("audit", "h.h5", "--json").code == 0
+    assert porter_cli("audit", "h.h5", "--details", "--fold", "--equalise").code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from porter.check.statistics.comparison import Compared
@@ -224,6 +225,8 @@ def _amount(value: Number | None) -> str:
     """Four digits; whole numbers as they are up to seven."""
     if value is None:
         return ""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "–"
     if isinstance(value, int) or (value == int(value) and abs(value) < 1e7):
         return f"{int(value):,}" if abs(value) < 1e7 else f"{value:.3e}"
     return f"{value:.4g}" if 1e-4 <= abs(value) < 1e7 else f"{value:.2e}"
@@ -231,7 +234,7 @@ def _amount(value: Number | None) -> str:
 
 def _short(value: Number) -> str:
     """Three digits, two of small numbers, in at most nine characters."""
-    return f"{value:.3g}" if not value or abs(value) >= 1e-3 else f"{value:.1e}"
+    return f"{value:.3g}" if not value or not math.isfinite(value) or abs(value) >= 1e-3 else f"{value:.1e}"
 
 
 def _part(some: int, whole: int) -> str:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from porter.check.precision.costs import CastCost, Cost, ScaledCost, is_quick, row_squares, squares
+from porter.check.precision.costs import CastCost, Cost, ScaledCost, Squares
 from porter.check.precision.grids import ScaledGrid
 from porter.check.precision.ranges import Magnitudes
 from porter.check.precision.targets import Scheme, Target, all_schemes
@@ -145,21 +145,22 @@ def _costs(
     axis = channel_axis(tensor.spec)
     rows_of = _Rows(tensor.spec, axis)
     largest, wide = float(summary.largest), tensor.dtype.name == "float64"
+    squares = Squares(largest, wide)
     plain = kind == "parameter" and len(tensor.shape) >= 2
     wanted = [_schemes(t, every_scheme, rows_of.whole, axis is not None) if plain and t.scaled else () for t in targets]
     cuts = _cuts(tensor, summary, targets, wanted, advance)
-    casts = [CastCost(t, largest, wide) if not t.scaled else None for t in targets]
+    casts = [CastCost(t, largest, wide, squares) if not t.scaled else None for t in targets]
     scaled = [
-        [ScaledCost(t, s, _grid(t, s, summary, cuts.get((t.name, s)), wide), largest, wide, rows_of.channels) for s in schemes]
+        [ScaledCost(t, s, _grid(t, s, summary, cuts.get((t.name, s)), wide), squares, rows_of.channels) for s in schemes]
         for t, schemes in zip(targets, wanted, strict=True)
     ]
     signals = np.zeros(rows_of.channels)
     if summary.counts.finite:
         ways = [s for each in scaled for s in each]
-        _look(tensor, summary, SummaryOf(tensor.spec).unit, rows_of, [c for c in casts if c], ways, signals, advance)
+        _look(tensor, summary, SummaryOf(tensor.spec).unit, rows_of, [c for c in casts if c], ways, signals, squares, advance)
     signal = float(signals.sum())
     costs = [[c.result(signal)] if c is not None else [s.result(signals) for s in each] for c, each in zip(casts, scaled, strict=True)]
-    return costs, signal
+    return costs, squares.in_ones(signal)
 
 
 def _schemes(target: Target, every: bool, grouped: bool, channels: bool) -> tuple[Scheme, ...]:
@@ -203,25 +204,25 @@ def _look(
     casts: Sequence[CastCost],
     scaled: Sequence[ScaledCost],
     signals: NDArray[np.float64],
+    squares: Squares,
     advance: Advance | None,
 ) -> None:
     """The look that the costs need; adds up the squares of each channel in `signals`."""
     import numpy as np
 
     strange = summary.counts.finite < summary.counts.numbers
-    quick = is_quick(float(summary.largest), tensor.dtype.name == "float64")
     with np.errstate(all="ignore"):
         for start, block in blocks(tensor, unit, advance):
             whole = np.where(np.isfinite(block), block, block.dtype.type(0)) if strange else block
             rows, channel = rows_of.of(start, whole)
             if scaled:
-                np.add.at(signals, channel, row_squares(rows, quick))
+                np.add.at(signals, channel, squares.rows(rows))
                 zeros = int(np.count_nonzero(whole == 0)) if strange or summary.counts.zeros else 0
                 for each in scaled:
                     each.add(rows, channel, zeros)
             else:
                 # Channels are told apart for scaled types alone.
-                signals[0] += squares(whole, quick)
+                signals[0] += squares.whole(whole)
             if casts:
                 finite = block[np.isfinite(block)] if strange else block
                 for begin in range(0, finite.size, _PART):
@@ -248,7 +249,7 @@ def _total(target: Target, tensors: Sequence[TensorAudit], at: int) -> Total:
         best = judged.best
         if best is not None:
             overflow, underflow, subnormal = overflow + best.overflow, underflow + best.underflow, subnormal + best.subnormal
-            if best.relative is not None:
+            if best.relative is not None and math.isfinite(one.signal):
                 signal += one.signal
                 noise += best.relative**2 * one.signal
     snr = 10 * math.log10(signal / noise) if signal and noise else None

@@ -68,30 +68,49 @@ _RUN = 4096
 """Numbers whose squares are summed in float32 before they are summed in float64: their sum is right to some 2^-20."""
 
 
-def squares(error: NDArray[Any], quick: bool) -> float:
-    """The sum of squares of a flat block, NaNs left out. `quick`: in runs of float32, whose squares neither overflow nor vanish."""
-    import numpy as np
+class Squares:
+    """Sums of squares of blocks of one tensor, in units of a power of two that keeps them from overflow and from vanishing."""
 
-    if quick:
-        whole = error.size // _RUN * _RUN
-        runs = error[:whole].reshape(-1, _RUN)
-        rest = error[whole:]
-        total = float(np.matmul(runs[:, None, :], runs[:, :, None]).sum(dtype=np.float64)) + float(np.dot(rest, rest))
-        if total == total:
-            return total
-    wide = error.astype(np.float64)
-    return float(np.nansum(np.multiply(wide, wide, out=wide)))
+    def __init__(self, largest: float, wide: bool) -> None:
+        self._quick = not wide and 2.0**-40 < largest < 2.0**40
+        self._exponent = 0 if self._quick or not largest else -math.frexp(largest)[1]
 
+    def whole(self, block: NDArray[Any]) -> float:
+        """The sum over a flat block, NaNs left out."""
+        import numpy as np
 
-def is_quick(largest: float, wide: bool) -> bool:
-    """Whether errors of numbers up to `largest` can be squared in float32."""
-    return not wide and 2.0**-40 < largest < 2.0**40
+        if self._quick:
+            end = block.size // _RUN * _RUN
+            runs, rest = block[:end].reshape(-1, _RUN), block[end:]
+            total = float(np.matmul(runs[:, None, :], runs[:, :, None]).sum(dtype=np.float64)) + float(np.dot(rest, rest))
+            if total == total:
+                return total
+        wide = np.ldexp(block.astype(np.float64), self._exponent)
+        return float(np.nansum(np.multiply(wide, wide, out=wide)))
+
+    def rows(self, rows: NDArray[Any]) -> NDArray[np.float64]:
+        """The sum over each row."""
+        import numpy as np
+
+        if not self._quick:
+            rows = np.ldexp(rows.astype(np.float64), self._exponent)
+        if rows.shape[1] == 1:
+            column = rows[:, 0].astype(np.float64)
+            return column * column
+        return np.asarray(np.matmul(rows[:, None, :], rows[:, :, None])[:, 0, 0].astype(np.float64))
+
+    def in_ones(self, total: float) -> float:
+        """A sum in units of 1; infinite where float64 does not reach."""
+        try:
+            return math.ldexp(total, -2 * self._exponent)
+        except OverflowError:
+            return math.inf
 
 
 class CastCost:
     """Accumulates the cost of casts to a float type."""
 
-    def __init__(self, target: Target, largest: float, wide: bool) -> None:
+    def __init__(self, target: Target, largest: float, wide: bool, squares: Squares) -> None:
         import numpy as np
 
         assert target.layout is not None
@@ -100,7 +119,7 @@ class CastCost:
         self._wide = wide or largest >= Rounder.reach(target.layout)
         self._rounder = Rounder(target.layout, self._wide)
         self._float = np.float64 if self._wide else np.float32
-        self._quick = is_quick(largest, self._wide)
+        self._squares = squares
         self._room: NDArray[Any] | None = None
         self._overflow = self._underflow = self._subnormal = 0
         self._relative = self._noise = 0.0
@@ -132,7 +151,7 @@ class CastCost:
         if beyond is not None:
             q[beyond] = np.nan
         self._look_for_farthest(x, q, small, low is not None)
-        self._noise += squares(q, self._quick)
+        self._noise += self._squares.whole(q)
 
     def _count_small(self, magnitude: NDArray[Any]) -> None:
         import numpy as np
@@ -176,13 +195,13 @@ class CastCost:
 class ScaledCost:
     """Accumulates the cost of one way into a scaled type."""
 
-    def __init__(self, target: Target, scheme: Scheme, grid: ScaledGrid, largest: float, wide: bool, channels: int) -> None:
+    def __init__(self, target: Target, scheme: Scheme, grid: ScaledGrid, squares: Squares, channels: int) -> None:
         import numpy as np
 
         self.target = target
         self.scheme = scheme
         self._grid = grid
-        self._quick = is_quick(largest, wide)
+        self._squares = squares
         self._clipped = self._zeros = 0
         self._noise = np.zeros(channels)
 
@@ -194,7 +213,7 @@ class ScaledCost:
         self._clipped += clipped
         self._zeros += int(np.count_nonzero(q == 0)) - zeros
         np.subtract(rows, q, out=q)
-        np.add.at(self._noise, channel, row_squares(q, self._quick))
+        np.add.at(self._noise, channel, self._squares.rows(q))
 
     def result(self, signals: NDArray[np.float64]) -> Cost:
         """The cost; `signals` are the sums of squares of each channel's numbers."""
@@ -209,14 +228,3 @@ class ScaledCost:
             most = float(np.max(self._noise[alive] / signals[alive]))
             worst = -10 * math.log10(most) if most else math.inf
         return Cost(self.target.name, self.scheme, self._clipped, self._zeros, 0, None, relative, worst)
-
-
-def row_squares(rows: NDArray[Any], quick: bool) -> NDArray[np.float64]:
-    """The sum of squares of each row, see `squares`."""
-    import numpy as np
-
-    rows = rows if quick else rows.astype(np.float64)
-    if rows.shape[1] == 1:
-        column = rows[:, 0].astype(np.float64)
-        return column * column
-    return np.asarray(np.matmul(rows[:, None, :], rows[:, :, None])[:, 0, 0].astype(np.float64))

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from functools import cache
 
 from porter.check.statistics.measure import Statistics, TensorStatistics
-from porter.errors import access_error
+from porter.errors import access_error, printable
 from porter.io.protobuf_messages import message_classes
 
 
@@ -44,7 +44,9 @@ def _events(result: Statistics, now: float) -> Iterator[bytes]:
     yield event(wall_time=now, file_version="brain.Event:2").SerializeToString()
     for one in result.tensors:
         if one.summary.counts.finite:
-            yield event(wall_time=now, step=0, summary={"value": [{"tag": one.spec.name, "histo": _histogram(one)}]}).SerializeToString()
+            yield event(
+                wall_time=now, step=0, summary={"value": [{"tag": printable(one.spec.name), "histo": _histogram(one)}]}
+            ).SerializeToString()
 
 
 def _histogram(one: TensorStatistics) -> dict[str, object]:
