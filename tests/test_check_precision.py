@@ -41,7 +41,7 @@ def one(array: np.ndarray, types: str, name: str = "a.weight", every: bool = Fal
 
 def cost(array: np.ndarray, type_: str, scheme: str | None = None, every: bool = True) -> Cost:
     (verdict,) = one(array, type_, every=every).verdicts
-    (found,) = [c for c in verdict.costs if scheme is None or str(c.scheme) == scheme]
+    (found,) = [c for c in verdict.costs if (c.scheme is None if scheme is None else str(c.scheme) == scheme)]
     return found
 
 
@@ -218,6 +218,22 @@ def test_nf4_takes_the_nearest_of_sixteen() -> None:
         grid = np.array(NF4, "<f4")
         parts.append(grid[np.abs(part[:, None] / scale - grid).argmin(1)] * scale)
     check_scaled(cost(x, "nf4", "group 64", every=False), x.reshape(-1), np.concatenate(parts))
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("f8_e4m3", "float8_e4m3fn"), ("f8_e5m2", "float8_e5m2"), ("f4_e2m1", "float4_e2m1fn")])
+def test_small_floats_with_scales(name: str, dtype: str) -> None:
+    """As TensorRT's FP8 and the MX formats are used; a cast of such weights alone would lose most of them."""
+    kind = getattr(ml_dtypes, dtype)
+    x = weights() * np.float32(1e-4)
+    scale = (np.abs(x).reshape(16, -1).max(1).astype(np.float64) / float(ml_dtypes.finfo(kind).max)).astype("<f4").reshape(16, 1, 1, 1)
+    q = (x / scale).astype(kind).astype("<f4") * scale
+    check_scaled(cost(x, name, "channel"), x, q)
+    found = one(x, name, every=True)
+    assert found.verdicts[0].costs[0].scheme is None
+    if name == "f8_e4m3":
+        assert one(x, name).verdicts[0].verdict == "keep f32"
+        assert found.verdicts[0].verdict != "keep f32"
+        assert found.verdicts[0].reason.startswith("scaled, ")
 
 
 @pytest.mark.parametrize(("name", "each"), [("pow2", 1), ("log", 2)])

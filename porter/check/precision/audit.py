@@ -147,7 +147,7 @@ def _costs(
     largest, wide = float(summary.largest), tensor.dtype.name == "float64"
     squares = Squares(largest, wide)
     plain = kind == "parameter" and len(tensor.shape) >= 2
-    wanted = [_schemes(t, every_scheme, rows_of.whole, axis is not None) if plain and t.scaled else () for t in targets]
+    wanted = [_schemes(t, every_scheme, rows_of.whole, axis is not None) if plain else () for t in targets]
     cuts = _cuts(tensor, summary, targets, wanted, advance)
     casts = [CastCost(t, largest, wide, squares) if not t.scaled else None for t in targets]
     scaled = [
@@ -159,7 +159,8 @@ def _costs(
         ways = [s for each in scaled for s in each]
         _look(tensor, summary, SummaryOf(tensor.spec).unit, rows_of, [c for c in casts if c], ways, signals, squares, advance)
     signal = float(signals.sum())
-    costs = [[c.result(signal)] if c is not None else [s.result(signals) for s in each] for c, each in zip(casts, scaled, strict=True)]
+    ways_of = zip(casts, scaled, strict=True)
+    costs = [[*([c.result(signal)] if c is not None else []), *(s.result(signals) for s in each)] for c, each in ways_of]
     return costs, squares.in_ones(signal)
 
 

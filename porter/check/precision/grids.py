@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from porter.check.precision.rounding import Rounder
 from porter.check.precision.targets import Scheme, Target
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class ScaledGrid:
         self._target = target
         self._scheme = scheme
         self._kind = kind
+        self._rounder = Rounder(target.layout, kind(0).itemsize == 8) if target.layout is not None else None
         if scheme.granularity != "group":
             self._scale, self._zero = self._parameters(low, high)
 
@@ -69,6 +71,11 @@ class ScaledGrid:
         import numpy as np
 
         y = np.divide(x, scale)
+        if self._rounder is not None:
+            flat = np.ascontiguousarray(y).reshape(-1)
+            y = self._rounder.rounded(flat, np.empty_like(flat)).reshape(y.shape)
+            np.clip(y, -self._target.top, self._target.top, out=y)
+            return np.multiply(y, scale, out=y), 0
         if self._target.grid is not None:
             y = _on_grid(y, self._target.grid)
             return np.multiply(y, scale, out=y), 0

@@ -27,7 +27,8 @@ def propose(result: Audit) -> dict[str, Json]:
     """
     entries: list[dict[str, Json]] = []
     for one in result.tensors:
-        good = [(TARGETS[v.target], v) for v in one.verdicts if v.verdict != "keep f32" and dtype_of(TARGETS[v.target]) is not None]
+        casts = [v for v in one.verdicts if v.verdict == "ok" and v.best is not None and v.best.scheme is None]
+        good = [(TARGETS[v.target], v) for v in casts if dtype_of(TARGETS[v.target]) is not None]
         fit = [(t, v) for t, v in good if t.bits < one.spec.dtype.bits]
         target, judged = min(fit, key=lambda pair: pair[0].bits, default=(None, None))
         entry: dict[str, Json] = {"name": one.spec.name, "from": one.spec.dtype.name}

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from porter.check.precision.rounding import limits
 from porter.dataclass import dataclass
 from porter.errors import UsageError, did_you_mean
 from porter.io.float_layouts import FLOAT_LAYOUTS, FloatLayout
@@ -62,6 +63,8 @@ class Target:
     @property
     def top(self) -> float:
         """The largest number of the grid that is scaled."""
+        if self.layout is not None:
+            return limits(self.layout).largest
         return float(self.most) if self.most else 1.0
 
 
@@ -91,8 +94,10 @@ USUAL = ("f16", "bf16", "i8")
 
 
 def all_schemes(target: Target) -> tuple[Scheme, ...]:
-    """Every way to use a scaled type."""
+    """Every way to use a scaled type, or a float type of at most 8 bits with scales."""
     groups = tuple([Scheme("group", group=n) for n in GROUPS])
+    if target.bits > 8:
+        return ()
     if not target.most:
         return (*_TENSOR_AND_CHANNEL, *groups)
     ranges: tuple[Scheme, ...] = (Scheme(range="percentile"), Scheme(range="mse"), Scheme(range="kl"))

@@ -5,6 +5,7 @@
 - Into integers: biases, slopes, statistics and other vectors: `keep f32`, for they are few and added to wide sums. Weights where only a
   scale for each channel reaches the SNR, or gains 6 dB (a bit): `per-channel`. One channel of large numbers hides what becomes of the
   others, so the SNR with one scale counts as no more than 10 dB above that of the worst channel.
+- Into a float type of 8 bits or fewer that a cast is not enough for, but scales are (looked for with `--schemes`): as for integers.
 - What is watched (variances, slopes of PReLU) may not lose a single number to zero, overflow or subnormal numbers, and must keep 40 dB.
 """
 
@@ -74,7 +75,14 @@ def judge(target: Target, costs: Sequence[Cost], numbers: int, watch: str | None
         return Judged(target.name, "keep f32", f"{what}integers are not for", (), None)
     if target.scaled:
         return _judge_scaled(target, costs, least)
-    (cost,) = costs
+    cast = _judge_cast(target, costs[0], numbers, watch, least)
+    scaled = _judge_scaled(target, costs[1:], least) if cast.verdict == "keep f32" and len(costs) > 1 else None
+    found = scaled if scaled is not None and scaled.verdict != "keep f32" else cast
+    reason = f"scaled, {found.reason}" if found is scaled else found.reason
+    return Judged(target.name, found.verdict, reason, tuple(costs), found.best)
+
+
+def _judge_cast(target: Target, cost: Cost, numbers: int, watch: str | None, least: float) -> Judged:
     verdict: Verdict = "keep f32"
     lost = cost.underflow + (cost.subnormal if watch else 0)
     snr = math.inf if cost.snr is None else cost.snr
@@ -89,7 +97,7 @@ def judge(target: Target, costs: Sequence[Cost], numbers: int, watch: str | None
         verdict, reason = "ok", "exact" if math.isinf(snr) else f"an SNR of {snr:.1f} dB"
     if watch and verdict != "ok":
         reason += f" of a {watch}"
-    return Judged(target.name, verdict, reason, tuple(costs), cost)
+    return Judged(target.name, verdict, reason, (cost,), cost)
 
 
 def _judge_scaled(target: Target, costs: Sequence[Cost], least: float) -> Judged:
