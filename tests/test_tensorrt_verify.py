@@ -117,6 +117,14 @@ def test_recorded_layers_agree(shared: Path) -> None:
     assert (same, len(refused)) == (265, 10)
 
 
+def test_box_searches_in_half_precision_find_other_boxes_and_values_beyond_its_range_are_told(shared: Path) -> None:
+    boxes = run(shared / "oracle" / "yufacedetectnet_v1", precision="float16", tolerance=2e-2).verification
+    assert not boxes.same
+    far = run(shared / "oracle" / "rand_ResNet-50", precision="float16", tolerance=2e-2).verification
+    assert far.first is not None
+    assert far.first.found == float("inf")
+
+
 @pytest.mark.parametrize(("name", "precision"), [("mtcnn_det3", "float16"), ("rand_squeezenet_v1.1", "bfloat16")])
 def test_recorded_networks_agree_in_half_precision_as_far_as_that_goes(shared: Path, name: str, precision: str) -> None:
     found = run(shared / "oracle" / name, precision=precision, tolerance={"float16": 2e-2, "bfloat16": 1e-1}[precision])

@@ -110,7 +110,8 @@ class Runnable:
         given = {name: f"known/{number}" for number, name in enumerate(known)}
         nodes = self._behind(names, given.keys())
         used = {name for node in nodes for name in _read(node)} | set(names)
-        initializers = [i for i in self._proto.graph.initializer if i.name in used]
+        # onnxruntime forgets initialisers that nothing reads before it is told their values.
+        initializers = [i for i in self._proto.graph.initializer if i.name in used and (i.name not in given or i.name in names)]
         inputs = [i for i in self._proto.graph.input if i.name in used]
         del proto.graph.node[:], proto.graph.initializer[:], proto.graph.input[:]
         proto.graph.node.extend(nodes)
@@ -141,13 +142,15 @@ class Runnable:
 
     def _as_held(self, name: str, array: NDArray[Any]) -> Any:
         """`array` in the type that the value has: positions may have another width, and floating point another precision."""
+        import numpy as np
         import onnx
 
         dtype = self._types.get(name)
         if dtype is None:
             return _ort(array, "")
         code = onnx.TensorProto.DataType.Value(dtype)
-        return _ort(array.astype(onnx.helper.tensor_dtype_to_np_dtype(code), copy=False), dtype)
+        with np.errstate(over="ignore"):
+            return _ort(array.astype(onnx.helper.tensor_dtype_to_np_dtype(code), copy=False), dtype)
 
 
 def _read(node: onnx.NodeProto) -> list[str]:
