@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from porter.check.statistics.comparison import Compared
 from porter.check.statistics.histograms import Linear
+from porter.check.statistics.kinds import KINDS
 from porter.check.statistics.measure import Statistics, TensorStatistics
 from porter.errors import MissingDependencyError, UsageError
 
@@ -55,6 +56,9 @@ def plot(result: Statistics, path: str, title: str) -> int:
         assert one.distribution.linear is not None
         _bars(axes, one.distribution.linear, _INK[one.kind])
         _caption(axes, one.spec.name, _facts(one))
+    kinds = [kind for kind in KINDS if any(t.kind == kind for t in shown)]
+    if len(kinds) > 1:
+        _legend(figure, {f"{kind}s": _INK[kind] for kind in kinds})
     _save(figure, path)
     return len(drawable) - len(shown)
 
@@ -71,8 +75,7 @@ def plot_compared(found: Sequence[Compared], path: str, title: str, names: tuple
         _bars(axes, c.linear_b, _B, 0.55)
         _caption(axes, c.a.spec.name, f"{_shape(c.a)}   overlap {c.overlap:.1%}")
     if shown:
-        handles = [_patch(_A), _patch(_B)]
-        figure.legend(handles, [_plain(n) for n in names], loc="upper right", ncols=2, frameon=False, fontsize=8)
+        _legend(figure, {f"a: {names[0]}": _A, f"b: {names[1]}": _B}, 0.55)
     _save(figure, path)
     return len(drawable) - len(shown)
 
@@ -101,7 +104,8 @@ def _figure(count: int, title: str) -> tuple[Figure, list[Axes]]:
 def _bars(axes: Axes, histogram: Linear, color: str, alpha: float = 1.0) -> None:
     total = sum(histogram.count)
     axes.stairs([n / total for n in histogram.count], histogram.edges, fill=True, color=color, alpha=alpha, linewidth=0)
-    axes.axvline(0, color="#00000055", linewidth=0.6)
+    if histogram.edges[0] <= 0 <= histogram.edges[-1]:
+        axes.axvline(0, color="#00000055", linewidth=0.6)
     axes.set_yticks([])
     axes.tick_params(axis="x", labelsize=6, length=2, pad=1)
     axes.locator_params(axis="x", nbins=5)
@@ -136,10 +140,11 @@ def _plain(text: str) -> str:
     return printable(text).replace("$", r"\$")
 
 
-def _patch(color: str) -> Any:
+def _legend(figure: Figure, colors: Mapping[str, str], alpha: float = 1.0) -> None:
     from matplotlib.patches import Patch
 
-    return Patch(color=color, alpha=0.55)
+    handles = [Patch(color=color, alpha=alpha) for color in colors.values()]
+    figure.legend(handles, [_plain(n) for n in colors], loc="upper right", ncols=len(colors), frameon=False, fontsize=8)
 
 
 def _save(figure: Figure, path: str) -> None:
