@@ -97,7 +97,9 @@ def main() -> int:
             wanted = f"{TARGETS[name]:g} x, {MIB} MiB{' MISSED' if missed else ''}"
             failed |= missed
         first = result["times"][0][0]
-        print(f"| {name:<36} | {first:7.3f} | {wall:8.3f} | {processor:11.3f} | {result['rss']:8.0f} | {processor / base:7.2f} | {wanted} |")
+        print(
+            f"| {name:<36} | {first:7.3f} | {wall:8.3f} | {processor:11.3f} | {result['rss']:8.0f} | {processor / base:7.2f} | {wanted} |"
+        )
     return int(failed)
 
 
