@@ -39,12 +39,11 @@ class CaffeSide(ModelSide):
         self.steps = tuple(self._steps(network.layers, layers))
 
     def _steps(self, records: Sequence[LayerRecord], layers: Mapping[str, CaffeLayer]) -> list[Step]:
-        constants = self._model.graph.initializers
         known = {*self.inputs}
         weights = weights_by_layer(self._store)
         steps = []
         for record in records:
-            outputs = tuple([v for v in dict.fromkeys(record.tops.values()) if v not in known and v not in constants])
+            outputs = tuple([v for v in dict.fromkeys(record.tops.values()) if v not in known])
             if record.type in SOURCES or not outputs:
                 continue
             layer = layers.get(record.name)

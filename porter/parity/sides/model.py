@@ -89,7 +89,13 @@ class ModelSide:
                 yield Observed(name, array, array.shape)
 
     def replay(self, step: Step, given: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]] | None:
+        if not self._is_made(step):
+            return {o.name: o.array for o in self.run({}, step.outputs)}
         return self._runnable.run(given, step.outputs, given)
+
+    def _is_made(self, step: Step) -> bool:
+        """Whether nodes make what the layer makes: it may be a constant."""
+        return all(self._values[name].producer() is not None for name in step.outputs)
 
     def reads(self, names: Sequence[str], known: Collection[str]) -> tuple[str, ...]:
         """Which of `known` are read in making `names`, where these are not made again."""
@@ -110,6 +116,8 @@ class ModelSide:
     def fragment(self, step: Step) -> ir.Model | None:
         import onnx_ir as ir
 
+        if not self._is_made(step):
+            return None
         graph = ir.convenience.extract(self._model.graph, step.inputs, step.outputs)
         graph.name = step.name
         return ir.Model(graph, ir_version=self._model.ir_version, functions=list(self._model.functions.values()))

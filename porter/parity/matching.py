@@ -1,0 +1,244 @@
+"""Which value of one network is which of another: by name, by the `layers.json` of a port, else by structure and order.
+
+Names are tried first: the values' own, then those of their layers, then all of them as identifiers (`conv4-1` is `conv4_1` in Python).
+What a converter folds into one layer (convolution, batch normalisation, scale) is matched at its last value, whatever the layers in it
+are called. Where names match little, values are the same that are made in the same way of the same inputs; and where one side does not
+say how its values are made, layers that are of the same kinds and shapes in the same order.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
+
+from porter.dataclass import dataclass
+from porter.errors import UsageError, access_error
+from porter.parity.kinds import AFFINE, LINEAR, NORM, NOTHING, kind_of
+from porter.parity.side import Side
+
+FEW = 0.5
+"""The part of the smaller side's values that has to match by name, or else structure is looked at."""
+
+WAYS = ("name", "layers.json", "output", "structure", "order")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A value of A and the same of B. way: of `WAYS`, how that is known."""
+
+    a: str
+    b: str
+    way: str
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """How two networks are laid beside each other.
+
+    pairs: in the order of A's layers. only_a, only_b: values that have no partner. ambiguous: values of A that may be another's of
+    several of B that are made alike; they were taken in their order.
+    """
+
+    pairs: tuple[Pair, ...]
+    only_a: tuple[str, ...]
+    only_b: tuple[str, ...]
+    ambiguous: tuple[str, ...] = ()
+
+    @property
+    def ways(self) -> Mapping[str, int]:
+        """How many pairs were found in each way."""
+        counts = Counter(pair.way for pair in self.pairs)
+        return {way: counts[way] for way in WAYS if way in counts}
+
+
+def read_layers(path: str) -> dict[str, str]:
+    """`layers.json` as `porter port` writes it: for each `layer/top` the name of the value that holds it.
+
+    Raises:
+        FileAccessError, UsageError: it cannot be read, or is no such file.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            document = json.load(file)
+        return {f"{r['name']}/{top}": str(value) for r in document["layers"] for top, value in r["tops"].items()}
+    except OSError as error:
+        raise access_error(error, path, "reading") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UsageError(
+            "U952", f"this is no layers.json: {type(error).__name__}: {error}", path=path, hint="'porter port' writes it"
+        ) from error
+
+
+def match(a: Side, b: Side, layers: Mapping[str, str] | None = None) -> Matching:
+    """Lay `b` beside `a`. layers: as `read_layers` gives it."""
+    search = _Search(_Layers(a, layers or {}), _Layers(b, layers or {}))
+    search.by_names()
+    search.outputs()
+    if len(search.found) < FEW * min(len(search.a.values), len(search.b.values)):
+        search.by_structure()
+        search.by_order()
+    return search.result()
+
+
+class _Layers:
+    """What is looked at of a side. own, by_layers, others: names of each value. ends: of each value, the last one of what may be one
+    layer elsewhere. is_graph: whether the side says what its layers read.
+    """
+
+    def __init__(self, side: Side, layers: Mapping[str, str]) -> None:
+        self.side = side
+        self.makers = {v: step for step in side.steps for v in step.outputs}
+        self.values = list(dict.fromkeys([*self.makers, *(v for v in side.outputs if v not in side.inputs)]))
+        self.is_graph = any(step.inputs for step in side.steps)
+        self.kinds = {v: kind_of(step) for v, step in self.makers.items()}
+        self.own = {v: [v] for v in self.values}
+        self.by_layers = {
+            v: [n for n in (layers.get(name) for name in (v, *side.aliases.get(v, ()))) if n is not None] for v in self.values
+        }
+        self.others = {v: list(side.aliases.get(v, ())) for v in self.values}
+        self.ends = self._ends()
+
+    def _ends(self) -> dict[str, str]:
+        readers: dict[str, list[str]] = defaultdict(list)
+        for v, step in self.makers.items():
+            for name in step.inputs:
+                readers[name].append(v)
+        ends: dict[str, str] = {}
+        for v in reversed(self.values):
+            after = readers[v]
+            folds = len(after) == 1 and v not in self.side.outputs and self.kinds.get(v) in (LINEAR, NORM, AFFINE)
+            ends[v] = ends[after[0]] if folds and self.kinds[after[0]] in (NORM, AFFINE) else v
+        return ends
+
+
+class _Search:
+    """Pairs as they are found, each value in one of them."""
+
+    def __init__(self, a: _Layers, b: _Layers) -> None:
+        self.a = a
+        self.b = b
+        self.found: dict[str, Pair] = {}
+        self.taken: set[str] = set()
+        self.ambiguous: list[str] = []
+
+    def add(self, a: str, b: str, way: str) -> None:
+        if a not in self.found and b not in self.taken:
+            self.found[a] = Pair(a, b, way)
+            self.taken.add(b)
+
+    def by_names(self) -> None:
+        a, b = self.a, self.b
+        self._equal(a.own, b.own, "name")
+        self._equal(a.by_layers, b.own, "layers.json")
+        self._equal(a.own, b.by_layers, "layers.json")
+        ours, theirs = ({v: side.own[v] + side.others[v] for v in side.values} for side in (a, b))
+        self._equal(ours, theirs, "name")
+        self._equal(_identifiers(ours), _identifiers(theirs), "name")
+
+    def _equal(self, a: Mapping[str, Sequence[str]], b: Mapping[str, Sequence[str]], way: str) -> None:
+        """Pair what has a name in common that nothing else has on its side."""
+        of_a, of_b = self._free(a, self.found), self._free(b, self.taken)
+        for v, names in a.items():
+            for name in names:
+                if len(of_a.get(name, ())) == len(of_b.get(name, ())) == 1 and v in of_a[name]:
+                    self._named(v, next(iter(of_b[name])), way)
+                    break
+
+    @staticmethod
+    def _free(names: Mapping[str, Sequence[str]], taken: Iterable[str]) -> dict[str, set[str]]:
+        taken = set(taken)
+        found: dict[str, set[str]] = defaultdict(set)
+        for v, all_of_it in names.items():
+            if v not in taken:
+                for name in all_of_it:
+                    found[name].add(v)
+        return found
+
+    def _named(self, v: str, w: str, way: str) -> None:
+        """Two values of one name; where one side has folded what follows into it, they meet at the end of that."""
+        end_v, end_w = self.a.ends[v], self.b.ends[w]
+        known = self.a.is_graph and self.b.is_graph
+        if known and (end_v == v) != (end_w == w):
+            v, w = end_v, end_w
+        self.add(v, w, way)
+
+    def outputs(self) -> None:
+        """Outputs that no name matches, in their order, where there are as many."""
+        left = [v for v in self.a.side.outputs if v not in self.found]
+        right = [w for w in self.b.side.outputs if w not in self.taken]
+        if len(left) == len(right):
+            for v, w in zip(left, right, strict=True):
+                self.add(v, w, "output")
+
+    def by_structure(self) -> None:
+        """Pair values that are made in the same way of the same inputs."""
+        ours, theirs = _grown(self.a), _grown(self.b)
+        for signature, chains in ours.items():
+            others = theirs.get(signature, [])
+            if len(chains) != len(others):
+                continue
+            if len(chains) > 1:
+                shapes = [[side.shapes.get(c[-1]) for c in group] for side, group in ((self.a.side, chains), (self.b.side, others))]
+                if len(set(shapes[0])) == len(chains) and set(shapes[0]) == set(shapes[1]):
+                    others = [others[shapes[1].index(shape)] for shape in shapes[0]]
+                else:
+                    self.ambiguous += [c[-1] for c in chains if c[-1] not in self.found]
+            for chain, other in zip(chains, others, strict=True):
+                if [self.a.kinds[v] for v in chain] == [self.b.kinds[w] for w in other]:
+                    for v, w in zip(chain, other, strict=True):
+                        self.add(v, w, "structure")
+                else:
+                    self.add(chain[-1], other[-1], "structure")
+
+    def by_order(self) -> None:
+        """Pair what is left, where kinds and shapes follow each other in the same order on both sides."""
+        ours = [v for v in self._left(self.a) if v not in self.found]
+        theirs = [w for w in self._left(self.b) if w not in self.taken]
+        a, b = ([(side.kinds[v], side.side.shapes.get(v)) for v in left] for side, left in ((self.a, ours), (self.b, theirs)))
+        for start, other, size in SequenceMatcher(None, a, b, autojunk=False).get_matching_blocks():
+            for i in range(size):
+                self.add(ours[start + i], theirs[other + i], "order")
+
+    @staticmethod
+    def _left(side: _Layers) -> Iterator[str]:
+        """One value for each layer as others have it: the ends of chains, and nothing that only moves values."""
+        return (v for v in side.makers if side.ends[v] == v and side.kinds[v] != NOTHING)
+
+    def result(self) -> Matching:
+        order = {v: number for number, v in enumerate(self.a.values)}
+        pairs = sorted(self.found.values(), key=lambda pair: order.get(pair.a, len(order)))
+        known = [
+            {n for v in side.values for n in side.others[v] if v in taken} for side, taken in ((self.a, self.found), (self.b, self.taken))
+        ]
+        # What changes nothing (Dropout) is one value with what it reads, and may be recorded as another.
+        only_a, only_b = (
+            tuple([v for v in side.values if v not in taken and not {v, *side.others[v][:1]} & names])
+            for side, taken, names in ((self.a, self.found, known[1]), (self.b, self.taken, known[0]))
+        )
+        return Matching(tuple(pairs), only_a, only_b, tuple(self.ambiguous))
+
+
+def _identifiers(names: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Names as they can be names in Python."""
+    return {v: [re.sub(r"\W", "_", name) for name in some] for v, some in names.items()}
+
+
+def _grown(side: _Layers) -> dict[int, list[list[str]]]:
+    """For each way in which values are made, the chains of values that are: those that one layer elsewhere may make together."""
+    signatures: dict[str, int] = {name: hash(("input", number)) for number, name in enumerate(side.side.inputs)}
+    found: dict[int, dict[str, list[str]]] = {}
+    for step in side.side.steps:
+        if not step.inputs:
+            continue
+        kind, made = kind_of(step), [signatures.get(name, hash("constant")) for name in step.inputs]
+        for number, v in enumerate(step.outputs):
+            if kind == NOTHING:
+                signatures[v] = made[0]
+                continue
+            inside = kind in (NORM, AFFINE) and side.ends.get(step.inputs[0], step.inputs[0]) == side.ends[v]
+            signatures[v] = made[0] if inside else hash((kind, number, tuple(sorted(made) if kind == "eltwise" else made)))
+            found.setdefault(signatures[v], {}).setdefault(side.ends[v], []).append(v)
+    return {signature: list(chains.values()) for signature, chains in found.items()}
