@@ -1,0 +1,274 @@
+"""The first divergence of two networks, by teacher forcing: which layer computes something else by itself, and which only inherits.
+
+Each layer of B whose value is off is run again on A's own inputs. What it then makes differs from A's value by its own error; the rest
+of the difference came in with its inputs. The first layer whose own error is beyond the tolerance is the guilty one.
+
+What is run again is a *piece*: the steps between one matched value and those before it, since what is one layer here may be several there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from porter.dataclass import dataclass, replace
+from porter.errors import PorterError
+from porter.parity.causes.table import Explained, explain
+from porter.parity.comparison import Compared, Comparison
+from porter.parity.matching import Pair
+from porter.parity.measures import Measured, measured
+from porter.parity.pieces import Piece, SideOf, related_weights, trial
+from porter.parity.side import BUDGET, Observed, Side
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SUSPECT = 0.1
+"""Of the tolerance: from there on a value is looked at."""
+
+Verdict = Literal["same", "guilty", "accumulated", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """One pair of values that was looked at.
+
+    piece: what makes it on the side that is run again. total: how far the networks are apart there (None: the shapes differ).
+    own: how far apart they are if the piece is given the other side's inputs; None where that could not be found out, or the shapes
+    differ even so. forced: whether it was run again; else its inputs were taken to be the same, since they agree within the tolerance.
+    problem: why `own` is None.
+    """
+
+    pair: Pair
+    piece: Piece | None
+    total: Measured | None
+    own: Measured | None
+    forced: bool
+    problem: str | None = None
+    misshapen: bool = False
+
+    @property
+    def inherited(self) -> float | None:
+        """The part of the difference that came in, relative to the value's scale; None where it is not known."""
+        if self.total is None or self.own is None:
+            return None
+        return max(0.0, self.total.relative - self.own.relative)
+
+    def is_wrong(self) -> bool:
+        """Whether the layer is off by itself."""
+        return self.misshapen or (self.own is not None and not self.own.same)
+
+
+@dataclass(frozen=True, slots=True)
+class Guilty:
+    """The first layer that is off by itself, as both sides have it. causes: those that an experiment bears out, the best first.
+
+    weights: for each weight of B's piece the one of A's nearest to it, and what it is to that: see `related`.
+    """
+
+    examined: Examined
+    a: Piece | None
+    b: Piece | None
+    causes: tuple[Explained, ...]
+    weights: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """What was found.
+
+    verdict: `same`; `guilty`: one layer is off by itself; `accumulated`: none is, and their small errors add up; `unknown`: what is off
+    could not be run again. examined: the pairs that were looked at, in the order of the layers. others: more that are off by
+    themselves. replayed: the side whose layers were run again.
+    """
+
+    verdict: Verdict
+    guilty: Guilty | None
+    others: tuple[Examined, ...]
+    examined: tuple[Examined, ...]
+    replayed: Literal["a", "b"]
+
+
+def find(
+    a: Side,
+    b: Side,
+    fed: tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]],
+    comparison: Comparison,
+    *,
+    everything: bool = True,
+    advance: Callable[[Examined], None] | None = None,
+) -> Divergence:
+    """Where `b` goes wrong against `a`. B's layers are run again; A's, where B is a recording.
+
+    fed, comparison: as for and of `porter.parity.comparison.compare`. everything: go on behind the first guilty layer.
+    advance: is told of each pair that was looked at.
+    """
+    known = {"a": frozenset(p.a for p in comparison.matching.pairs), "b": frozenset(p.b for p in comparison.matching.pairs)}
+    sides = SideOf("a", a, fed[0], known["a"]), SideOf("b", b, fed[1], known["b"])
+    backwards = b.kind == "golden" and a.kind != "golden"
+    search = _Search(sides[1], sides[0], comparison) if backwards else _Search(sides[0], sides[1], comparison)
+    examined: list[Examined] = []
+    guilty: Guilty | None = None
+    for entry, found in search.examined(everything):
+        examined.append(entry)
+        guilty = guilty or found
+        if advance is not None:
+            advance(entry)
+        if guilty is not None and not everything:
+            break
+    others = [e for e in examined if e.is_wrong() and guilty is not None and e is not guilty.examined]
+    return Divergence(_verdict(comparison, examined, guilty), guilty, tuple(others), tuple(examined), search.replayed.letter)
+
+
+def _verdict(comparison: Comparison, examined: Sequence[Examined], guilty: Guilty | None) -> Verdict:
+    if guilty is not None:
+        return "guilty"
+    if comparison.first is None:
+        return "same"
+    return "unknown" if any(e.own is None for e in examined) else "accumulated"
+
+
+class _Search:
+    """One search. reference: the side whose values are given. replayed: the side whose layers are run again on them."""
+
+    def __init__(self, reference: SideOf, replayed: SideOf, comparison: Comparison) -> None:
+        self.reference = reference
+        self.replayed = replayed
+        self.comparison = comparison
+        self.pairs = {replayed.name(p): p for p in comparison.matching.pairs}
+        self.compared = {replayed.name(c.pair): c for c in comparison.compared}
+
+    def examined(self, everything: bool) -> Iterator[tuple[Examined, Guilty | None]]:
+        """What becomes of each suspect, in the order of the layers; with the first guilty one all that is known of it."""
+        first = True
+        for batch in self._batches():
+            values = self._reference_values(batch)
+            for compared in batch:
+                entry, made = self._examine(compared, values)
+                if first and entry.is_wrong():
+                    first = False
+                    yield entry, self._guilty(entry, values, made)
+                else:
+                    yield entry, None
+                if not first and not everything:
+                    return
+
+    def _suspects(self) -> list[Compared]:
+        order = {v: number for number, step in enumerate(self.replayed.side.steps) for v in step.outputs}
+        bound = SUSPECT * self.comparison.tolerance
+        found = [c for c in self.comparison.compared if c.problem is not None or c.relative > bound]
+        return sorted(found, key=lambda c: order.get(self.replayed.name(c.pair), len(order)))
+
+    def _batches(self) -> Iterator[list[Compared]]:
+        """Suspects in groups, the values for which take about `BUDGET` bytes."""
+        batch: list[Compared] = []
+        room = BUDGET
+        for compared in self._suspects():
+            size = 4 * sum(self._size(name) for name in self._needed(compared))
+            if batch and size > room:
+                yield batch
+                batch, room = [], BUDGET
+            batch.append(compared)
+            room -= size
+        if batch:
+            yield batch
+
+    def _size(self, name: str) -> int:
+        import math
+
+        return math.prod(n or 1 for n in self.reference.side.shapes.get(name) or ())
+
+    def _needed(self, compared: Compared) -> list[str]:
+        """Names of the reference's values with which this pair is looked at."""
+        pair = compared.pair
+        piece, own = self.replayed.piece(self.replayed.name(pair)), self.reference.piece(self.reference.name(pair))
+        inputs = [self.reference.name(self.pairs[name]) for name in (piece.inputs if piece is not None else ()) if name in self.pairs]
+        return list(dict.fromkeys([self.reference.name(pair), *inputs, *(own.inputs if own is not None else ())]))
+
+    def _reference_values(self, batch: Sequence[Compared]) -> dict[str, Observed]:
+        wanted = list(dict.fromkeys(name for compared in batch for name in self._needed(compared)))
+        return self.reference.values(wanted)
+
+    def _examine(self, compared: Compared, values: Mapping[str, Observed]) -> tuple[Examined, NDArray[Any] | None]:
+        pair = compared.pair
+        piece = self.replayed.piece(self.replayed.name(pair))
+        like = Examined(pair, piece, compared.measured, None, False)
+        if piece is None:
+            return self._by_inputs(like, compared, "nothing says how it is made"), None
+        given, missing = self._given(piece, values)
+        if missing:
+            return self._by_inputs(like, compared, f"'{missing[0]}' is not known whole, or not matched"), None
+        try:
+            made = self.replayed.replay(piece, given)
+        except PorterError as error:
+            return replace(like, problem=f"it cannot be run on the other side's values: {error.message}"), None
+        if made is None:
+            return self._by_inputs(like, compared, "it cannot be run alone"), None
+        return self._measured(like, values[self.reference.name(pair)], made), made
+
+    def _measured(self, like: Examined, wanted: Observed, made: NDArray[Any]) -> Examined:
+        if [n for n in wanted.shape if n != 1] != [n for n in made.shape if n != 1]:
+            said = f"its shape is {list(made.shape)}, and the other side's {list(wanted.shape)}"
+            return replace(like, forced=True, misshapen=True, problem=said)
+        flat = made.reshape(-1)
+        own = measured(wanted.array, flat if wanted.indices is None else flat[wanted.indices], self.comparison.tolerance, wanted.scale)
+        return replace(like, own=own, forced=True)
+
+    def _given(self, piece: Piece, values: Mapping[str, Observed]) -> tuple[dict[str, NDArray[Any]], list[str]]:
+        """The reference's values for the inputs of a piece, by the piece's names; and the inputs for which there are none."""
+        given, missing = {}, []
+        for name in piece.inputs:
+            pair = self.pairs.get(name)
+            observed = values.get(self.reference.name(pair)) if pair is not None else None
+            if name in self.replayed.fed:
+                given[name] = self.replayed.fed[name]
+            elif observed is not None and observed.indices is None:
+                given[name] = self._shaped(name, observed.array)
+            elif observed is not None and self._agrees(name):
+                # Known in part, and there as the replayed side has it: that side's own value is as good.
+                given.update({n: o.array for n, o in self.replayed.values([name]).items()})
+            if name not in given:
+                missing.append(name)
+        return given, missing
+
+    def _shaped(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
+        """`array` in the shape that the replayed side has it in, where that is another writing of the same."""
+        compared = self.compared.get(name)
+        if compared is None:
+            return array
+        shape = compared.shapes[0 if self.replayed.letter == "a" else 1]
+        plain = [n for n in shape if n != 1] == [n for n in array.shape if n != 1]
+        return array.reshape(shape) if plain else array
+
+    def _agrees(self, name: str) -> bool:
+        compared = self.compared.get(name)
+        return name in self.replayed.fed or (compared is not None and compared.problem is None)
+
+    def _by_inputs(self, like: Examined, compared: Compared, why: str) -> Examined:
+        """A piece that cannot be run again is off by itself if its inputs are not."""
+        inputs = like.piece.inputs if like.piece is not None else ()
+        if not inputs or not all(map(self._agrees, inputs)):
+            return replace(like, problem=why)
+        return replace(like, own=compared.measured, misshapen=compared.measured is None)
+
+    def _guilty(self, entry: Examined, values: Mapping[str, Observed], made: NDArray[Any] | None) -> Guilty:
+        a, b = (side.piece(side.name(entry.pair)) for side in sorted((self.reference, self.replayed), key=lambda s: s.letter))
+        return Guilty(entry, a, b, self._causes(entry, values, made), related_weights(*self._by_letter(), entry.pair))
+
+    def _by_letter(self) -> tuple[SideOf, SideOf]:
+        return (self.reference, self.replayed) if self.reference.letter == "a" else (self.replayed, self.reference)
+
+    def _causes(self, entry: Examined, values: Mapping[str, Observed], made: NDArray[Any] | None) -> tuple[Explained, ...]:
+        if entry.piece is None:
+            return ()
+        given, missing = self._given(entry.piece, values)
+        wanted = values[self.reference.name(entry.pair)]
+        trials = [] if missing else [(self.replayed.letter, trial(self.replayed, self.reference, entry.pair, given, made, wanted))]
+        theirs = self.reference.piece(self.reference.name(entry.pair))
+        inputs = {} if theirs is None else {n: values[n].array for n in theirs.inputs if n in values and values[n].indices is None}
+        if theirs is not None and made is not None and wanted.indices is None and {*theirs.inputs} <= {*inputs, *self.reference.fed}:
+            inputs |= {n: self.reference.fed[n] for n in theirs.inputs if n in self.reference.fed}
+            other = Observed(entry.pair.b, made, made.shape)
+            trials.append((self.reference.letter, trial(self.reference, self.replayed, entry.pair, inputs, wanted.array, other)))
+        before = entry.own.relative if entry.own is not None else float("inf")
+        return explain([(letter, t) for letter, t in trials if t is not None], before, self.comparison.tolerance)
