@@ -28,6 +28,7 @@ COMMANDS = {
     "diff": "Compare the weights of two files, bit for bit.",
     "stats": "Say what the numbers of a weight file are like.",
     "audit": "Say what lower precision would do to a weight file.",
+    "quantize": "Quantise weights, or a whole network, and back.",
     "formats": "List the formats, and what each of them keeps.",
     "explain": "Explain an error code.",
     "completion": "Print a shell's completion script.",

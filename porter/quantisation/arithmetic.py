@@ -1,0 +1,98 @@
+"""Numbers to codes and back, exactly: every number goes to the nearest of its grid, ties to even, and comes back rounded once.
+
+Scales are float32, which is what every file format and runtime has for them, and at least as large as the range asks for: rounded up,
+so that nothing of the range is cut off. |x - (q - z) · s| ≤ s / 2 for every x of the range, before the product is rounded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from porter.check.precision.grids import NF4
+from porter.dtypes import DTYPES, FLOAT32, DType
+from porter.mapping.ops.rounding import rounded
+from porter.quantisation.ways import Type
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def scale_of(low: NDArray[np.float64], high: NDArray[np.float64], top: float, symmetric: bool) -> NDArray[np.float32]:
+    """Scales for ranges that hold zero; 1 for a range of nothing but zero. Infinite where float32 has none large enough."""
+    import numpy as np
+
+    with np.errstate(over="ignore", under="ignore"):
+        width = np.maximum(-low, high) / top if symmetric else high / (2 * top + 1) - low / (2 * top + 1)
+        scale = np.asarray(width.astype(np.float32))
+        short = scale.astype(np.float64) < width
+        scale = np.where(short, np.nextafter(scale, np.float32(np.inf)), scale)
+    scale[(low == 0) & (high == 0)] = 1
+    return scale
+
+
+def zero_of(low: NDArray[np.float64], scale: NDArray[np.float32], top: float) -> NDArray[np.int64]:
+    """The codes of zero, of ranges that begin at `low` and go from -top - 1 to top."""
+    import numpy as np
+
+    return np.rint(-top - 1 - low / scale.astype(np.float64)).astype(np.int64)
+
+
+def encoded(
+    x: NDArray[np.float64], kind: Type, scale: NDArray[np.float32], zero: NDArray[np.int64] | None, *, wide: bool = True
+) -> NDArray[Any]:
+    """The codes of finite numbers: an array of `kind.dtype.numpy()`; what lies beyond the range gets its end.
+
+    scale, zero: of shapes that go over `x`; zero None for symmetric ranges. wide: numbers may have more bits than float32 has.
+    """
+    import numpy as np
+
+    s = scale.astype(np.float64)
+    if kind.name == "nf4":
+        values = np.array(NF4)
+        return np.asarray(np.searchsorted((values[1:] + values[:-1]) / 2, x / s).astype(kind.dtype.numpy()))
+    if not kind.integers:
+        # The quotient may be rounded beyond the largest number, by the last bit.
+        return rounded(np.clip(x / s, -kind.top, kind.top), kind.dtype)[0]
+    q = np.asarray(np.rint(x / s))
+    if wide:
+        q = _corrected(q, x, s)
+    least = -kind.top if zero is None else -kind.top - 1
+    if zero is not None:
+        q += zero
+    return np.asarray(np.clip(q, least, kind.top).astype(np.int8).astype(kind.dtype.numpy()))
+
+
+def _corrected(q: NDArray[np.float64], x: NDArray[np.float64], s: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`q`, which is x / s rounded twice, as if it had been rounded once.
+
+    Of two numbers of 24 bits the quotient is either half-way between integers or further from that than float64 rounds it; of others
+    it need not be. Half steps have few bits, so that their products with a float32 are exact, and so are the comparisons.
+    """
+    import numpy as np
+
+    above, below, odd = (q + 0.5) * s, (q - 0.5) * s, q % 2 == 1
+    return np.asarray(q + ((x > above) | ((x == above) & odd)) - ((x < below) | ((x == below) & odd)))
+
+
+def decoded(
+    codes: NDArray[Any], dtype: DType, scale: NDArray[Any], zero: NDArray[Any] | None, nf4: bool, to: DType = FLOAT32
+) -> NDArray[Any]:
+    """What codes stand for: (q - z) · s, rounded once to `to`. dtype: of the codes. Scales are taken as float32."""
+    import numpy as np
+
+    if nf4:
+        q = np.array(NF4)[codes.astype(np.intp)]
+    else:
+        from porter.mapping.ops.rounding import widened
+
+        q = np.array(widened(codes, dtype))
+    if zero is not None:
+        q = q - zero
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        product = q * scale.astype(np.float32).astype(np.float64)
+    return rounded(np.asarray(product), to)[0]
+
+
+FLOATS = frozenset(d.name for d in DTYPES.values() if d.kind == "float" and d.bits >= 16)
+"""Types that are quantised, and that codes become again."""
