@@ -107,7 +107,7 @@ def codes(values: NDArray[Any]) -> NDArray[Any]:
     width = flat.dtype.itemsize
     if width == 16:
         halves = flat.view(np.uint64).reshape(-1, 2)
-        first: NDArray[Any] = _mixed(halves[:, 0].copy())
+        first: NDArray[Any] = mixed(halves[:, 0].copy())
         return first ^ halves[:, 1]
     return flat.view(f"u{width}")
 
@@ -116,17 +116,17 @@ def fingerprint(entry: Entry, dtype: DType | None = None) -> Fingerprint:
     """The fingerprint of a tensor, or of its values cast to `dtype`. Streams the file."""
     import numpy as np
 
-    mixed, first, constant = 0, None, True
+    total, first, constant = 0, None, True
     for block in _blocks(entry, dtype):
         if first is None and block.size:
             first = block[0]
         constant = constant and bool((block == first).all())
         wide = block.astype(np.uint64)
-        mixed += int(_mixed(wide).sum(dtype=np.uint64))
-    return Fingerprint((dtype or entry.dtype).name, entry.size, mixed & 0xFFFFFFFFFFFFFFFF, constant)
+        total += int(mixed(wide).sum(dtype=np.uint64))
+    return Fingerprint((dtype or entry.dtype).name, entry.size, total & 0xFFFFFFFFFFFFFFFF, constant)
 
 
-def _mixed(wide: NDArray[Any]) -> NDArray[Any]:
+def mixed(wide: NDArray[Any]) -> NDArray[Any]:
     """Codes spread over 64 bits, so that sums of different ones differ. Overwrites `wide`.
 
     Source: the constants and shifts are those of the finaliser of splitmix64 (Steele, Lea, Flood, OOPSLA 2014).

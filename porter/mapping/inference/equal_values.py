@@ -76,9 +76,9 @@ def _verified(state: State, pairing: Pairing, dtype: DType | None) -> None:
     a, b = pairing.a, pairing.b
     source, target = (codes(cast(e.array(), e.dtype, dtype or e.dtype)) for e in (a, b))
     flips: tuple[int, ...] = ()
-    layout = _layout(source, target, a, b, state.channels)
+    layout = layout_between(source, target, a, b, state.channels)
     if layout is None:
-        layout, flips = _flipped(source, target, a, b, state.channels)
+        layout, flips = flipped(source, target, a, b, state.channels)
     if layout is None:
         return
     if dtype is None:
@@ -94,7 +94,7 @@ def _verified(state: State, pairing: Pairing, dtype: DType | None) -> None:
     state.add(Match((a.name,), (b.name,), replace(form, calls=calls + form.calls), confidence, reason, pairing.rivals))
 
 
-def _flipped(
+def flipped(
     source: NDArray[Any], target: NDArray[Any], a: Entry, b: Entry, channels: frozenset[int]
 ) -> tuple[Layout | None, tuple[int, ...]]:
     """The layout once one dimension of A is turned round (blue, green, red), or two (a kernel for convolution), and which."""
@@ -103,13 +103,13 @@ def _flipped(
     long = [axis for axis, n in enumerate(a.shape) if n > 1]
     for axes in (*((axis,) for axis in long), *itertools.combinations(long, 2)):
         turned = np.ascontiguousarray(np.flip(source.reshape(a.shape), axes)).reshape(-1)
-        layout = _layout(turned, target, a, b, channels)
+        layout = layout_between(turned, target, a, b, channels)
         if layout is not None:
             return layout, axes
     return None, ()
 
 
-def _layout(source: NDArray[Any], target: NDArray[Any], a: Entry, b: Entry, channels: frozenset[int]) -> Layout | None:
+def layout_between(source: NDArray[Any], target: NDArray[Any], a: Entry, b: Entry, channels: frozenset[int]) -> Layout | None:
     digits = solve(source, target)
     layout = layout_of(digits, a.shape, b.shape, channels) if digits is not None else None
     if layout is not None:
