@@ -21,8 +21,7 @@ inline void require(bool good, const char* message) {
 
 /// The bytes of a file, behind one that says how to read them.
 struct Input {
-    Input(const std::uint8_t* data, std::size_t size)
-        : control(data[0]), bytes(reinterpret_cast<const char*>(data) + 1, size - 1) {}
+    Input(const std::uint8_t* data, std::size_t size) : control(data[0]), bytes(reinterpret_cast<const char*>(data) + 1, size - 1) {}
 
     template <class Options>
     Options options() const {

@@ -4,16 +4,20 @@
 /// read, or the call is wrong.
 
 #include <porter/wts.hpp>
+#include <porter/wts/write.hpp>
 
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <iostream>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace {
+
+using porter::detail::json_quoted;
 
 constexpr const char* usage = R"(usage: wts_info [options] FILE
 
@@ -26,6 +30,8 @@ CRC-32 in FILE.json where porter wrote one, and lists the tensors.
   --threads N       threads that decode, 0 for as many as the machine has (default 1)
   --narrow TYPE     half or bfloat16: round floats, and say what that changes
   --no-sidecar      do not look at FILE.json
+  --write OUT       write what was read to OUT and OUT.json, which must not be there
+  --dialect D       the dialect of OUT: tensorrtx, nvidia-v1 or nvidia-v2 (default: the file's)
   --help
 
 Exit codes: 0 all is well; 1 it does not agree with its sidecar, or lacks a tensor asked for; 2 it cannot be read.
@@ -33,7 +39,8 @@ Exit codes: 0 all is well; 1 it does not agree with its sidecar, or lacks a tens
 
 struct Arguments {
     porter::Options options;
-    std::string path;
+    std::string path, out;
+    std::optional<porter::Dialect> dialect; // of `out`
     bool digest = false, json = false, help = false;
 };
 
@@ -55,6 +62,15 @@ porter::Narrow read_narrow(const std::string& text) {
         throw UsageError{"--narrow needs half or bfloat16, not '" + porter::detail::printable(text) + "'"};
     }
     return text == "half" ? porter::Narrow::half : porter::Narrow::bfloat16;
+}
+
+porter::Dialect read_dialect(const std::string& text) {
+    for (const porter::Dialect dialect : {porter::Dialect::tensorrtx, porter::Dialect::nvidia_v1, porter::Dialect::nvidia_v2}) {
+        if (text == name_of(dialect)) {
+            return dialect;
+        }
+    }
+    throw UsageError{"--dialect needs tensorrtx, nvidia-v1 or nvidia-v2, not '" + porter::detail::printable(text) + "'"};
 }
 
 Arguments read_arguments(const std::vector<std::string>& words) {
@@ -87,6 +103,10 @@ Arguments read_arguments(const std::vector<std::string>& words) {
             arguments.options.threads = read_threads(value());
         } else if (word == "--narrow") {
             arguments.options.narrow = read_narrow(value());
+        } else if (word == "--write") {
+            arguments.out = value();
+        } else if (word == "--dialect") {
+            arguments.dialect = read_dialect(value());
         } else if (word == "--help" || word == "-h") {
             arguments.help = true;
         } else {
@@ -96,31 +116,10 @@ Arguments read_arguments(const std::vector<std::string>& words) {
     if (arguments.path.empty() && !arguments.help) {
         throw UsageError{"which file?"};
     }
-    return arguments;
-}
-
-/// `text` as a JSON string. Bytes that are no UTF-8 become lone surrogates, as in Python, so that names stay apart.
-std::string json_text(std::string_view text) {
-    std::string quoted = "\"";
-    for (std::size_t at = 0; at < text.size();) {
-        char32_t character = 0;
-        const std::size_t length = porter::detail::utf8_length(text, at, character);
-        char escaped[8];
-        if (length == 0) {
-            std::snprintf(escaped, sizeof escaped, "\\udc%02x", porter::detail::byte_at(text, at));
-            quoted += escaped;
-        } else if (character == '"' || character == '\\') {
-            quoted += '\\';
-            quoted += text[at];
-        } else if (character < 0x10000 && porter::detail::is_hidden(character)) {
-            std::snprintf(escaped, sizeof escaped, "\\u%04x", static_cast<unsigned>(character));
-            quoted += escaped;
-        } else {
-            quoted += text.substr(at, length);
-        }
-        at += length == 0 ? 1 : length;
+    if (arguments.dialect && arguments.out.empty()) {
+        throw UsageError{"--dialect is that of --write"};
     }
-    return quoted + "\"";
+    return arguments;
 }
 
 std::string hex(std::uint32_t value) {
@@ -145,18 +144,18 @@ bool agrees(const porter::Tensor& tensor, const std::string& digest, bool narrow
 bool print_json(const porter::Weights& weights, const Arguments& arguments) {
     const bool narrowed = arguments.options.narrow != porter::Narrow::none;
     bool good = true;
-    std::cout << "{\"path\": " << json_text(weights.path()) << ", \"dialect\": " << json_text(name_of(weights.dialect()))
+    std::cout << "{\"path\": " << json_quoted(weights.path()) << ", \"dialect\": " << json_quoted(name_of(weights.dialect()))
               << ", \"sidecar\": " << (weights.has_sidecar() ? "true" : "false") << ", \"tensors\": [";
     const char* separator = "\n ";
     for (const porter::Tensor& tensor : weights) {
-        std::cout << separator << "{\"name\": " << json_text(tensor.name()) << ", \"dtype\": " << json_text(name_of(tensor.dtype()))
+        std::cout << separator << "{\"name\": " << json_quoted(tensor.name()) << ", \"dtype\": " << json_quoted(name_of(tensor.dtype()))
                   << ", \"shape\": " << (tensor.shape_known() ? porter::detail::shape_text(tensor.shape()) : "null")
                   << ", \"count\": " << tensor.count() << ", \"nbytes\": " << tensor.nbytes()
-                  << ", \"original_dtype\": " << json_text(tensor.original_dtype()) << ", \"line\": " << tensor.line()
+                  << ", \"original_dtype\": " << json_quoted(tensor.original_dtype()) << ", \"line\": " << tensor.line()
                   << ", \"offset\": " << tensor.offset();
         const std::string digest = digest_of(tensor, arguments.digest);
         if (arguments.digest) {
-            std::cout << ", \"crc32\": " << json_text(hex(tensor.crc32())) << ", \"sha256\": " << json_text(digest);
+            std::cout << ", \"crc32\": " << json_quoted(hex(tensor.crc32())) << ", \"sha256\": " << json_quoted(digest);
         }
         if (narrowed) {
             std::cout << ", \"overflowed\": " << tensor.overflowed() << ", \"underflowed\": " << tensor.underflowed()
@@ -173,7 +172,7 @@ bool print_json(const porter::Weights& weights, const Arguments& arguments) {
     std::cout << "], \"notices\": [";
     separator = "";
     for (const std::string& notice : weights.notices()) {
-        std::cout << separator << json_text(notice);
+        std::cout << separator << json_quoted(notice);
         separator = ", ";
     }
     std::cout << "], \"ok\": " << (good ? "true" : "false") << "}\n";
@@ -223,10 +222,10 @@ bool print_table(const porter::Weights& weights, const Arguments& arguments) {
 /// Says what is wrong, and gives the exit code.
 int report(const porter::Error& error, bool json) {
     if (json) {
-        std::cout << "{\"error\": {\"code\": " << json_text(porter::id(error.code)) << ", \"message\": " << json_text(error.message)
-                  << ", \"path\": " << json_text(error.path) << ", \"offset\": " << error.offset << ", \"line\": " << error.line
-                  << ", \"column\": " << error.column << ", \"tensor\": " << json_text(error.tensor)
-                  << ", \"hint\": " << json_text(error.hint) << "}, \"ok\": false}\n";
+        std::cout << "{\"error\": {\"code\": " << json_quoted(porter::id(error.code)) << ", \"message\": " << json_quoted(error.message)
+                  << ", \"path\": " << json_quoted(error.path) << ", \"offset\": " << error.offset << ", \"line\": " << error.line
+                  << ", \"column\": " << error.column << ", \"tensor\": " << json_quoted(error.tensor)
+                  << ", \"hint\": " << json_quoted(error.hint) << "}, \"ok\": false}\n";
     } else {
         std::cerr << error.text() << "\n";
     }
@@ -236,6 +235,13 @@ int report(const porter::Error& error, bool json) {
     case porter::ErrorCode::value_not_of_type:
     case porter::ErrorCode::missing_tensor: return 1;
     default: return 2;
+    }
+}
+
+void write(const porter::Weights& weights, const Arguments& arguments) {
+    porter::save(arguments.out, weights, arguments.dialect.value_or(weights.dialect()));
+    if (weights.has_sidecar()) {
+        std::cerr << "note: axes, roles, metadata and attachments of the sidecar are not written; porter convert keeps them\n";
     }
 }
 
@@ -250,6 +256,9 @@ int run(const std::vector<std::string>& words) {
         return report(result.error, arguments.json);
     }
     const bool good = arguments.json ? print_json(result.weights, arguments) : print_table(result.weights, arguments);
+    if (good && !arguments.out.empty()) {
+        write(result.weights, arguments);
+    }
     std::cout.flush();
     if (!std::cout) {
         std::cerr << "error: the output cannot be written\n";
@@ -265,6 +274,8 @@ int main(int argc, char** argv) {
         return run(std::vector<std::string>(argv + 1, argv + argc));
     } catch (const UsageError& error) {
         std::cerr << "error: " << error.message << "\n\n" << usage;
+    } catch (const porter::WtsError& error) {
+        std::cerr << error.error().text() << "\n";
     } catch (const std::exception& error) {
         std::cerr << "error: " << error.what() << "\n";
     }

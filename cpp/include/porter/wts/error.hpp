@@ -75,6 +75,15 @@ enum class ErrorCode {
     wrong_shape = 302,
     /// W303: a tensor was asked for as another type than it has.
     wrong_type = 303,
+
+    /// W401: a name that a `.wts` file cannot hold: empty, or with white space or a control character.
+    unwritable_name = 401,
+    /// W402: an integer that is no float32, for a dialect that has no integers.
+    value_does_not_fit = 402,
+    /// W403: a file cannot be written.
+    cannot_write = 403,
+    /// W404: a file is there that is not to be replaced.
+    already_there = 404,
 };
 
 /// The stable name of `code`: "W101". "W000" for `ok`.

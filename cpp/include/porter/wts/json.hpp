@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <limits>
 #include <string>
 #include <string_view>
@@ -319,5 +320,29 @@ private:
     std::string_view text_;
     std::size_t at_ = 0, begin_ = 0;
 };
+
+/// `text` as a JSON string. Bytes that are no UTF-8 become lone surrogates, as in Python, so that names stay apart.
+inline std::string json_quoted(std::string_view text) {
+    std::string quoted = "\"";
+    for (std::size_t at = 0; at < text.size();) {
+        char32_t character = 0;
+        const std::size_t length = utf8_length(text, at, character);
+        char escaped[8];
+        if (length == 0) {
+            std::snprintf(escaped, sizeof escaped, "\\udc%02x", byte_at(text, at));
+            quoted += escaped;
+        } else if (character == '"' || character == '\\') {
+            quoted += '\\';
+            quoted += text[at];
+        } else if (character < 0x10000 && is_hidden(character)) {
+            std::snprintf(escaped, sizeof escaped, "\\u%04x", static_cast<unsigned>(character));
+            quoted += escaped;
+        } else {
+            quoted += text.substr(at, length);
+        }
+        at += length == 0 ? 1 : length;
+    }
+    return quoted + "\"";
+}
 
 } // namespace porter::detail
