@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from functools import partial
 
 from porter.dataclass import dataclass, field
-from porter.errors import UsageError, access_error
+from porter.errors import GraphError, UsageError, access_error
 from porter.graph.porting import PortOptions, kind_of
+from porter.graph.user_code import named, required
 from porter.parity.side import Side
 
 RUNNERS = ("onnxruntime", "opencv")
@@ -76,7 +78,7 @@ def open_side(text: str, options: OpenOptions | None = None) -> Side:
     Raises:
         PorterError: it names nothing that can be run, or a file is broken.
     """
-    from porter.parity.sides import caffe, golden, onnx
+    from porter.parity.sides import caffe, golden, onnx, opencv
 
     source, options = parse(text), options or OpenOptions()
     if options.runner != "onnxruntime" and source.kind != "caffe":
@@ -85,7 +87,22 @@ def open_side(text: str, options: OpenOptions | None = None) -> Side:
         return golden.open_side(source.path)
     if source.kind == "onnx":
         return onnx.open_side(source.path)
+    if source.kind == "code":
+        return _open_code(source)
+    if options.runner == "opencv":
+        return opencv.open_side(source.path, source.weights, options.graph)
     return caffe.open_side(source.path, source.weights, options.graph)
+
+
+def _open_code(source: Source) -> Side:
+    """A class, or a function of nothing, makes a PyTorch module; a function of a network builds one of TensorRT."""
+    from porter.parity.sides import tensorrt, torch
+
+    path, _, name = source.path.rpartition(":")
+    found = named(path, name, partial(GraphError, "G094"))
+    if required(found) == 0:
+        return torch.open_side(source.label, found, path, source.weights)
+    return tensorrt.open_side(source.label, found, path, source.weights)
 
 
 def _parts(text: str) -> tuple[str, str | None]:

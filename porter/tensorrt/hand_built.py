@@ -16,12 +16,13 @@ porter is done. What the function itself makes for TensorRT (arrays, `trt.Weight
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from porter.dataclass import dataclass
-from porter.errors import PorterError, TensorRTError, access_error
+from porter.errors import PorterError, TensorRTError
+from porter.graph.user_code import line_of, named
 from porter.tensorrt.layers import Network
 from porter.tensorrt.package import Package
 
@@ -58,7 +59,16 @@ def build(where: str, package: Package, weights: Mapping[str, NDArray[Any]]) -> 
     path, colon, name = where.rpartition(":")
     if not colon or not path or not name.isidentifier():
         raise TensorRTError("T343", f"'{where}' names no function", hint="write it as my_net.py:build")
-    function = _function(path, name)
+    return build_with(named(path, name, partial(TensorRTError, "T343")), path, package, weights)
+
+
+def build_with(function: Callable[..., Any], path: str, package: Package, weights: Mapping[str, NDArray[Any]]) -> HandBuilt:
+    """The same for a function out of the file at `path`.
+
+    Raises:
+        TensorRTError: the function builds no network.
+    """
+    name = getattr(function, "__name__", "it")
     builder = package.module.Builder(package.logger)
     definition = builder.create_network(package.creation_flags)
     package.log.errors()
@@ -68,52 +78,12 @@ def build(where: str, package: Package, weights: Mapping[str, NDArray[Any]]) -> 
         raise
     except (Exception, SystemExit) as error:
         said = [f"{type(error).__name__}: {' '.join(str(error).split())}", *package.log.errors()[:2]]
-        raise TensorRTError("T343", f"'{name}' failed: {'; '.join(said)}", path=path, line=_line(error, path)) from error
+        raise TensorRTError("T343", f"'{name}' failed: {'; '.join(said)}", path=path, line=line_of(error, path)) from error
     errors = package.log.errors()
     if errors or not definition.num_layers or not definition.num_outputs:
         what = "; ".join(errors[:3]) or f"{definition.num_layers} layers, {definition.num_outputs} outputs"
         raise TensorRTError("T343", f"'{name}' built no network: {what}", path=path, hint="add layers to it and mark its outputs")
     return HandBuilt(definition, builder, kept)
-
-
-def _function(path: str, name: str) -> Any:
-    import importlib.util
-    import sys
-
-    try:
-        with open(path, "rb"):
-            pass
-    except OSError as error:
-        raise access_error(error, path, "reading the network's source") from error
-    module_name = f"porter_network_{os.path.splitext(os.path.basename(path))[0]}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    if spec is None or spec.loader is None:
-        raise TensorRTError("T343", "the file has no name that ends with '.py'", path=path, hint="rename it")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
-    # As where Python runs the file itself: what lies beside it can be imported.
-    sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        line = error.lineno if isinstance(error, SyntaxError) else _line(error, path)
-        raise TensorRTError("T343", f"the file fails: {type(error).__name__}: {error}", path=path, line=line) from error
-    finally:
-        sys.path.pop(0)
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise TensorRTError("T343", f"the file has no function '{name}'", path=path, hint="name another: my_net.py:my_function")
-    return function
-
-
-def _line(error: BaseException, path: str) -> int | None:
-    """The last line of the user's file that was reached."""
-    import traceback
-
-    lines = [
-        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if os.path.realpath(frame.filename) == os.path.realpath(path)
-    ]
-    return lines[-1] if lines else None
 
 
 def _takes_weights(function: Any) -> bool:
