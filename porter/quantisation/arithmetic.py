@@ -78,7 +78,7 @@ def _corrected(q: NDArray[np.float64], x: NDArray[np.float64], s: NDArray[np.flo
 def decoded(
     codes: NDArray[Any], dtype: DType, scale: NDArray[Any], zero: NDArray[Any] | None, nf4: bool, to: DType = FLOAT32
 ) -> NDArray[Any]:
-    """What codes stand for: (q - z) · s, rounded once to `to`. dtype: of the codes. Scales are taken as float32."""
+    """What codes stand for: (q - z) · s, rounded once to `to`. dtype: of the codes."""
     import numpy as np
 
     if nf4:
@@ -90,7 +90,7 @@ def decoded(
     if zero is not None:
         q = q - zero
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        product = q * scale.astype(np.float32).astype(np.float64)
+        product = q * scale.astype(np.float64)
     return rounded(np.asarray(product), to)[0]
 
 

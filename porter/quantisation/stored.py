@@ -156,8 +156,13 @@ def dequantised(store: TensorStore) -> tuple[TensorStore, list[Described]]:
 
 
 def _numbers(what: Described) -> Payload:
+    import numpy as np
+
     def produce() -> Iterator[memoryview]:
         codes, scale = _elements(what), what.scale.numpy()
+        if what.layout.granularity == "tensor":
+            # PyTorch states it as float64, and computes with float32; those of channels it takes as they are.
+            scale = scale.astype(np.float32)
         zero = what.zero.numpy() if what.zero is not None else None
         layout, to = what.layout, what.spec.dtype
         for rows, where in layout.slabs():
