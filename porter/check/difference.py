@@ -287,10 +287,10 @@ class _Cosine:
             a, b = np.where(finite, a, 0.0), np.where(finite, b, 0.0)
         if self.scaled:
             a, b = self._scale(0, a), self._scale(1, b)
-        aa = float(np.dot(a, a))
+        aa = _dot(a, a)
         self.aa += aa
-        self.bb += aa if same else float(np.dot(b, b))
-        self.ab += aa if same and self.exponents[0] == self.exponents[1] else float(np.dot(a, b))
+        self.bb += aa if same else _dot(b, b)
+        self.ab += aa if same and self.exponents[0] == self.exponents[1] else _dot(a, b)
 
     def _scale(self, side: int, x: Floats) -> Floats:
         """`x` over the side's power of two, which grows to the largest value seen; what was summed is brought along."""
@@ -315,6 +315,13 @@ class _Cosine:
         if not self.aa or not self.bb:
             return None
         return max(-1.0, min(1.0, self.ab / math.sqrt(self.aa) / math.sqrt(self.bb)))
+
+
+def _dot(a: Floats, b: Floats) -> float:
+    """Σ ab, without BLAS: its threads wait for each other where others compute as well."""
+    import numpy as np
+
+    return float(np.einsum("i,i->", a, b))
 
 
 def element(code: Codes, dtype: DType) -> Element:

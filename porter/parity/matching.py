@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 
 from porter.dataclass import dataclass
@@ -210,15 +210,14 @@ class _Search:
     def result(self) -> Matching:
         order = {v: number for number, v in enumerate(self.a.values)}
         pairs = sorted(self.found.values(), key=lambda pair: order.get(pair.a, len(order)))
-        known = [
-            {n for v in side.values for n in side.others[v] if v in taken} for side, taken in ((self.a, self.found), (self.b, self.taken))
-        ]
-        # What changes nothing (Dropout) is one value with what it reads, and may be recorded as another.
-        only_a, only_b = (
-            tuple([v for v in side.values if v not in taken and not {v, *side.others[v][:1]} & names])
-            for side, taken, names in ((self.a, self.found, known[1]), (self.b, self.taken, known[0]))
-        )
+        only_a = tuple([v for v in self.a.values if v not in self.found and not self._is_another(v, self.a, self.b, self.taken)])
+        only_b = tuple([w for w in self.b.values if w not in self.taken and not self._is_another(w, self.b, self.a, self.found)])
         return Matching(tuple(pairs), only_a, only_b, tuple(self.ambiguous))
+
+    @staticmethod
+    def _is_another(value: str, side: _Layers, other: _Layers, taken: Collection[str]) -> bool:
+        """Whether it is recorded of a layer that changes nothing (Dropout): elsewhere that is one value with what it reads, and matched."""
+        return not side.is_graph and any(value in other.others[v] for v in taken if v in other.others)
 
 
 def _identifiers(names: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:

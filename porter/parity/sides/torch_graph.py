@@ -7,12 +7,14 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from porter.parity.side import Step
 from porter.tensor import Json
 
 _FRAME = re.compile(r'File "(.+?)", line ([0-9]+)')
+_CONSTRUCTORS = ("tensor", "as_tensor", "arange", "zeros", "ones", "full", "empty")
 _MADE = ("call_module", "call_function", "call_method")
 
 
@@ -98,7 +100,8 @@ def trace(module: Any, path: str) -> Traced:
 
         record_stack_traces = True
 
-    graph = Tracer().trace(module)
+    with _constructors_traced():
+        graph = Tracer().trace(module)
     variables = _variables(graph, path)
     counts = Counter(variables.values())
     names: dict[Any, str] = {}
@@ -114,6 +117,29 @@ def trace(module: Any, path: str) -> Traced:
             # A module may do more than the layer that it is called after; then the variable knows better.
             aliases[names[node]] = () if own is not None else tuple(n for n in (target, node.name) if n != names[node])
     return Traced(module, graph, _unique(names), aliases)
+
+
+@contextmanager
+def _constructors_traced() -> Iterator[None]:
+    """Functions that make a tensor of numbers are traced as others are, where a number is only known when the network runs."""
+    import torch
+    from torch import fx
+
+    def traced(function: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            found = next((a for a in (*args, *kwargs.values()) if isinstance(a, fx.Proxy)), None)
+            return function(*args, **kwargs) if found is None else found.tracer.create_proxy("call_function", function, args, kwargs)
+
+        return call
+
+    before = {name: getattr(torch, name) for name in _CONSTRUCTORS}
+    for name, function in before.items():
+        setattr(torch, name, traced(function))
+    try:
+        yield
+    finally:
+        for name, function in before.items():
+            setattr(torch, name, function)
 
 
 def _unique(names: Mapping[Any, str]) -> dict[Any, str]:
