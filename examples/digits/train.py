@@ -1,4 +1,4 @@
-"""Train the digits network and write `digits.caffemodel`, as Caffe would have saved it.
+"""Train the digits network and write `digits.caffemodel`, as Caffe would have saved it, and images to quantise it with.
 
 Needs `pip install torch scikit-learn`; the images come with scikit-learn. Every fifth image is held out; the accuracy
 on those is printed. The same seed gives the same file on the same torch build.
@@ -25,6 +25,14 @@ def load() -> tuple[torch.Tensor, torch.Tensor]:
     digits = load_digits()
     images = torch.tensor(digits.images / 16.0, dtype=torch.float32).unsqueeze(1)
     return images, torch.tensor(digits.target)
+
+
+def save_images(images: torch.Tensor, labels: torch.Tensor, held_out: torch.Tensor) -> None:
+    """Write the held-out images, and the first hundred of the others, as grey values from 0 to 16: `data` and `digit`."""
+    grey, digits = (images * 16).to(torch.uint8).numpy(), labels.to(torch.uint8).numpy()
+    held = held_out.numpy()
+    np.savez_compressed(HERE / "held-out.npz", data=grey[held], digit=digits[held])
+    np.savez_compressed(HERE / "calibration.npz", data=grey[~held][:100], digit=digits[~held][:100])
 
 
 def network() -> nn.Sequential:
@@ -87,6 +95,7 @@ def main() -> None:
     torch.set_num_threads(1)
     images, labels = load()
     held_out = torch.from_numpy(np.arange(len(images)) % 5 == 0)
+    save_images(images, labels, held_out)
     net = network()
     train(net, images[~held_out], labels[~held_out])
     with torch.no_grad():
