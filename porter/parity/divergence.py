@@ -100,7 +100,8 @@ def find(
 ) -> Divergence:
     """Where `b` goes wrong against `a`. B's layers are run again; A's, where B is a recording.
 
-    fed, comparison: as for and of `porter.parity.comparison.compare`. everything: go on behind the first guilty layer.
+    fed, comparison: as for and of `porter.parity.comparison.compare`; where `b` does not run as a whole, one of which all pairs are
+    missing. everything: go on behind the first guilty layer.
     advance: is told of each pair that was looked at.
     """
     known = {"a": frozenset(p.a for p in comparison.matching.pairs), "b": frozenset(p.b for p in comparison.matching.pairs)}
@@ -123,9 +124,9 @@ def find(
 def _verdict(comparison: Comparison, examined: Sequence[Examined], guilty: Guilty | None) -> Verdict:
     if guilty is not None:
         return "guilty"
-    if comparison.first is None:
+    if comparison.same:
         return "same"
-    return "unknown" if any(e.own is None for e in examined) else "accumulated"
+    return "unknown" if not comparison.compared or any(e.own is None for e in examined) else "accumulated"
 
 
 class _Search:
@@ -137,6 +138,7 @@ class _Search:
         self.comparison = comparison
         self.pairs = {replayed.name(p): p for p in comparison.matching.pairs}
         self.compared = {replayed.name(c.pair): c for c in comparison.compared}
+        self.partners = {reference.name(p): replayed.name(p) for p in comparison.matching.pairs}
 
     def examined(self, everything: bool) -> Iterator[tuple[Examined, Guilty | None]]:
         """What becomes of each suspect, in the order of the layers; with the first guilty one all that is known of it."""
@@ -157,6 +159,9 @@ class _Search:
         order = {v: number for number, step in enumerate(self.replayed.side.steps) for v in step.outputs}
         bound = SUSPECT * self.comparison.tolerance
         found = [c for c in self.comparison.compared if c.problem is not None or c.relative > bound]
+        if not self.comparison.compared:
+            # The network does not run as a whole; its layers may, one by one.
+            found = [Compared(pair, None, None, ((), ()), False, None, "the network cannot be run") for pair in self.comparison.missing]
         return sorted(found, key=lambda c: order.get(self.replayed.name(c.pair), len(order)))
 
     def _batches(self) -> Iterator[list[Compared]]:
@@ -193,6 +198,8 @@ class _Search:
         pair = compared.pair
         piece = self.replayed.piece(self.replayed.name(pair))
         like = Examined(pair, piece, compared.measured, None, False)
+        if self.reference.name(pair) not in values:
+            return replace(like, problem="the other side's value cannot be observed"), None
         if piece is None:
             return self._by_inputs(like, compared, "nothing says how it is made"), None
         given, missing = self._given(piece, values)
@@ -234,20 +241,23 @@ class _Search:
     def _shaped(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
         """`array` in the shape that the replayed side has it in, where that is another writing of the same."""
         compared = self.compared.get(name)
-        if compared is None:
-            return array
-        shape = compared.shapes[0 if self.replayed.letter == "a" else 1]
-        plain = [n for n in shape if n != 1] == [n for n in array.shape if n != 1]
-        return array.reshape(shape) if plain else array
+        known = compared.shapes[0 if self.replayed.letter == "a" else 1] if compared is not None else None
+        shape = known or self.replayed.side.shapes.get(name) or ()
+        plain = None not in shape and [n for n in shape if n != 1] == [n for n in array.shape if n != 1]
+        return array.reshape([n or 1 for n in shape]) if plain else array
 
     def _agrees(self, name: str) -> bool:
         compared = self.compared.get(name)
         return name in self.replayed.fed or (compared is not None and compared.problem is None)
 
     def _by_inputs(self, like: Examined, compared: Compared, why: str) -> Examined:
-        """A piece that cannot be run again is off by itself if its inputs are not."""
-        inputs = like.piece.inputs if like.piece is not None else ()
-        if not inputs or not all(map(self._agrees, inputs)):
+        """A piece that cannot be run again is off by itself if its inputs are not; which these are, either side may know."""
+        theirs = self.reference.piece(self.reference.name(compared.pair))
+        if like.piece is not None:
+            agree = [self._agrees(name) for name in like.piece.inputs]
+        else:
+            agree = [name in self.reference.fed or self._agrees(self.partners.get(name, "")) for name in (theirs.inputs if theirs else ())]
+        if not agree or not all(agree) or compared.problem is None:
             return replace(like, problem=why)
         return replace(like, own=compared.measured, misshapen=compared.measured is None)
 
@@ -259,16 +269,20 @@ class _Search:
         return (self.reference, self.replayed) if self.reference.letter == "a" else (self.replayed, self.reference)
 
     def _causes(self, entry: Examined, values: Mapping[str, Observed], made: NDArray[Any] | None) -> tuple[Explained, ...]:
-        if entry.piece is None:
-            return ()
-        given, missing = self._given(entry.piece, values)
-        wanted = values[self.reference.name(entry.pair)]
-        trials = [] if missing else [(self.replayed.letter, trial(self.replayed, self.reference, entry.pair, given, made, wanted))]
+        name, wanted = self.replayed.name(entry.pair), values[self.reference.name(entry.pair)]
+        trials = []
+        if entry.piece is not None:
+            given, missing = self._given(entry.piece, values)
+            if not missing:
+                trials.append((self.replayed.letter, trial(self.replayed, self.reference, entry.pair, given, made, wanted)))
+        if made is None and not entry.forced:
+            # It could not be run again, on inputs that are the same: what it made of them counts.
+            made = next((o.array for o in self.replayed.values([name]).values() if o.indices is None), None)
         theirs = self.reference.piece(self.reference.name(entry.pair))
         inputs = {} if theirs is None else {n: values[n].array for n in theirs.inputs if n in values and values[n].indices is None}
         if theirs is not None and made is not None and wanted.indices is None and {*theirs.inputs} <= {*inputs, *self.reference.fed}:
             inputs |= {n: self.reference.fed[n] for n in theirs.inputs if n in self.reference.fed}
-            other = Observed(entry.pair.b, made, made.shape)
+            other = Observed(name, made, made.shape)
             trials.append((self.reference.letter, trial(self.reference, self.replayed, entry.pair, inputs, wanted.array, other)))
         before = entry.own.relative if entry.own is not None else float("inf")
         return explain([(letter, t) for letter, t in trials if t is not None], before, self.comparison.tolerance)

@@ -75,7 +75,7 @@ def _aligned(shift: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
 
 
 def _fits(trial: Trial, *, with_scale: bool = True, with_mean: bool = True) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:
-    """For each input with few channels the factor, and what is to be added to each channel, that bring the result nearest to what is wanted.
+    """For each input with few channels the factor, and what to add to each channel, that bring the result nearest to what is wanted.
 
     The piece is taken to be linear, and is run with each channel raised, so that borders count as they do.
     """

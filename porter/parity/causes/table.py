@@ -40,24 +40,55 @@ class Explained:
 
 
 TABLE = (
-    Cause("rgb-bgr", "RGB and BGR", "turn the colours of the input round, or the first layer's weights along their input channels", entry.colours),
-    Cause("ceil-pooling", "ceil pooling", "count the windows by the same rule, with padding behind the input where it rounds up", pooling.rounding),
+    Cause(
+        "rgb-bgr",
+        "RGB and BGR",
+        "turn the colours of the input round, or the first layer's weights along their input channels",
+        entry.colours,
+    ),
+    Cause(
+        "ceil-pooling",
+        "ceil pooling",
+        "count the windows by the same rule, with padding behind the input where it rounds up",
+        pooling.rounding,
+    ),
     Cause("average-divisor", "average divisor", "count padding in averages as the other side does (count_include_pad)", pooling.divisor),
     Cause("pooling-kind", "maximum or average", "pool with the same function", pooling.kind),
     Cause("lrn-region", "LRN region", "normalise over the same region (norm_region)", normalisation.region),
-    Cause("lrn-alpha", "LRN alpha over the size", "divide alpha by the size of the window once: ONNX, Caffe and PyTorch do that themselves", normalisation.alpha),
+    Cause(
+        "lrn-alpha",
+        "LRN alpha over the size",
+        "divide alpha by the size of the window once: ONNX, Caffe and PyTorch do that themselves",
+        normalisation.alpha,
+    ),
     Cause("lrn-constant", "LRN parameters", "take the same k, size and beta", normalisation.constant),
     Cause("batch-norm-eps", "BatchNorm eps", "state the same eps; frameworks differ in their default", normalisation.eps),
-    Cause("batch-norm-factor", "BatchNorm scale factor", "divide Caffe's stored mean and variance by its third blob, once", normalisation.factor),
-    Cause("batch-norm-order", "BatchNorm blobs in another order", "give scale, bias, mean and variance their own places", normalisation.order),
-    Cause("batch-norm-batch", "BatchNorm in training mode", "use the stored statistics: model.eval(), use_global_stats", normalisation.batch),
+    Cause(
+        "batch-norm-factor",
+        "BatchNorm scale factor",
+        "divide Caffe's stored mean and variance by its third blob, once",
+        normalisation.factor,
+    ),
+    Cause(
+        "batch-norm-order", "BatchNorm blobs in another order", "give scale, bias, mean and variance their own places", normalisation.order
+    ),
+    Cause(
+        "batch-norm-batch", "BatchNorm in training mode", "use the stored statistics: model.eval(), use_global_stats", normalisation.batch
+    ),
     Cause("kernel-flipped", "kernel flipped", "turn the kernels round: a convolution is taken for a correlation", windows.flipped),
     Cause("kernel-transposed", "kernel transposed", "bring the weights' axes into the order that the layer takes", windows.transposed),
-    Cause("padding-side", "padding on another side", "state padding at begin and end as the other side has it (TensorFlow's SAME puts the odd one behind)", windows.padding),
+    Cause(
+        "padding-side",
+        "padding on another side",
+        "state the padding before and behind as the other side has it; TensorFlow's SAME puts the odd one behind",
+        windows.padding,
+    ),
     Cause("dilation", "dilation", "state the same dilation", windows.dilation),
     Cause("stride", "stride", "state the same stride", windows.stride),
     Cause("groups", "channels in another order of groups", "shuffle the channels by the same number of groups", windows.groups),
-    Cause("flatten-order", "flatten order", "permute the weights' inputs, or the volume before it is flattened (CHW, HWC)", linear.flattening),
+    Cause(
+        "flatten-order", "flatten order", "permute the weights' inputs, or the volume before it is flattened (CHW, HWC)", linear.flattening
+    ),
     Cause("linear-transposed", "fully connected weights transposed", "transpose the weights (transB, transpose)", linear.transposed),
     Cause("activation-slope", "activation slope", "give the values below zero the same slope", activation.slope),
     Cause("activation", "another activation", "use the same function", activation.function),
@@ -71,9 +102,14 @@ TABLE = (
     Cause("weights-rounded", "weights rounded", "keep the weights as they were, or compare with a larger tolerance", weights.rounded),
     Cause("concat-order", "order of a concatenation", "put the inputs together in the same order", arrangement.concatenation),
     Cause("operation", "another operation", "combine the inputs in the same way", arrangement.operation),
-    Cause("factor", "a factor on everything", "look for a dropout that still scales, or a scale that is applied twice or never", arrangement.factor),
+    Cause(
+        "factor",
+        "a factor on everything",
+        "look for a dropout that still scales, or a scale that is applied twice or never",
+        arrangement.factor,
+    ),
     Cause("bias", "bias missing", "give the layer the bias", weights.bias),
-)  # fmt: skip
+)
 
 
 def explain(trials: Sequence[tuple[Literal["a", "b"], Trial]], before: float, tolerance: float) -> tuple[Explained, ...]:

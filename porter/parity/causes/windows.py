@@ -96,18 +96,20 @@ def stride(trial: Trial) -> Iterator[Change]:
 
 
 def groups(trial: Trial) -> Iterator[Change]:
-    """Channels in the order of another number of groups: read by columns where they lie in rows. Of what goes in, or comes out."""
-    kinds = (*KINDS, "Transpose")
-    if not fragment.numbers(trial.model, *kinds):
+    """Channels in the order of another number of groups, read by columns where they lie in rows: of the result, the weights, the input."""
+    if not fragment.numbers(trial.model, *KINDS, "Transpose"):
         return
     if trial.made is not None and trial.made.ndim > 1:
         for count, order in _shuffles(trial.made.shape[1]):
             yield Change("its outputs' channels as they are", f"its outputs' channels shuffled in {count} groups", after=_picked(order))
+    for number, weight in _weights(trial):
+        for count, order in _shuffles(len(weight)):
+            changed = fragment.edited(trial.model, number, arrays={1: weight[order]})
+            yield Change("its filters as they are", f"its filters shuffled in {count} groups", changed)
     for name, array in trial.feeds.items():
         for count, order in _shuffles(array.shape[1]) if array.ndim == 4 and len(trial.feeds) == 1 else ():
-            yield Change(
-                "its inputs' channels as they are", f"its inputs' channels shuffled in {count} groups", feeds={name: array[:, order]}
-            )
+            shuffled = {name: _picked(order)(array)}
+            yield Change("its inputs' channels as they are", f"its inputs' channels shuffled in {count} groups", feeds=shuffled)
 
 
 def _shuffles(channels: int) -> Iterator[tuple[int, NDArray[Any]]]:
