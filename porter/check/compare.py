@@ -183,7 +183,7 @@ def _check_tolerance(tolerance: Tolerance) -> None:
 
 def _compare_tensors(a: Tensor, b: Tensor, tolerance: Tolerance, digests: bool, progress: Progress | None) -> TensorComparison:
     same_type, same_shape = a.dtype == b.dtype, a.shape == b.shape
-    same_bytes = same_type and a.size == b.size and _equal_bytes(a, b, progress)
+    same_bytes = same_type and a.size == b.size and equal_bytes(a, b, progress)
     digest_a = a.digest() if digests else None
     digest_b = (digest_a if same_bytes else b.digest()) if digests else None
     side_a, side_b = Side(a.dtype.name, a.shape, a.nbytes, digest_a), Side(b.dtype.name, b.shape, b.nbytes, digest_b)
@@ -229,7 +229,7 @@ def _notes(a: Tensor, b: Tensor, same_bytes: bool, difference: Difference | None
             yield f"{count} element{'s' if count > 1 else ''}: {text}"
 
 
-def _equal_bytes(a: Tensor, b: Tensor, progress: Progress | None) -> bool:
+def equal_bytes(a: Tensor, b: Tensor, progress: Progress | None) -> bool:
     """Whether two tensors of equal length have the same bytes; stops at the first chunk that differs."""
     left, right = a.chunks(), b.chunks()
     rest_a = rest_b = memoryview(b"")

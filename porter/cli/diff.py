@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,6 +19,9 @@ from porter.errors import UsageError
 from porter.formats.base import ReadOptions
 from porter.formats.registry import open_store
 from porter.store import TensorStore
+
+if TYPE_CHECKING:
+    from porter.check.layout_blind.records import LayoutBlind
 
 ROWS = 40
 """Rows of a table that a terminal shows without `--all`."""
@@ -38,6 +43,7 @@ COLUMNS = (
 @click.option("--rtol", type=float, metavar="X", help="Allow |a - b| <= atol + rtol * |b|.")
 @click.option("--atol", type=float, metavar="X", help="Allow |a - b| <= atol + rtol * |b|.")
 @click.option("--ulp", type=int, metavar="N", help="Allow N units in the last place, or what --rtol and --atol allow.")
+@click.option("--layout-blind", "blind", is_flag=True, help="Whatever names and layouts they have: what are they equal up to?")
 @click.option("-a", "--all", "everything", is_flag=True, help="Show the tensors that are equal too.")
 @click.option("--digest", is_flag=True, help="Print both weights digests; with --json each tensor's too.")
 @click.option("--exit-zero", is_flag=True, help="Exit with 0 even if they differ.")
@@ -52,6 +58,7 @@ def command(
     rtol: float | None,
     atol: float | None,
     ulp: int | None,
+    blind: bool,
     everything: bool,
     digest: bool,
     exit_zero: bool,
@@ -68,7 +75,14 @@ def command(
 
     With --map, what the map makes of A is compared with B: the two may have other names and layouts. Exits with 0 if they are
     equal, with 1 if they differ.
+
+    With --layout-blind, names play no part: A and B may be equal up to transposes, flips, permutations of channels, batch normalisation
+    folded in, a scale, padding, or rounding to a type. What it is stands in the verdict.
     """
+    tolerance = Tolerance(rtol, atol, ulp)
+    if blind and (digest or not tolerance.exact):
+        hint = "leave out --rtol, --atol, --ulp and --digest"
+        raise UsageError("U810", "--layout-blind compares exactly, and has no tolerance or digests", hint=hint)
     with (
         open_store(a, from_a, options=ReadOptions(select=select_a, net=net_a)) as left,
         open_store(b, from_b, options=ReadOptions(select=select_b, net=net_b)) as right,
@@ -81,13 +95,26 @@ def command(
             screen.notices([n for n in mapped.notices if n.kind != "skipped" or n.tensor is not None])
         work = mapped.nbytes + right.nbytes
         with screen.progress("comparing", work) as advance:
-            result = compare(mapped, right, Tolerance(rtol, atol, ulp), digests=digest, progress=advance)
+            result = _blind(mapped, right, advance) if blind else compare(mapped, right, tolerance, digests=digest, progress=advance)
         screen.notices([*mapped.notices[seen[0] :], *right.notices[seen[1] :]])
     if screen.json:
         screen.document(result.to_json())
     elif not screen.quiet:
-        _print(screen, result, everything)
+        _print(screen, result, everything) if isinstance(result, Comparison) else _print_blind(screen, result, everything)
     return ExitCode.YES if result.equal or exit_zero else ExitCode.NO
+
+
+def _blind(a: TensorStore, b: TensorStore, advance: Callable[[int], None] | None) -> LayoutBlind:
+    # Only this needs what finds out about maps.
+    from porter.check.layout_blind.matching import compare as compare_blind
+
+    return compare_blind(a, b, advance)
+
+
+def _print_blind(screen: Screen, result: LayoutBlind, everything: bool) -> None:
+    from porter.cli.diff_blind_screen import print_blind
+
+    print_blind(screen, result, everything)
 
 
 def _mapped(store: TensorStore, other: TensorStore, map_name: str | None, params: dict[str, str]) -> TensorStore:

@@ -1,0 +1,50 @@
+"""Tensors that only one side has, and that are no reason to call two networks different."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from porter.check.layout_blind.records import Excused
+from porter.mapping.inference.entries import Entry
+from porter.mapping.inference.equal_values import duplicates
+from porter.mapping.inference.roles import role_of
+from porter.mapping.inference.state import State
+
+FEW = 16
+"""Integers up to which a vector of them is taken for a shape or an index of the graph."""
+
+_ZERO = {"bias", "beta", "mean"}
+_ONE = {"gamma", "variance", "scale_factor"}
+
+
+def excused(state: State, used: Mapping[str, str]) -> Iterator[Excused]:
+    """Those of the tensors left on either side. used: tensors of A that other tensors were computed with, and how."""
+    for side, left, whole in (("a", state.left_a, state.a), ("b", state.left_b, state.b)):
+        held = [n for n in whole if n not in left]
+        twins = dict(duplicates(state, list(left.values()), held, side))
+        for name, entry in left.items():
+            if name in twins:
+                yield Excused(side, name, "tied", f"the same bytes as '{twins[name]}'")
+            elif side == "a" and name in used:
+                yield Excused(side, name, "neutral", used[name])
+            else:
+                yield from _by_itself(side, entry)
+
+
+def _by_itself(side: str, entry: Entry) -> Iterator[Excused]:
+    role, vector = role_of(entry.spec), len(entry.shape) < 2
+    if not entry.size:
+        yield Excused(side, entry.name, "neutral", "no elements")
+    elif role == "count":
+        yield Excused(side, entry.name, "counter", "counts steps of training")
+    elif entry.dtype.kind in ("int", "uint", "bool"):
+        if vector and entry.size <= FEW:
+            yield Excused(side, entry.name, "constant", "a few integers: a shape or an index, no weight")
+    elif role in _ZERO and _all(entry, 0):
+        yield Excused(side, entry.name, "neutral", f"a {role} of zeros")
+    elif (role in _ONE or (role == "weight" and vector)) and _all(entry, 1):
+        yield Excused(side, entry.name, "neutral", f"{'a weight' if role == 'weight' else role.replace('_', ' ')} of ones")
+
+
+def _all(entry: Entry, value: int) -> bool:
+    return entry.dtype.kind == "float" and bool((entry.array().astype("f8") == value).all())

@@ -1,0 +1,300 @@
+"""Two stores compared whatever their names and layouts: by bytes, by values in any order, by what they are rounded or computed to."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+
+from porter.check.compare import equal_bytes
+from porter.check.layout_blind import padding, scales
+from porter.check.layout_blind.leftovers import excused
+from porter.check.layout_blind.movement import Moved, between
+from porter.check.layout_blind.orders import gathered
+from porter.check.layout_blind.records import LayoutBlind, Relation, Step
+from porter.check.layout_blind.roundings import Narrowing, applied, candidates
+from porter.check.layout_blind.translation import named, relation, type_steps
+from porter.dtypes import DType
+from porter.mapping.inference.assignment import paired
+from porter.mapping.inference.batch_norm import match_folds, match_statistics
+from porter.mapping.inference.entries import Entry, Fingerprint, cast, castable, codes, entries, fingerprint
+from porter.mapping.inference.equal_values import match_cast, match_equal
+from porter.mapping.inference.near_values import match_near
+from porter.mapping.inference.roles import layer_of, role_of
+from porter.mapping.inference.state import PLAIN, Match, State
+from porter.mapping.inference.structure import match_constants
+from porter.store import TensorStore
+from porter.tensor import Tensor, TensorSpec
+
+Progress = Callable[[int], None]
+"""Called with the bytes of tensors, of both sides together, that need no more looking at."""
+
+
+def compare(a: TensorStore, b: TensorStore, progress: Progress | None = None) -> LayoutBlind:
+    """What A and B are equal up to, whatever their names, and what they are not.
+
+    Equal names are tried first, which reads both once; what is left is read a few times more, and the largest tensors of each side are
+    in memory as a whole.
+
+    Raises:
+        PorterError: a file cannot be read.
+    """
+    import numpy as np
+
+    work = _Comparison(a, b, progress)
+    with np.errstate(all="ignore"):  # NaN and infinities are compared as any other values
+        work.run()
+    return work.result(a, b)
+
+
+class _Comparison:
+    """The relations as they are found. `State` knows what is left."""
+
+    def __init__(self, a: TensorStore, b: TensorStore, progress: Progress | None) -> None:
+        self.state = State(entries(a), entries(b))
+        self.relations: list[Relation] = []
+        self.weak = set[str]()
+        self.used = dict[str, str]()
+        self._progress = progress
+        self._seen = 0
+
+    def run(self) -> None:
+        """All kinds of evidence, the best first."""
+        state = self.state
+        self._same_names()
+        match_equal(state)
+        self._translate()
+        self._moved()
+        match_cast(state)
+        self._translate()
+        self._narrowed()
+        self._computed()
+        self._scaled()
+        self._padded()
+        match_constants(state)
+        self._translate()
+        match_folds(state, near=True)
+        match_near(state)
+        self._translate()
+        self._different()
+
+    def _add(self, a: Entry, b: Entry, moved: Moved, steps: Sequence[Step], rivals: tuple[str, ...] = (), why: str = "") -> None:
+        found = Relation((a.name,), (b.name,), a.shape, b.shape, (*moved.steps, *steps), moved.orders, rivals, why)
+        self.relations.append(named(found))
+        self.state.add(Match((a.name,), (b.name,), PLAIN, 1.0, why))
+        self._translate()
+
+    def _translate(self, *, of: State | None = None) -> None:
+        """Take over what inference has matched; `of` a state with the sides swapped."""
+        if of is not None:
+            self.relations += [relation(of, m, swapped=True) for m in of.matches]
+            for match in of.matches:
+                self._advance([*(of.a[n] for n in match.sources), *(of.b[n] for n in match.targets)])
+                for left, names in ((self.state.left_b, match.sources), (self.state.left_a, match.targets)):
+                    for name in names:
+                        del left[name]
+            return
+        taken = {r.b for r in self.relations}
+        for match in self.state.matches[self._seen :]:
+            if match.targets not in taken:
+                self.relations.append(relation(self.state, match))
+            if match.weak:
+                self.weak.update(match.targets)
+            self._advance([*(self.state.a[n] for n in match.sources), *(self.state.b[n] for n in match.targets)])
+        self._seen = len(self.state.matches)
+
+    def _advance(self, done: Sequence[Entry]) -> None:
+        if self._progress is not None:
+            self._progress(sum(e.dtype.nbytes(e.size) for e in done))
+
+    # ---- equal numbers ---------------------------------------------------------------------------------------------
+
+    def _same_names(self) -> None:
+        """Tensors of one name, type, shape and content."""
+        for a in list(self.state.left_a.values()):
+            b = self.state.left_b.get(a.name)
+            if b is None or (a.dtype, a.shape) != (b.dtype, b.shape) or a.tensor is None or b.tensor is None:
+                continue
+            if equal_bytes(a.tensor, b.tensor, None):
+                self._add(a, b, Moved(), ())
+
+    def _moved(self) -> None:
+        """Equal numbers, channels permuted; and such that differ in their type alone, which `match_cast` would not find then."""
+        for to in (lambda a, b: b, lambda a, b: a):
+            self._by_fingerprint(to)
+
+    def _by_fingerprint(self, to: Callable[[DType, DType], DType]) -> None:
+        groups = defaultdict[Fingerprint, tuple[list[Entry], list[Entry]]](lambda: ([], []))
+        for size, ours, theirs in self._by_size():
+            for dtype in {to(a.dtype, b.dtype) for a in ours for b in theirs if a.dtype == b.dtype or castable(a.dtype, b.dtype)}:
+                for side, found in enumerate((ours, theirs)):
+                    for entry in found:
+                        # Bits that a wider type has on both sides are compared as they are, not rounded.
+                        if entry.dtype == dtype or castable(entry.dtype, dtype):
+                            groups[fingerprint(entry, dtype)][side].append(entry)
+            assert size
+        for key, (ours, theirs) in groups.items():
+            if ours and theirs and not key.constant:
+                self._pair(ours, theirs, to)
+
+    def _pair(self, ours: list[Entry], theirs: list[Entry], to: Callable[[DType, DType], DType]) -> None:
+        ours = [e for e in ours if e.name in self.state.left_a]
+        theirs = [e for e in theirs if e.name in self.state.left_b]
+        for pairing in paired(self.state, ours, theirs):
+            a, b = pairing.a, pairing.b
+            dtype = to(a.dtype, b.dtype)
+            if dtype != a.dtype and dtype != b.dtype:
+                continue
+            source, target = (codes(cast(e.array(), e.dtype, dtype)) for e in (a, b))
+            found = between(source, target, a, b, self.state.channels)
+            if found is not None:
+                only = a.dtype != b.dtype and dtype == a.dtype
+                self._add(a, b, found, type_steps(a.dtype, b.dtype, only=only), pairing.rivals, pairing.reason if pairing.rivals else "")
+
+    def _by_size(self) -> Iterator[tuple[int, list[Entry], list[Entry]]]:
+        """What is left, by how many elements it has, where both sides have some."""
+        sides = [defaultdict[int, list[Entry]](list), defaultdict[int, list[Entry]](list)]
+        for side, left in zip(sides, (self.state.left_a, self.state.left_b), strict=True):
+            for entry in left.values():
+                if entry.size:
+                    side[entry.size].append(entry)
+        for size, ours in sides[0].items():
+            if size in sides[1]:
+                yield size, ours, sides[1][size]
+
+    # ---- numbers that were rounded ---------------------------------------------------------------------------------
+
+    def _narrowed(self) -> None:
+        """B's numbers are A's, rounded; or A's are B's."""
+        for size, ours, theirs in list(self._by_size()):
+            if size < scales.FEWEST:
+                continue
+            for one, other, swapped in ((ours, theirs, False), (theirs, ours, True)):
+                for a in one:
+                    self._rounded(a, [e for e in other if e.dtype.kind == a.dtype.kind == "float"], swapped)
+
+    def _rounded(self, a: Entry, others: Sequence[Entry], swapped: bool) -> None:
+        """The first of `others` that is `a` rounded. swapped: `a` is a tensor of B."""
+        lefts = (self.state.left_b, self.state.left_a) if swapped else (self.state.left_a, self.state.left_b)
+        made = dict[tuple[Narrowing, DType], tuple[Fingerprint, Entry]]()
+        for b in others:
+            if a.name not in lefts[0] or b.name not in lefts[1]:
+                continue
+            theirs = fingerprint(b)
+            for way in () if theirs.constant else candidates(a, b):
+                if (way, b.dtype) not in made:
+                    narrow = Entry(TensorSpec(a.name, b.dtype, a.shape), a.order, _held(a, way, b.dtype))
+                    made[way, b.dtype] = fingerprint(narrow), narrow
+                mine, narrow = made[way, b.dtype]
+                found = mine == theirs and self._found_rounded(narrow, b, swapped)
+                if found:
+                    of = "b" if swapped else "a"
+                    text = f"A is B {way.text}" if swapped else way.text
+                    step = Step("rounding", text, {"to": way.target.name, "of": of, "cut": way.cut})
+                    one, other = (b, a) if swapped else (a, b)
+                    self._add(one, other, found, [step])
+                    break
+
+    def _found_rounded(self, narrow: Entry, b: Entry, swapped: bool) -> Moved | None:
+        one, other = (b, narrow) if swapped else (narrow, b)
+        return between(codes(one.array()), codes(other.array()), one, other, self.state.channels)
+
+    # ---- numbers that were computed --------------------------------------------------------------------------------
+
+    def _computed(self) -> None:
+        """Batch normalisation: folded, or its statistics divided; on either side."""
+        match_statistics(self.state)
+        match_folds(self.state)
+        self._translate()
+        back = State(list(self.state.left_b.values()), list(self.state.left_a.values()))
+        if back.a and back.b:
+            match_statistics(back)
+            match_folds(back)
+            self._translate(of=back)
+
+    def _scaled(self) -> None:
+        for size, ours, theirs in list(self._by_size()):
+            if size < scales.FEWEST:
+                continue
+            ours, theirs = ([e for e in side if e.dtype.kind == "float"] for side in (ours, theirs))
+            one, other = ([(e, p) for e in side if (p := scales.profile(e)) is not None] for side in (ours, theirs))
+            for a, mine in one:
+                for b, its in other:
+                    if b.name not in self.state.left_b or not scales.alike(mine, its, min(a.dtype.bits, b.dtype.bits)):
+                        continue
+                    found = scales.scaled(a, b, float(its[-1] / mine[-1]), self.state.channels)
+                    if found is not None:
+                        self._add(a, b, found[0], [self._statistics(a, found[1])])
+                        break
+
+    def _statistics(self, a: Entry, step: Step) -> Step:
+        """A factor that is Caffe's scale factor, in the same layer, by its own name."""
+        if role_of(a.spec) not in ("mean", "variance"):
+            return step
+        layer = layer_of(a.name)
+        beside = (e for e in self.state.a.values() if layer_of(e.name) == layer and role_of(e.spec) == "scale_factor" and e.size == 1)
+        for entry in beside:
+            by, factor = float(entry.array().reshape(-1)[0]), step.detail["factor"]
+            assert isinstance(factor, float)
+            if by and abs(by * factor - 1) < 1e-5:
+                self.used[entry.name] = "divided out of the statistics of its layer"
+                text = f"divided by the scale factor {by:g}, within {step.detail['ulp'] or 1} ULP"
+                return Step("batch norm scale factor", text, {"ulp": step.detail["ulp"]})
+        return step
+
+    def _padded(self) -> None:
+        """Zeros around it; on either side."""
+        sides = [{e.name: d for e in left.values() if (d := _padding(e)) is not None} for left in (self.state.left_a, self.state.left_b)]
+        at = defaultdict[tuple[str, int, int], list[str]](list)
+        for name, key in sides[1].items():
+            at[key].append(name)
+        for name, key in sides[0].items():
+            for other in at.get(key, []):
+                if name not in self.state.left_a or other not in self.state.left_b:
+                    continue
+                a, b = self.state.a[name], self.state.b[other]
+                small, large = (a, b) if a.size < b.size else (b, a)
+                found = padding.padded(small, large, self.state.channels) if a.size != b.size else None
+                if found is not None:
+                    step = found[1] if small is a else Step("padding", f"A is {found[1].text}", found[1].detail)
+                    self._add(a, b, found[0], [step])
+
+    # ---- what differs ----------------------------------------------------------------------------------------------
+
+    def _different(self) -> None:
+        """What has one name and shape, and other values."""
+        for a in list(self.state.left_a.values()):
+            b = self.state.left_b.get(a.name)
+            if b is not None and a.size == b.size:
+                self._add(a, b, Moved(), [Step("different", "other values")])
+
+    def result(self, a: TensorStore, b: TensorStore) -> LayoutBlind:
+        """Everything."""
+        order = {name: entry.order for name, entry in self.state.a.items()}
+        self.relations.sort(key=lambda r: min(order[n] for n in r.a))
+        relations, permutations = gathered(self.relations)
+        out = tuple(excused(self.state, self.used))
+        for side, left in (("a", self.state.left_a), ("b", self.state.left_b)):
+            for e in out:
+                if e.side == side:
+                    del left[e.name]
+        shared = sum(self.state.b[n].size for r in relations if r.equal for n in r.b if n not in self.weak)
+        return LayoutBlind(
+            relations,
+            permutations,
+            out,
+            tuple(self.state.left_a),
+            tuple(self.state.left_b),
+            shared / max(1, sum(e.size for e in self.state.b.values())),
+            *(store.source.path if store.source else None for store in (a, b)),
+            *(store.source.format if store.source else None for store in (a, b)),
+        )
+
+
+def _padding(entry: Entry) -> tuple[str, int, int] | None:
+    return padding.digest(entry) if entry.size and not entry.dtype.packed else None
+
+
+def _held(entry: Entry, way: Narrowing, dtype: DType) -> Tensor:
+    """A tensor of the rounded values."""
+    values = applied(entry, way, dtype).view(dtype.numpy()).reshape(entry.shape)
+    return Tensor.from_array(entry.name, values)

@@ -1,0 +1,337 @@
+"""`porter diff --layout-blind`: every kind of difference planted in real networks is named; unrelated networks are called so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import jsonschema
+import ml_dtypes
+import numpy as np
+import pytest
+from cli_runner import Porter
+from conftest import ROOT
+
+import porter
+from porter.check.layout_blind.matching import compare
+from porter.check.layout_blind.records import LayoutBlind, Relation
+from porter.store import TensorStore
+from porter.tensor import Tensor
+
+SCHEMA = json.loads((ROOT / "schemas/diff.schema.json").read_text())
+Arrays = dict[str, np.ndarray]
+
+
+def made(arrays: Mapping[str, np.ndarray]) -> TensorStore:
+    return TensorStore(Tensor.from_array(name, array) for name, array in arrays.items())
+
+
+def blind(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> LayoutBlind:
+    result = compare(made(a), made(b))
+    jsonschema.validate(result.to_json(), SCHEMA)
+    return result
+
+
+def network() -> Arrays:
+    """A small net with batch normalisation: values as training leaves them, none alike."""
+    rng = np.random.default_rng(3)
+
+    def f4(*shape: int) -> np.ndarray:
+        return (rng.standard_normal(shape) * 0.1).astype("<f4")
+
+    return {
+        "conv1.weight": f4(16, 3, 3, 3),
+        "conv1.bias": f4(16),
+        "conv2.weight": f4(24, 16, 3, 3),
+        "conv2.bias": f4(24),
+        "fc1.weight": f4(10, 24 * 4),
+        "fc1.bias": f4(10),
+    }
+
+
+def only(result: LayoutBlind, name: str) -> Relation:
+    (found,) = [r for r in result.relations if name in r.a]
+    return found
+
+
+def kinds(relation: Relation) -> list[str]:
+    return [s.kind for s in relation.steps if s.kind != "name"]
+
+
+def texts(relation: Relation) -> list[str]:
+    return [s.text for s in relation.steps if s.kind != "name"]
+
+
+PLANTED: list[tuple[str, Callable[[np.ndarray], np.ndarray], list[str]]] = [
+    ("transposed", lambda w: w.transpose(2, 3, 1, 0), ["OIHW -> HWIO"]),
+    ("reshaped", lambda w: w.reshape(24, -1), ["24×16×3×3 -> 24×144"]),
+    ("flipped", lambda w: w[:, :, ::-1, ::-1], ["kernel flipped along HW"]),
+    ("half", lambda w: w.astype("<f2"), ["rounded to f16"]),
+    ("half in float32", lambda w: w.astype("<f2").astype("<f4"), ["rounded to f16"]),
+    ("bfloat16 in float32", lambda w: w.astype(ml_dtypes.bfloat16).astype("<f4"), ["rounded to bf16"]),
+    ("cut bfloat16", lambda w: (w.view("<u4") & 0xFFFF0000).view("<f4"), ["cut to bf16"]),
+    ("cut tf32", lambda w: (w.view("<u4") & 0xFFFFE000).view("<f4"), ["cut to tf32"]),
+    ("tf32", lambda w: ((w.view("<u4") + 0xFFF + (w.view("<u4") >> 13 & 1)) & 0xFFFFE000).view("<f4"), ["rounded to tf32"]),
+    ("f8", lambda w: w.astype(ml_dtypes.float8_e4m3fn).astype("<f4"), ["rounded to f8_e4m3"]),
+    ("f8 e5m2", lambda w: w.astype(ml_dtypes.float8_e5m2).astype("<f4"), ["rounded to f8_e5m2"]),
+    ("wide", lambda w: w.astype("<f8"), ["f32 -> f64, no value changed"]),
+    ("scaled by 1/255", lambda w: (w.astype("f8") / 255).astype("<f4"), ["× 1/255"]),
+    ("scaled by 0.017", lambda w: w * np.float32(0.017), ["× 0.017"]),
+    ("scaled by -1", lambda w: -w, ["× -1"]),
+    ("scaled by pi", lambda w: w * np.float32(np.pi), ["× 3.141593, within 1 ULP"]),
+    ("padded", lambda w: np.pad(w, ((0, 8), (0, 16), (0, 0), (0, 0))), ["padded with zeros (axis 0: 24 -> 32, axis 1: 16 -> 32)"]),
+    (
+        "padded about",
+        lambda w: np.pad(w, ((0, 0), (0, 0), (1, 1), (1, 1))),
+        ["padded with zeros on both sides (axis 2: 3 -> 5, axis 3: 3 -> 5)"],
+    ),
+    ("transposed bfloat16", lambda w: w.transpose(2, 3, 1, 0).astype(ml_dtypes.bfloat16), ["OIHW -> HWIO", "rounded to bf16"]),
+    ("transposed, rounded", lambda w: w.transpose(2, 3, 1, 0).astype("<f2").astype("<f4"), ["OIHW -> HWIO", "rounded to f16"]),
+    ("transposed, scaled", lambda w: w.transpose(2, 3, 1, 0) * np.float32(0.017), ["OIHW -> HWIO", "× 0.017"]),
+]
+
+
+@pytest.mark.parametrize(("change", "expected"), [p[1:] for p in PLANTED], ids=[p[0] for p in PLANTED])
+@pytest.mark.parametrize("swapped", [False, True], ids=["", "swapped"])
+def test_planted(change: Callable[[np.ndarray], np.ndarray], expected: list[str], swapped: bool) -> None:
+    a = network()
+    b = {f"net/{k}": v for k, v in a.items()}
+    b["net/conv2.weight"] = np.ascontiguousarray(change(a["conv2.weight"]))
+    result = blind(b, a) if swapped else blind(a, b)
+    assert result.equal, result
+    found = only(result, "net/conv2.weight" if swapped else "conv2.weight")
+    if swapped:
+        # The same kinds, said the other way round.
+        assert len(kinds(found)) == len(expected)
+    else:
+        assert texts(found) == expected
+    assert all(not kinds(r) for r in result.relations if r is not found)
+
+
+def test_nothing_is_equal_that_differs_in_one_element() -> None:
+    for name, change, _ in PLANTED:
+        a = network()
+        b = {f"net/{k}": v for k, v in a.items()}
+        values = np.ascontiguousarray(change(a["conv2.weight"])).copy()
+        values.reshape(-1)[7] += np.asarray(0.25, values.dtype)
+        b["net/conv2.weight"] = values
+        result = blind(a, b)
+        assert not result.equal, name
+
+
+def test_permuted_channels_are_followed_through_the_network() -> None:
+    a = network()
+    rng = np.random.default_rng(1)
+    p, q = rng.permutation(16), rng.permutation(24)
+    b = {
+        "a.w": a["conv1.weight"][p],
+        "a.b": a["conv1.bias"][p],
+        "b.w": a["conv2.weight"][q][:, p],
+        "b.b": a["conv2.bias"][q],
+        "c.w": a["fc1.weight"].reshape(10, 24, 4)[:, q].reshape(10, 96),
+        "c.b": a["fc1.bias"],
+    }
+    result = blind(a, b)
+    assert result.equal
+    assert {x.order for x in result.permutations} == {tuple(p), tuple(q)}
+    by_order = {x.order: x for x in result.permutations}
+    assert [(u.tensor, u.axis, u.blocks) for u in by_order[tuple(p)].uses] == [("a.w", 0, 1), ("a.b", 0, 1), ("b.w", 1, 1)]
+    assert [(u.tensor, u.axis, u.blocks) for u in by_order[tuple(q)].uses] == [("b.w", 0, 1), ("b.b", 0, 1), ("c.w", 1, 4)]
+    assert all(x.followed for x in result.permutations)
+
+
+def test_permuted_and_transposed_and_rounded() -> None:
+    a = network()
+    p = np.random.default_rng(1).permutation(24)
+    b = dict(a, **{"conv2.weight": np.ascontiguousarray(a["conv2.weight"][p].transpose(2, 3, 1, 0).astype("<f2"))})
+    result = blind(a, b)
+    found = only(result, "conv2.weight")
+    assert result.equal
+    assert kinds(found) == ["layout", "rounding", "permutation"]
+    assert result.permutations[0].order == tuple(p)
+    assert not result.permutations[0].followed
+
+
+def test_equal_channels_are_put_in_any_order_that_fits() -> None:
+    a = network()
+    a["conv2.weight"][4] = a["conv2.weight"][9] = 0
+    p = np.random.default_rng(2).permutation(24)
+    result = blind(a, dict(a, **{"conv2.weight": a["conv2.weight"][p]}))
+    assert result.equal
+    (found,) = result.permutations
+    assert np.array_equal(a["conv2.weight"][list(found.order)], a["conv2.weight"][p])
+
+
+@pytest.mark.parametrize("layout", [(0, 1, 2, 3), (2, 3, 1, 0)], ids=["OIHW", "HWIO"])
+def test_rgb_and_bgr(layout: tuple[int, ...]) -> None:
+    a = network()
+    b = dict(a, **{"conv1.weight": np.ascontiguousarray(a["conv1.weight"][:, ::-1].transpose(layout))})
+    result = blind(a, b)
+    assert result.equal
+    assert "channel order" in kinds(only(result, "conv1.weight"))
+
+
+def test_shuffled_elements_are_no_equality() -> None:
+    a = network()
+    shuffled = np.random.default_rng(0).permutation(a["conv2.weight"].reshape(-1)).reshape(24, 16, 3, 3)
+    assert not blind(a, dict(a, **{"conv2.weight": shuffled})).equal
+
+
+def test_ties_counters_and_neutral_tensors_are_named() -> None:
+    a = network()
+    b = dict(a, tied=a["fc1.weight"], **{"bn.num_batches_tracked": np.array(7), "conv2.extra.bias": np.zeros(24, "<f4")})
+    result = blind(a, b)
+    assert result.equal
+    assert {(e.name, e.kind) for e in result.excused} == {
+        ("tied", "tied"),
+        ("bn.num_batches_tracked", "counter"),
+        ("conv2.extra.bias", "neutral"),
+    }
+    assert not blind(a, dict(a, other=np.ones(9, "<f4"))).equal
+
+
+def test_equal_tensors_are_said_to_be_ambiguous() -> None:
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal((8, 8)).astype("<f4")
+    result = blind({"x": w, "y": w}, {"p": w, "q": w})
+    assert result.equal
+    assert all(r.rivals for r in result.relations)
+    constant = blind({"x": np.ones((4, 4), "<f4"), "w": w}, {"p": np.ones((4, 4), "<f4"), "v": w})
+    assert constant.equal
+    assert "all elements alike" in only(constant, "x").why
+
+
+def test_special_values_are_compared_by_their_bits() -> None:
+    a = network()
+    a["conv2.weight"][0, 0] = np.array([[np.nan, -np.nan, np.inf], [-np.inf, -0.0, 0.0], [1e-45, 3e38, -1e-40]], "<f4")
+    b = dict(a, **{"conv2.weight": np.ascontiguousarray(a["conv2.weight"].transpose(2, 3, 1, 0))})
+    assert blind(a, b).equal
+    b["conv2.weight"] = np.where(b["conv2.weight"] == 0, np.float32(0.0), b["conv2.weight"])  # -0 is not 0
+    assert not blind(a, b).equal
+    half = a["conv2.weight"].astype("<f2")
+    assert texts(only(blind(a, dict(a, **{"conv2.weight": half})), "conv2.weight")) == ["rounded to f16"]
+
+
+# ---- real networks -------------------------------------------------------------------------------------------------
+
+ORACLES = ("mtcnn_det2", "rand_squeezenet_v1.1", "ultraface_slim")
+
+
+def oracle(shared: Path, name: str) -> Arrays:
+    return {k: t.numpy() for k, t in porter.open(shared / "oracle" / name / "model.caffemodel").items()}
+
+
+def everywhere(net: Arrays, change: Callable[[np.ndarray], np.ndarray], least: int = 2) -> Arrays:
+    return {f"x/{k}": np.ascontiguousarray(change(v)) if v.ndim >= least else v for k, v in net.items()}
+
+
+WHOLE: list[tuple[str, Callable[[np.ndarray], np.ndarray], str]] = [
+    ("transposed", lambda w: w.transpose(2, 3, 1, 0) if w.ndim == 4 else w.T, "layout"),
+    ("rounded", lambda w: w.astype("<f2"), "rounding"),
+    ("rounded in place", lambda w: w.astype(ml_dtypes.bfloat16).astype("<f4"), "rounding"),
+    ("scaled", lambda w: w * np.float32(0.017), "scale"),
+    ("padded", lambda w: np.pad(w, [(0, -n % 32) for n in w.shape[:2]] + [(0, 0)] * (w.ndim - 2)), "padding"),
+]
+
+
+@pytest.mark.parametrize("name", ORACLES)
+@pytest.mark.parametrize(("change", "kind"), [w[1:] for w in WHOLE], ids=[w[0] for w in WHOLE])
+def test_whole_networks(shared: Path, name: str, change: Callable[[np.ndarray], np.ndarray], kind: str) -> None:
+    net = oracle(shared, name)
+    result = blind(net, everywhere(net, change))
+    assert result.equal, (result.only_a, result.only_b)
+    assert kind in result.up_to
+    assert set(result.up_to) <= {"name", kind, "reshape"}
+    named = {r.a[0]: r.b[0] for r in result.relations}
+    assert all(b == f"x/{a}" for a, b in named.items() if len(np.unique(net[a])) > 1)
+
+
+@pytest.mark.parametrize("name", ["rand_ResNet-50", "rand_mobilenet_v1", "rand_soeaver_inception-v3"])
+def test_statistics_divided_by_the_scale_factor(shared: Path, name: str) -> None:
+    """As porter does it, and as Caffe does, in float32 by the reciprocal."""
+    net = oracle(shared, name)
+    for divide in (lambda v, f: (v.astype("f8") / float(f)).astype("<f4"), lambda v, f: v * (np.float32(1) / np.float32(f))):
+        b: Arrays = {}
+        for key, value in net.items():
+            layer, _, part = key.rpartition(".")
+            if part in ("mean", "variance") and f"{layer}.scale_factor" in net:
+                value = divide(value, net[f"{layer}.scale_factor"][0])
+            if part != "scale_factor":
+                b[key] = value
+        result = blind(net, b)
+        assert result.equal, (result.only_a, result.only_b)
+        assert set(result.up_to) <= {"batch norm scale factor", "neutral"}
+        assert "batch norm scale factor" in result.up_to
+
+
+def test_two_networks_that_are_not_related(shared: Path) -> None:
+    for a, b in (("mtcnn_det2", "lenet_v2"), ("ultraface_slim", "mtcnn_det3"), ("lenet_v1", "lenet_v2")):
+        result = blind(oracle(shared, a), oracle(shared, b))
+        assert result.verdict == "unrelated", (a, b, result.shared)
+
+
+REAL = [
+    ("mtcnn/caffe/det1.caffemodel", "mtcnn/pytorch/pnet.pt", {"name", "layout"}),
+    ("mtcnn/caffe/det3.caffemodel", "mtcnn/npy_facenet/det3.npy", {"name", "layout"}),
+    ("mtcnn/pytorch/onet.pt", "mtcnn/ncnn/det3.param", {"name", "layout", "reshape"}),
+    ("ultraface/pytorch/version-slim-320.pth", "ultraface/caffe/slim-320.caffemodel", {"name", "batch norm folded", "counter"}),
+    ("ultraface/caffe/slim-320.caffemodel", "ultraface/pytorch/version-slim-320.pth", {"name", "batch norm folded", "counter"}),
+    ("ultraface/caffe/slim-320.caffemodel", "ultraface/ncnn/slim_320.param", {"name", "reshape"}),
+    ("hyperlpr/HorizonalFinemapping.caffemodel", "hyperlpr/lpr_HorizonalFinemapping.caffemodel", {"rounding"}),
+    ("hyperlpr/lpr_HorizonalFinemapping.caffemodel", "keras_hyperlpr/model12.h5", {"name", "layout", "rounding"}),
+    (
+        "yoloface/yoloface-500k_v2_yoloface-500k-v2.caffemodel",
+        "yoloface/yoloface-500k_v2_yoloface-500k-v2.weights",
+        {"name", "neutral", "reshape"},
+    ),
+    (
+        "minivision/2.7_80x80_MiniFASNetV2.pth",
+        "minivision/ncnn/model_1.param",
+        {"name", "batch norm epsilon", "counter", "neutral", "reshape"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("a", "b", "kinds"), REAL, ids=[f"{Path(a).name}-{Path(b).name}" for a, b, _ in REAL])
+def test_parity_groups(shared: Path, a: str, b: str, kinds: set[str]) -> None:
+    result = compare(porter.open(shared / "real" / a), porter.open(shared / "real" / b))
+    jsonschema.validate(result.to_json(), SCHEMA)
+    assert result.equal
+    assert set(result.up_to) <= kinds
+    assert set(result.up_to) >= kinds - {"reshape"}
+
+
+def test_another_epoch_is_near(shared: Path) -> None:
+    cifar = shared / "real/cifar10"
+    result = compare(
+        porter.open(cifar / "bxuan_cifar10_quick_iter_4000.caffemodel"), porter.open(cifar / "bxuan_cifar10_quick_iter_5000.caffemodel.h5")
+    )
+    assert result.verdict == "differs"
+    assert any(s.kind == "near" for r in result.relations for s in r.steps)
+
+
+# ---- the command ---------------------------------------------------------------------------------------------------
+
+
+def test_command(porter_cli: Porter, tmp_path: Path) -> None:
+    a = network()
+    b = {f"layers.{i}.{k}": v for i, (k, v) in enumerate(a.items())}
+    b["layers.2.conv2.weight"] = np.ascontiguousarray(a["conv2.weight"].transpose(2, 3, 1, 0))
+    porter.save(made(a), tmp_path / "a.safetensors")
+    porter.save(made(b), tmp_path / "b.safetensors")
+    run = porter_cli("diff", "a.safetensors", "b.safetensors", "--layout-blind")
+    assert run.code == 0, run.err
+    assert "OIHW -> HWIO" in run.out
+    assert run.out.splitlines()[-1] == "equal up to names, transposes: 6 tensors of B"
+    document = json.loads(porter_cli("diff", "a.safetensors", "b.safetensors", "--layout-blind", "--json").out)
+    jsonschema.validate(document, SCHEMA)
+    assert document["up_to"] == ["name", "layout"]
+    b["layers.0.conv1.weight"] = b["layers.0.conv1.weight"] + np.float32(1)
+    porter.save(made(b), tmp_path / "c.safetensors")
+    run = porter_cli("diff", "a.safetensors", "c.safetensors", "--layout-blind")
+    assert run.code == 1
+    assert run.out.splitlines()[-1].startswith("DIFFERS: 2 unpaired")
+    run = porter_cli("diff", "a.safetensors", "b.safetensors", "--layout-blind", "--rtol", "1")
+    assert run.code == 2
+    assert "U810" in run.err
