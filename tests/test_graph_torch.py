@@ -18,10 +18,10 @@ from torch_runs import check, emitted, expected, graph, load, ruff, run
 
 from porter.errors import GraphError
 from porter.formats.registry import open_store
+from porter.graph.python_layout import float_literal, statement, text_literal
+from porter.graph.state_map import axes_of
 from porter.graph.torch_source.emitter import emit
 from porter.graph.torch_source.identifiers import MODULE_ATTRIBUTES, attribute_names, variable_names
-from porter.graph.torch_source.layout import float_literal, statement, text_literal
-from porter.graph.torch_source.mapping import axes_of
 from porter.graph.torch_source.table import SUPPORTED, writer
 from porter.mapping.execution import apply
 from porter.mapping.parser import parse

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from porter.check.compare import compare
 from porter.dataclass import dataclass, replace
 from porter.errors import MapError
+from porter.graph.state_map import axes_of
 from porter.mapping.execution import apply
 from porter.mapping.syntax import (
     Argument,
@@ -131,8 +132,6 @@ class _Rules:
 
     def _reshaped(self, statement: Keep | Rule, source: str, target: str) -> Statement:
         """The file has the values in another shape than the graph."""
-        from porter.graph.torch_source.mapping import axes_of
-
         if isinstance(statement, Rule) and not _same_order(statement):
             return statement
         old, new = self.store[source].shape, self.state[target].shape

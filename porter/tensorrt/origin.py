@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from porter.dataclass import dataclass, replace
 from porter.graph.analysis.values import Constant
-from porter.graph.torch_source.mapping import map_of
-from porter.graph.torch_source.source import Stored
+from porter.graph.state_map import Stored, map_of
 from porter.graph.weights_map import weights_map
 from porter.mapping.execution import apply
 from porter.mapping.syntax import Map

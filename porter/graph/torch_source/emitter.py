@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from porter.dataclass import dataclass
 from porter.errors import GraphError, PorterError
+from porter.graph.analysis.fusion import fuse
 from porter.graph.analysis.values import Network
 from porter.graph.analysis.walk import Analysis
-from porter.graph.torch_source.fusion import fuse
-from porter.graph.torch_source.layout import WIDTH, statement, text_literal, tuple_literal
-from porter.graph.torch_source.mapping import map_of
+from porter.graph.python_layout import WIDTH, statement, text_literal, tuple_literal
+from porter.graph.state_map import map_of
 from porter.graph.torch_source.op import Op
 from porter.graph.torch_source.source import Source
 from porter.graph.torch_source.state import state_of

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from porter.errors import GraphError
 from porter.graph.analysis.sizes import known_elements
 from porter.graph.analysis.values import Constant, Dimension, Element, Network, Node, Shape, Value, computed
-from porter.graph.torch_source.layout import tuple_literal
+from porter.graph.python_layout import tuple_literal
 from porter.graph.torch_source.source import Source, layer_name, scalar_text
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from porter.dataclass import dataclass
 from porter.graph.analysis.values import Constant, Element, Network, Size, Value
+from porter.graph.python_layout import assignment, float_literal, statement, text_literal, tuple_literal
+from porter.graph.state_map import Stored
 from porter.graph.torch_source.helpers import HELPERS
 from porter.graph.torch_source.identifiers import attribute_names, variable_names
-from porter.graph.torch_source.layout import assignment, float_literal, statement, text_literal, tuple_literal
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,15 +29,6 @@ _ROLES = frozenset(
 _SUFFIX = re.compile(r"([._/])(weight|kernel|filter|w|W|gamma|scale|slope|running_mean|moving_mean|mean|rm)(_0|:0)?$")
 _WORD = re.compile(r"(?<![0-9A-Za-z_.])[A-Za-z_][0-9A-Za-z_]*")
 _FLOATS = {"float32": 32, "float64": 64, "float16": 16, "bfloat16": 16}
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A tensor of the state: where its values come from, and the node whose layer it belongs to ("" for none)."""
-
-    constant: Constant
-    node: str = ""
-    role: str = ""
 
 
 class Source:

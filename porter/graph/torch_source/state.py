@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from porter.dtypes import DTYPES, DType
 from porter.graph.analysis.values import Constant
-from porter.graph.torch_source.source import Stored, values_of
+from porter.graph.state_map import Stored
+from porter.graph.torch_source.source import values_of
 from porter.store import TensorStore
 from porter.tensor import BytesPayload, Tensor, TensorSpec, canonical_bytes
 

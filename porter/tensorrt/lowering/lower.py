@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from porter.errors import PorterError, TensorRTError
+from porter.graph.analysis.fusion import fuse
 from porter.graph.analysis.values import Network, Node, Size
 from porter.graph.analysis.walk import Analysis
-from porter.graph.torch_source.fusion import fuse
 from porter.tensorrt import layers
 from porter.tensorrt.lowering.assembly import Assembly
 from porter.tensorrt.lowering.op import Op, Refusal

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from porter.graph.torch_source.layout import WIDTH, float_literal, statement, text_literal, tuple_literal
+from porter.graph.python_layout import WIDTH, float_literal, statement, text_literal, tuple_literal
 from porter.tensorrt.layers import DTYPES, Network
 from porter.tensorrt.source.call import Block, Call, Numbers, Program, Reference, Value, Word
 from porter.tensorrt.source.calls import Calls, form_of

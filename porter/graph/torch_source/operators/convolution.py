@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from porter.dataclass import dataclass, replace
-from porter.graph.torch_source.layout import tuple_literal
+from porter.graph.python_layout import tuple_literal
 from porter.graph.torch_source.op import Op, options, spatial
 
 

@@ -6,7 +6,7 @@ Source: onnx/onnx docs/Operators.md (Gemm, MatMul, BatchNormalization, InstanceN
 from __future__ import annotations
 
 from porter.graph.analysis.values import Constant
-from porter.graph.torch_source.layout import float_literal, text_literal, tuple_literal
+from porter.graph.python_layout import float_literal, text_literal, tuple_literal
 from porter.graph.torch_source.op import Op, options
 
 

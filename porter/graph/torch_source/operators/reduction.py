@@ -5,7 +5,7 @@ Source: onnx/onnx docs/Operators.md and docs/Changelog.md.
 
 from __future__ import annotations
 
-from porter.graph.torch_source.layout import tuple_literal
+from porter.graph.python_layout import tuple_literal
 from porter.graph.torch_source.op import Op
 
 _CALLS = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from porter.graph.analysis.resampling import coordinates, cubic_weights, linear_weights, scaled
 from porter.graph.analysis.resampling import nearest as nearest_places
-from porter.graph.torch_source.layout import tuple_literal
+from porter.graph.python_layout import tuple_literal
 from porter.graph.torch_source.op import Op
 
 if TYPE_CHECKING:

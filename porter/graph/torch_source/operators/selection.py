@@ -5,7 +5,7 @@ Source: onnx/onnx docs/Operators.md (Gather, ScatterElements, NonMaxSuppression,
 
 from __future__ import annotations
 
-from porter.graph.torch_source.layout import float_literal, tuple_literal
+from porter.graph.python_layout import float_literal, tuple_literal
 from porter.graph.torch_source.op import Op, options
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from porter.graph.analysis.values import Dimension, Element, Size
-from porter.graph.torch_source.layout import tuple_literal
+from porter.graph.python_layout import tuple_literal
 from porter.graph.torch_source.op import Op
 from porter.graph.torch_source.source import scalar_text
 

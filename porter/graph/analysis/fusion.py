@@ -1,4 +1,4 @@
-"""Nodes that one layer of PyTorch does together: a BatchNormalization and the scale behind it, a product and the bias behind it.
+"""Nodes that one layer of a framework does together: a BatchNormalization and the scale behind it, a product and the bias behind it.
 
 Only where nothing else reads what lies between.
 """

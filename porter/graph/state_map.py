@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from porter.dataclass import dataclass
 from porter.dtypes import DTYPES
 from porter.graph.analysis.values import Constant
-from porter.graph.torch_source.source import Stored, scalar_text
+from porter.graph.python_layout import float_literal
 from porter.mapping.syntax import (
     Argument,
     Axes,
@@ -40,6 +41,15 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 AxisPatterns = tuple["Axes | None", "Axes | None", "tuple[tuple[str, Number], ...]"]
 """The patterns on both sides, and sizes of axes that only the target has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A tensor of the state: where its values come from, and the node whose layer it belongs to ("" for none)."""
+
+    constant: Constant
+    node: str = ""
+    role: str = ""
 
 
 def map_of(model: ir.Model, stored: Mapping[str, Stored]) -> Map:
@@ -89,8 +99,13 @@ def _counter() -> Fill:
 
 
 def _filled(constant: Constant) -> Call:
-    floats = constant.dtype.startswith(("float", "bfloat"))
-    value = float(scalar_text(constant.fill, constant.dtype)) if floats else int(constant.fill or 0)
+    assert constant.fill is not None
+    if not constant.dtype.startswith(("float", "bfloat")):
+        value: float = int(constant.fill)
+    elif math.isfinite(constant.fill):
+        value = float(float_literal(constant.fill, 32 if constant.dtype == "float32" else 64))
+    else:
+        value = constant.fill
     dtype = Argument("dtype", Variable(DTYPES[constant.dtype].short))
     return Call("fill", (Argument(None, value), dtype, Argument("shape", constant.shape)))
 
