@@ -19,6 +19,8 @@ from porter.parity.sides.model import batches
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Fed = tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]]
+
 Advance = Callable[[int], None]
 
 
@@ -76,7 +78,7 @@ def nbytes(a: Side, b: Side, matching: Matching) -> int:
 def compare(
     a: Side,
     b: Side,
-    fed: tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]],
+    fed: Fed,
     matching: Matching,
     *,
     tolerance: float = TOLERANCE,
@@ -102,9 +104,7 @@ def compare(
     return Comparison(matching, compared, tuple([p for p in matching.pairs if p.a not in found]), tolerance)
 
 
-def observed_pairs(
-    a: Side, b: Side, fed: tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]], pairs: Sequence[Pair]
-) -> Iterator[tuple[Pair, Observed, Observed]]:
+def observed_pairs(a: Side, b: Side, fed: Fed, pairs: Sequence[Pair]) -> Iterator[tuple[Pair, Observed, Observed]]:
     """Both sides' values of `pairs`, a bounded number of bytes at a time; pairs that one side does not observe are left out."""
     theirs = {p.b: b.shapes[p.b] for p in pairs if p.b in b.shapes}
     shapes = {p.a: shape for p in pairs if (shape := a.shapes.get(p.a) or theirs.get(p.b)) is not None}

@@ -221,8 +221,8 @@ class _Search:
 
 
 def _identifiers(names: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Names as they can be names in Python."""
-    return {v: [re.sub(r"\W", "_", name) for name in some] for v, some in names.items()}
+    """Names as they can be names in Python, in lower case."""
+    return {v: [re.sub(r"\W", "_", name).lower() for name in some] for v, some in names.items()}
 
 
 def _grown(side: _Layers) -> dict[int, list[list[str]]]:

@@ -1,0 +1,123 @@
+"""`porter verify` as a library: two networks are opened, fed the same, compared value by value, and where they part is found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from porter.dataclass import dataclass, field
+from porter.errors import PorterError, UsageError
+from porter.parity.comparison import Comparison, compare, nbytes
+from porter.parity.divergence import Divergence, Examined, find
+from porter.parity.feeding import FeedOptions, feeds
+from porter.parity.matching import Matching, match, read_layers
+from porter.parity.measures import TOLERANCE
+from porter.parity.opening import OpenOptions, open_side, parse
+from porter.parity.side import Side
+
+if TYPE_CHECKING:
+    from porter.parity.comparison import Fed
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyOptions:
+    """What a caller may say about verifying.
+
+    opening: how Caffe nets are taken over, and what runs one of them: B, or A where B is none. feeding: what is fed. layers: a
+    `layers.json`. first: whether the first value that is off is looked into. everything: whether all that are off are.
+    """
+
+    opening: OpenOptions = field(default_factory=OpenOptions)
+    feeding: FeedOptions = field(default_factory=FeedOptions)
+    layers: str | None = None
+    tolerance: float = TOLERANCE
+    first: bool = True
+    everything: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SideInfo:
+    """What is said of a side after it is closed."""
+
+    label: str
+    kind: str
+    runner: str
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What came of it. divergence: None where all values agree, or it was not asked for. failed: why B could not be run as a whole."""
+
+    a: SideInfo
+    b: SideInfo
+    comparison: Comparison
+    divergence: Divergence | None
+    notices: tuple[str, ...]
+    failed: str | None = None
+
+    @property
+    def same(self) -> bool:
+        """Whether everything that was compared agrees, and B ran."""
+        return self.comparison.same and self.failed is None
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Who wants to know how far it is. started: is told the bytes of values to be compared, and gives what is told of each part of them.
+
+    examined: is told of each layer that is run again.
+    """
+
+    started: Callable[[int], Advance | None] = lambda total: None
+    examined: Callable[[Examined], None] | None = None
+
+
+def verify(a: str, b: str, options: VerifyOptions, watch: Watch | None = None) -> Verified:
+    """Compare the networks that `a` and `b` name. Runs the files of those that are sources. Writes nothing.
+
+    Raises:
+        PorterError: a side cannot be opened, fed or run, or the two have nothing in common.
+    """
+    watch = watch or Watch()
+    with ExitStack() as stack:
+        left, right = (stack.enter_context(side) for side in _opened(a, b, options.opening))
+        known = [p for side in (left, right) for p in getattr(side, "preprocessing", ())]
+        fed, said = feeds(left, right, options.feeding, known)
+        matching = match(left, right, read_layers(options.layers) if options.layers is not None else None)
+        comparison, failed = _compared(left, right, fed, matching, options.tolerance, watch.started(nbytes(left, right, matching)))
+        divergence = None
+        if options.first and not (comparison.same and failed is None):
+            divergence = find(left, right, fed, comparison, everything=options.everything, advance=watch.examined)
+        infos = [SideInfo(s.label, s.kind, s.runner, len(s.steps)) for s in (left, right)]
+        return Verified(infos[0], infos[1], comparison, divergence, (*left.notices, *right.notices, *said), failed)
+
+
+def _opened(a: str, b: str, options: OpenOptions) -> tuple[Side, Side]:
+    kinds = parse(a).kind, parse(b).kind
+    if options.runner != "onnxruntime" and "caffe" not in kinds:
+        raise UsageError("U951", f"'{options.runner}' runs Caffe nets, and neither side is one", hint="leave '--runner' out")
+    plain = OpenOptions(options.graph)
+    chosen = (plain, options) if kinds[1] == "caffe" else (options, plain)
+    first = open_side(a, chosen[0])
+    try:
+        return first, open_side(b, chosen[1])
+    except BaseException:
+        first.__exit__(None, None, None)
+        raise
+
+
+def _compared(a: Side, b: Side, fed: Fed, matching: Matching, tolerance: float, advance: Advance | None) -> tuple[Comparison, str | None]:
+    """The comparison; where B does not run as a whole, one of nothing, and the reason: its layers may run one by one."""
+    try:
+        return compare(a, b, fed, matching, tolerance=tolerance, advance=advance), None
+    except PorterError as error:
+        if error.code not in ("G090", "G094") or not any(step.inputs for step in b.steps):
+            raise
+        # Only B may be broken: what A cannot do there is nothing to compare with.
+        for _ in a.run(fed[0], a.outputs):
+            pass
+        return Comparison(matching, (), matching.pairs, tolerance), error.message
