@@ -104,7 +104,8 @@ def static(screen: Screen, conversion: Conversion, network: bool, way: Way, meth
             if samples.left_out:
                 text = f"{samples.left_out:,} samples at the end fill no batch, and are left out"
                 notices.append(Notice("skipped", text, samples.path))
-        model, changed = raised(opened.model, way)
+        half = any(value.dtype is not None and value.dtype.name == "FLOAT16" for value in opened.model.graph.initializers.values())
+        model, changed = raised(opened.model, way, scales="float16" if half else "float32")
         notices += [Notice("changed", changed)] if changed is not None else []
         made = quantise_network(
             model,

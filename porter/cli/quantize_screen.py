@@ -72,7 +72,7 @@ def show_weights(
     if assumed:
         screen.paragraph(f"channels are taken to come first in {screen.listed(assumed)}: the file does not say", "note  ")
     what = f"{count(len(found), 'tensor')} as {way}"
-    screen.aligned([_files(screen, conversion, paths, what, nbytes)])
+    _print_files(screen, conversion, paths, what, nbytes)
 
 
 def _row(screen: Screen, q: Quantised) -> tuple[str | Cell, ...]:
@@ -116,7 +116,7 @@ def show_numbers(
     _print_losses(screen, losses)
     if not screen.quiet:
         what = f"{count(len(names), 'tensor')} dequantised" if names else "nothing is quantised"
-        screen.aligned([_files(screen, conversion, paths, what, nbytes)])
+        _print_files(screen, conversion, paths, what, nbytes)
 
 
 def show_static(
@@ -170,11 +170,9 @@ def show_static(
     screen.aligned([*lines, ("wrote", kind, screen.listed(made.paths))])
 
 
-def _files(screen: Screen, conversion: Conversion, paths: Sequence[str], what: str, nbytes: tuple[int, int]) -> tuple[str, ...]:
-    sizes = f"{bytes_text(nbytes[0])} → {bytes_text(nbytes[1])}"
-    if not paths:
-        return "would write", what, sizes, screen.name(conversion.target)
-    return "wrote", what, sizes, screen.listed(paths)
+def _print_files(screen: Screen, conversion: Conversion, paths: Sequence[str], what: str, nbytes: tuple[int, int]) -> None:
+    files = screen.listed(paths) if paths else f"{screen.name(conversion.target)}, which was not written"
+    screen.paragraph(f"{what}, {bytes_text(nbytes[0])} → {bytes_text(nbytes[1])}: {files}", "wrote " if paths else "plan  ")
 
 
 def _print_losses(screen: Screen, losses: Sequence[Loss]) -> None:

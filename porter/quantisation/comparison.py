@@ -44,7 +44,7 @@ def compare(first: str, second: str, samples: Samples) -> Comparison:
     Raises:
         GraphError: onnxruntime cannot run one of them.
     """
-    sessions = [session(first), session(second)]
+    sessions = [session(first, "the network"), session(second, "the quantised network")]
     names = [o.name for o in sessions[0].get_outputs()]
     sums = {name: _Sums(name) for name in names}
     right = [0, 0]
@@ -61,8 +61,8 @@ def compare(first: str, second: str, samples: Samples) -> Comparison:
     return Comparison(samples.count, tuple([s.result() for s in sums.values()]), (right[0], right[1]) if labelled else None)
 
 
-def session(path: str) -> Any:
-    """An onnxruntime session on the CPU that optimises nothing.
+def session(path: str, what: str) -> Any:
+    """An onnxruntime session on the CPU that optimises nothing. what: how errors name the file.
 
     Raises:
         MissingDependencyError: onnxruntime is not there.
@@ -77,7 +77,7 @@ def session(path: str) -> Any:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         said = " ".join(str(error).split())[:300]
-        raise GraphError("G090", f"onnxruntime cannot load the model: {said}", path=path) from error
+        raise GraphError("G090", f"onnxruntime cannot load the model: {said.replace(path, what)}") from error
 
 
 def runtime() -> Any:

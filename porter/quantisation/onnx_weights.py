@@ -80,8 +80,10 @@ def _channel_axis(node: ir.Node, place: int, rank: int) -> int | None:
     return {("MatMul", 1): rank - 1, ("MatMul", 0): rank - 2}.get(kind)
 
 
-def raised(model: ir.Model, way: Way) -> tuple[ir.Model, str | None]:
+def raised(model: ir.Model, way: Way, *, scales: str = "float32") -> tuple[ir.Model, str | None]:
     """The model in an opset that has what `way` needs, and what has to be said of that; the model itself where it has.
+
+    scales: their type; float16 is one since opset 19.
 
     Raises:
         LossError: ONNX has no such type.
@@ -94,7 +96,7 @@ def raised(model: ir.Model, way: Way) -> tuple[ir.Model, str | None]:
     if needed is None:
         hint = "--type i4 --group 64 is of the same size; or write safetensors or pytorch"
         raise LossError("L822", f"ONNX has no operator that makes numbers of {way.type.name}", hint=hint)
-    opset, version = max(needed[0], _OPSETS[way.scheme.granularity]), needed[1]
+    opset, version = max(needed[0], _OPSETS[way.scheme.granularity], 10 if scales == "float32" else 19), needed[1]
     stated = model.opset_imports.get("", model.opset_imports.get("ai.onnx", 1))
     notice = None
     if stated < opset:

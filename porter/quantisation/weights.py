@@ -14,6 +14,7 @@ from porter.dataclass import dataclass
 from porter.errors import UsageError, did_you_mean
 from porter.mapping.ops.rounding import widened
 from porter.quantisation.arithmetic import FLOATS, decoded, encoded, scale_of, zero_of
+from porter.quantisation.description import ATTRIBUTE
 from porter.quantisation.layout import Layout
 from porter.quantisation.ways import Way
 from porter.store import TensorStore
@@ -146,13 +147,28 @@ def choose(store: TensorStore, only: Sequence[str] = (), exclude: Sequence[str] 
             hint = did_you_mean(pattern, store) or "'*' stands for any text: '*.weight'"
             raise UsageError("U823", f"no tensor is called '{pattern}'", hint=hint)
     found: dict[str, str | None] = {}
+    parts = _parts(store)
     for name, tensor in store.items():
-        reason = _unfit(tensor.spec)
+        reason = parts.get(name) or _unfit(tensor.spec)
         if reason is None and only and not any(fnmatchcase(name, p) for p in only):
             reason = "not asked for"
         if reason is None and any(fnmatchcase(name, p) for p in exclude):
             reason = "excluded"
         found[name] = reason
+    return found
+
+
+def _parts(store: TensorStore) -> dict[str, str]:
+    """What is part of a tensor that is quantised already."""
+    found: dict[str, str] = {}
+    for name, tensor in store.items():
+        said = tensor.attributes.get(ATTRIBUTE)
+        if said is not None:
+            found[name] = "quantised already"
+        if isinstance(said, dict):
+            found |= {
+                part: "scales of what is quantised already" for key in ("scale", "zero_point") if isinstance(part := said.get(key), str)
+            }
     return found
 
 
