@@ -30,6 +30,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 NETWORKS = ("resnet50", "vgg16")
 PACKAGE = HERE.parent.parent / "porter"
+CPP = HERE.parent.parent / "cpp"
 # What developers set, and users do not: the first has Python compile every module anew, each time.
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k not in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONPATH")}
 
@@ -124,6 +125,12 @@ class Files:
     def out(self, name: str) -> Path:
         return self.folder / f"out-{name}"
 
+    def compiled(self, source: Path) -> Path:
+        """The program that `source` is, as a build for release makes it; made anew each time, since headers change."""
+        program = self.folder / source.stem
+        subprocess.run(["g++", "-O2", "-std=c++17", "-pthread", f"-I{CPP}/include", "-o", str(program), str(source)], check=True)
+        return program
+
     def of_maps(self, name: str) -> Path:
         """One of the inputs of the jobs with maps, which are the same whatever the network."""
         path = self.folder / name
@@ -180,12 +187,35 @@ def pth_to_safetensors(files: Files) -> list[Command]:
 
 def wts_to_safetensors(files: Files) -> list[Command]:
     """Against the usual C++ loader that only reads, compiled with -O2."""
-    loader = files.folder / "usual_loader"
-    if not loader.exists():
-        subprocess.run(["g++", "-O2", "-std=c++17", "-o", str(loader), str(HERE / "usual_loader.cpp")], check=True)
     source = files(".wts")
-    usual = Command("usual loader, reading", [str(loader), str(source)], target=Target(faster=9))
-    return [_porter(files, source, ".safetensors"), usual]
+    return [_porter(files, source, ".safetensors"), _usual_loader(files, source, 9)]
+
+
+def _usual_loader(files: Files, source: Path, faster: float) -> Command:
+    loader = files.compiled(HERE / "usual_loader.cpp")
+    return Command("usual loader, reading", [str(loader), str(source)], target=Target(faster=faster))
+
+
+def _load(files: Files, threads: int, faster: float) -> list[Command]:
+    source, loader = files(".wts"), files.compiled(CPP / "benchmarks" / "wts_load.cpp")
+    argv = [str(loader), str(source), "--threads", str(threads)]
+    most = (source.stat().st_size * 4 // 9 >> 20) + 64  # 9 characters a value
+    return [
+        Command("porter", argv, mebibytes=most),
+        Command("porter, no sidecar", [*argv, "--no-sidecar"], mebibytes=most),
+        _usual_loader(files, source, faster),
+        Command("cat to /dev/null", ["cat", str(source)]),
+    ]
+
+
+def cpp_load(files: Files) -> list[Command]:
+    """The C++ loader on one thread, against the usual one, and `cat` to /dev/null."""
+    return _load(files, 1, 15)
+
+
+def cpp_load_threads(files: Files) -> list[Command]:
+    """The same on two threads."""
+    return _load(files, 2, 25)
 
 
 def caffemodel_to_safetensors(files: Files) -> list[Command]:
@@ -253,6 +283,8 @@ JOBS: dict[str, Callable[[Files], list[Command]]] = {
     "pth-wts": pth_to_wts,
     "pth-safetensors": pth_to_safetensors,
     "wts-safetensors": wts_to_safetensors,
+    "cpp-load": cpp_load,
+    "cpp-load-threads": cpp_load_threads,
     "caffemodel-safetensors": caffemodel_to_safetensors,
     "inspect": inspect,
     "map-rename": map_rename,
