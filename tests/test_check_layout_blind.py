@@ -209,7 +209,8 @@ def test_special_values_are_compared_by_their_bits() -> None:
     assert blind(a, b).equal
     b["conv2.weight"] = np.where(b["conv2.weight"] == 0, np.float32(0.0), b["conv2.weight"])  # -0 is not 0
     assert not blind(a, b).equal
-    half = a["conv2.weight"].astype("<f2")
+    with np.errstate(over="ignore"):
+        half = a["conv2.weight"].astype("<f2")
     assert texts(only(blind(a, dict(a, **{"conv2.weight": half})), "conv2.weight")) == ["rounded to f16"]
 
 
@@ -277,7 +278,7 @@ REAL = [
     ("mtcnn/pytorch/onet.pt", "mtcnn/ncnn/det3.param", {"name", "layout", "reshape"}),
     ("ultraface/pytorch/version-slim-320.pth", "ultraface/caffe/slim-320.caffemodel", {"name", "batch norm folded", "counter"}),
     ("ultraface/caffe/slim-320.caffemodel", "ultraface/pytorch/version-slim-320.pth", {"name", "batch norm folded", "counter"}),
-    ("ultraface/caffe/slim-320.caffemodel", "ultraface/ncnn/slim_320.param", {"name", "reshape"}),
+    ("ultraface/caffe/slim-320.caffemodel", "ultraface/ncnn/slim_320.param", set()),
     ("hyperlpr/HorizonalFinemapping.caffemodel", "hyperlpr/lpr_HorizonalFinemapping.caffemodel", {"rounding"}),
     ("hyperlpr/lpr_HorizonalFinemapping.caffemodel", "keras_hyperlpr/model12.h5", {"name", "layout", "rounding"}),
     (

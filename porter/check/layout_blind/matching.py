@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
@@ -15,13 +16,13 @@ from porter.check.layout_blind.roundings import Narrowing, applied, candidates
 from porter.check.layout_blind.translation import named, relation, type_steps
 from porter.dtypes import DType
 from porter.mapping.inference.assignment import paired
-from porter.mapping.inference.batch_norm import match_folds, match_statistics
+from porter.mapping.inference.batch_norm import batch_norms, match_folds, match_statistics
 from porter.mapping.inference.entries import Entry, Fingerprint, cast, castable, codes, entries, fingerprint
 from porter.mapping.inference.equal_values import match_cast, match_equal
 from porter.mapping.inference.near_values import match_near
-from porter.mapping.inference.roles import layer_of, role_of
 from porter.mapping.inference.state import PLAIN, Match, State
 from porter.mapping.inference.structure import match_constants
+from porter.mapping.ops.rounding import widened
 from porter.store import TensorStore
 from porter.tensor import Tensor, TensorSpec
 
@@ -205,6 +206,7 @@ class _Comparison:
         match_statistics(self.state)
         match_folds(self.state)
         self._translate()
+        self._statistics()
         back = State(list(self.state.left_b.values()), list(self.state.left_a.values()))
         if back.a and back.b:
             match_statistics(back)
@@ -223,23 +225,25 @@ class _Comparison:
                         continue
                     found = scales.scaled(a, b, float(its[-1] / mine[-1]), self.state.channels)
                     if found is not None:
-                        self._add(a, b, found[0], [self._statistics(a, found[1])])
+                        self._add(a, b, found[0], [found[1]])
                         break
 
-    def _statistics(self, a: Entry, step: Step) -> Step:
-        """A factor that is Caffe's scale factor, in the same layer, by its own name."""
-        if role_of(a.spec) not in ("mean", "variance"):
-            return step
-        layer = layer_of(a.name)
-        beside = (e for e in self.state.a.values() if layer_of(e.name) == layer and role_of(e.spec) == "scale_factor" and e.size == 1)
-        for entry in beside:
-            by, factor = float(entry.array().reshape(-1)[0]), step.detail["factor"]
-            assert isinstance(factor, float)
-            if by and abs(by * factor - 1) < 1e-5:
-                self.used[entry.name] = "divided out of the statistics of its layer"
-                text = f"divided by the scale factor {by:g}, within {step.detail['ulp'] or 1} ULP"
-                return Step("batch norm scale factor", text, {"ulp": step.detail["ulp"]})
-        return step
+    def _statistics(self) -> None:
+        """Means and variances that are A's divided by Caffe's scale factor, as Caffe divides: not to the last bit."""
+        for norm in batch_norms(self.state, ("mean", "variance", "scale_factor")):
+            factor = norm.parts["scale_factor"]
+            by = float(widened(factor.array().reshape(-1), factor.dtype)[0])
+            for part in ("mean", "variance") if by and math.isfinite(by) else ():
+                a = norm.parts[part]
+                others = [e for e in self.state.left_b.values() if e.shape == a.shape and e.dtype == a.dtype]
+                near = [(u, e) for e in others if (u := scales.divided(a, by, e)) is not None]
+                # Of several, such as zeros, the one of that name; else the nearest.
+                near.sort(key=lambda pair: (pair[1].name != a.name, pair[0]))
+                if near:
+                    ulp = math.ceil(near[0][0])
+                    text = f"divided by the scale factor {by:g}, " + (f"within {ulp} ULP" if ulp else "bit for bit")
+                    self._add(a, near[0][1], Moved(), [Step("batch norm scale factor", text, {"ulp": ulp})])
+                    self.used[factor.name] = "divided out of the statistics of its layer"
 
     def _padded(self) -> None:
         """Zeros around it; on either side."""

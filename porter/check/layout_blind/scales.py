@@ -53,21 +53,18 @@ def alike(one: NDArray[np.float64], other: NDArray[np.float64], bits: int) -> bo
 
 def scaled(a: Entry, b: Entry, size: float, channels: frozenset[int]) -> tuple[Moved, Step] | None:
     """How A's elements, multiplied by about plus or minus `size`, stand in B, and the factor; None where they do not."""
+    import numpy as np
+
     source, target = widened(a.array().reshape(-1), a.dtype), codes(b.array())
     for factor, text in (pair for sign in (1, -1) for pair in _simple(sign * size, min(a.dtype.bits, b.dtype.bits))):
         # What is divided is not what is multiplied by the reciprocal.
-        for made in (source * factor, source / (1 / factor) if abs(factor) < 1 else source * float(_single(factor))):
+        ways = [source * factor, source * float(np.float32(factor)), *([source / (1 / factor)] if abs(factor) < 1 else [])]
+        for made in ways:
             values = codes(rounded(made, b.dtype)[0])
             found = between(values, target, a, b, channels) if _same_numbers(values, target) else None
             if found is not None:
                 return found, Step("scale", f"× {text}", {"factor": factor, "ulp": 0})
     return _near(source, a, b)
-
-
-def _single(value: float) -> Any:
-    import numpy as np
-
-    return np.float32(value)
 
 
 def _same_numbers(one: NDArray[Any], other: NDArray[Any]) -> bool:
@@ -94,7 +91,7 @@ def _near(source: NDArray[np.float64], a: Entry, b: Entry) -> tuple[Moved, Step]
 
     target = widened(b.array().reshape(-1), b.dtype)
     plain = [SAME] if a.shape == b.shape else []
-    unit = np.spacing(np.maximum(np.abs(target), np.finfo(np.float32).tiny).astype(b.dtype.numpy())).astype(np.float64)
+    unit = _units(target, b)
     for layout in (*plain, *USUAL):
         digits = merged(((a.size, 1),)) if layout == SAME else layout.digits(a.shape, b.shape)
         if digits is None:
@@ -106,3 +103,19 @@ def _near(source: NDArray[np.float64], a: Entry, b: Entry) -> tuple[Moved, Step]
             text = f"× {factor:.7g}, within {max(1, math.ceil(apart))} ULP"
             return Moved(layout_steps(layout, a.shape, b.shape)), Step("scale", text, {"factor": factor, "ulp": math.ceil(apart)})
     return None
+
+
+def _units(target: NDArray[np.float64], b: Entry) -> NDArray[np.float64]:
+    """A unit in the last place of each element of B."""
+    import numpy as np
+
+    return np.asarray(np.spacing(np.maximum(np.abs(target), np.finfo(np.float32).tiny).astype(b.dtype.numpy())).astype(np.float64))
+
+
+def divided(a: Entry, by: float, b: Entry) -> float | None:
+    """How many units in the last place B is from A divided by `by`, if it is at most `ULP`."""
+    import numpy as np
+
+    source, target = (widened(e.array().reshape(-1), e.dtype) for e in (a, b))
+    apart = float(np.max(np.abs(source / by - target) / _units(target, b), initial=0.0))
+    return apart if apart <= ULP else None
