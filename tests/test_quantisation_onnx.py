@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from cli_runner import Porter
 from onnx import TensorProto, helper, numpy_helper
 
@@ -271,6 +272,28 @@ def test_aware_networks_keep_their_scales(porter_cli: Porter) -> None:
     assert [t["name"] for t in run.json["tensors"]] == ["wd"]
     assert "2 DequantizeLinear nodes stay" in run.err
     assert np.array_equal(session("numbers.onnx").run(None, {"x": x})[0], wanted)
+
+
+def test_aware_networks_in_pytorch(porter_cli: Porter) -> None:
+    onnx.save(aware(), "aware.onnx")
+    assert porter_cli("port", "aware.onnx", "-o", "torch", "--to", "torch").code == 0
+    state = torch.load("torch/model.pth", weights_only=True)
+    held = values("aware.onnx")
+    module: dict[str, Any] = {}
+    exec(compile(Path("torch/model.py").read_text(), "model.py", "exec"), module)
+    net = module["Net"]().eval()
+    net.load_state_dict(state)
+    # Small ones stand in the source, the others in the state; all to the bit.
+    assert {n: b.numpy().tobytes() for n, b in net.named_buffers()} == {n: a.tobytes() for n, a in held.items()}
+    x = np.random.default_rng(8).normal(size=(1, 2, 6, 6)).astype("f4")
+    with torch.inference_mode():
+        got = net(torch.from_numpy(x)).numpy()
+    wanted = session("aware.onnx").run(None, {"x": x})[0]
+    steps = np.rint((got - wanted) / held["ys"])
+    assert np.allclose(got, wanted + steps * held["ys"], atol=1e-6)
+    # A convolution adds up in another order, so what lies half-way may go the other way.
+    assert np.abs(steps).max() <= 1
+    assert np.count_nonzero(steps) <= 1
 
 
 @pytest.mark.skipif(sys.platform != "linux" or platform.machine() != "x86_64", reason="TensorRT's package has no wheel for this platform")

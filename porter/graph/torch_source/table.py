@@ -53,6 +53,7 @@ _MODULES = {
         "cumulative_sum": "CumSum",
         "mean_variance": "MeanVarianceNormalization",
     },
+    "quantization": {"quantize": "QuantizeLinear", "dequantize": "DequantizeLinear"},
     "reduction": {
         "reduce": ("ReduceSum ReduceMean ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare ReduceLogSum ReduceLogSumExp"),
         "arg_extremum": "ArgMax ArgMin",
