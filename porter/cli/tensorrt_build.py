@@ -10,6 +10,7 @@ from porter.cli.options import common_options, shape_of, shapes
 from porter.cli.screen import Screen
 from porter.cli.status import ExitCode
 from porter.cli.tensorrt_screen import document, print_built
+from porter.errors import UsageError
 
 DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 
@@ -39,6 +40,7 @@ def _profiles(
 @click.option("--wts", metavar="FILE", help="Take the values of all weights from this file, by name (conv1.weight, bn1.running_mean).")
 @click.option("--check/--no-check", default=True, help="Read every weight back and compare it, bit for bit (--check).")
 @click.option("--dtype", type=click.Choice(list(DTYPES)), default="f32", help="What the network computes in (f32).")
+@click.option("--dtype-plan", "plan", metavar="PLAN", help="What it computes in, tensor by tensor: a plan of 'porter audit --plan'.")
 @click.option("--dynamic-batch", is_flag=True, help="Leave the size of the batch open; needs --profile.")
 @click.option(
     "--profile",
@@ -68,6 +70,8 @@ def command(screen: Screen, /, source: str, weights: str | None, output: str | N
     the network. Each weight is read back from TensorRT and compared with the file that it came from, which is that of --wts where it is
     given. Both files appear, or none.
     """
+    if given["plan"] is not None and given["dtype"] != "f32":
+        raise UsageError("U942", "--dtype-plan says what every layer computes in, and so does --dtype", hint="give one of them")
     from porter.graph.caffe.importer import ImportOptions
     from porter.graph.porting import PortOptions
     from porter.tensorrt.building import BuildOptions, build_engine
@@ -81,6 +85,7 @@ def command(screen: Screen, /, source: str, weights: str | None, output: str | N
         given["check"],
         given["overwrite"],
         given["optimization_level"],
+        given["plan"],
     )
     built = build_engine(source, weights, output, options)
     if screen.json:

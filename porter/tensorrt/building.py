@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from porter.check.precision.plan import read_plan
 from porter.dataclass import dataclass, field
 from porter.errors import TensorRTError, UsageError
 from porter.formats.registry import open_store
@@ -18,9 +19,11 @@ from porter.store import TensorStore
 from porter.tensor import Json
 from porter.tensorrt import net_manifest
 from porter.tensorrt.checking import Report, check
+from porter.tensorrt.engine import Profiles
 from porter.tensorrt.layers import Network
-from porter.tensorrt.live import Live, Profiles, build
+from porter.tensorrt.live import Live, build
 from porter.tensorrt.lowering.lower import lower
+from porter.tensorrt.lowering.mixed import mixed
 from porter.tensorrt.lowering.precision import narrowed
 from porter.tensorrt.origin import Origin, origin, origin_by_name
 from porter.tensorrt.package import Package, find
@@ -33,7 +36,8 @@ class BuildOptions:
     """What a caller may say about building.
 
     graph: how the network is taken over. wts: a file with the values of all weights, by the names of `stored`. dtype: what is computed
-    in: `float32`, `float16` or `bfloat16`. profiles: for inputs with open sizes. check: compare the weights that TensorRT holds.
+    in: `float32`, `float16` or `bfloat16`; plan: a file that says it tensor by tensor. profiles: for inputs with open sizes. check:
+    compare the weights that TensorRT holds.
     """
 
     graph: PortOptions = field(default_factory=PortOptions)
@@ -43,6 +47,7 @@ class BuildOptions:
     check: bool = True
     overwrite: bool = False
     optimization_level: int | None = None
+    plan: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +83,7 @@ def build_engine(source: str, weights: str | None, output: str | None, options: 
         network = lower(graph.model)
         if wts is not None:
             network = with_values(network, wts)
-        if options.dtype != "float32":
-            network = narrowed(network, options.dtype)
+        network = _in_types(network, options, wts if wts is not None else graph.store)
         live = build(network, package, profiles=options.profiles)
         origin = _origin(network, graph, wts) if options.check else None
         report = check(network, read(live.network, package, copy=False), origin) if options.check else None
@@ -89,6 +93,13 @@ def build_engine(source: str, weights: str | None, output: str | None, options: 
         map_text = "\n# What is taken once more.\n\n".join(map(dumps, origin.maps)) if origin is not None else None
         notices = (*_notices(graph, wts is not None), *network.notices, *package.log.warnings())
         return Built(network, package, report, map_text, manifest, files, notices)
+
+
+def _in_types(network: Network, options: BuildOptions, store: TensorStore | None) -> Network:
+    """The network in the types that it is to compute in."""
+    if options.plan is not None:
+        return mixed(network, read_plan(options.plan).dtypes, store if store is not None else (), options.plan)
+    return network if options.dtype == "float32" else narrowed(network, options.dtype)
 
 
 def _outputs(output: str | None, inputs: Sequence[str | None], overwrite: bool) -> tuple[str, str] | None:

@@ -6,22 +6,12 @@ TensorRT computes in the types that its tensors have, so this is all that it tak
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
 from porter.dataclass import replace
-from porter.dtypes import DTYPES, DType
-from porter.mapping.ops.rounding import Rounding, rounded, widened
-from porter.tensor import BytesPayload, Tensor, TensorSpec, canonical_bytes
 from porter.tensorrt import layers
-from porter.tensorrt.layers import Layer, Network, Operation, Weights, weights_of
-from porter.tensorrt.lowering.batch_norm import rounding, scale_and_shift
+from porter.tensorrt.layers import Layer, Network, Operation
 from porter.tensorrt.lowering.naming import Names
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-WIDE = "float32"
-"""What is narrowed. What has another type keeps it."""
+from porter.tensorrt.lowering.weight_casts import WIDE, WeightCasts
 
 
 def narrowed(network: Network, dtype: str) -> Network:
@@ -55,8 +45,7 @@ class _Narrowing:
         self.tensors = Names()
         self.names = Names()
         self.inner: dict[str, str] = {}
-        self.roundings: dict[str, Rounding] = {}
-        self._cast: dict[str, Weights] = {}
+        self.casts = WeightCasts()
         # Thresholds of a suppression are float32 whatever the boxes are.
         self.wide = {i for la in network.layers if isinstance(la.operation, layers.NonMaximumSuppression) for i in la.inputs[3:]}
         for name in network.shapes:
@@ -95,32 +84,7 @@ class _Narrowing:
     def _operation(self, operation: Operation) -> Operation:
         if isinstance(operation, layers.Cast | layers.Dequantize):
             return replace(operation, dtype=self.dtype) if operation.dtype == WIDE else operation
-        if isinstance(operation, layers.Scale) and operation.batch_norm is not None and operation.scale is not None:
-            return self._batch_norm(operation, operation.batch_norm, operation.scale)
-        changed = {role: self._weights(w) for role, w in weights_of(operation).items() if w.tensor.dtype.name == WIDE}
-        if not changed:
-            return operation
-        made: Operation = replace(operation, **changed)
-        return made
-
-    def _batch_norm(self, operation: layers.Scale, norm: layers.BatchNorm, scale: Weights) -> layers.Scale:
-        """Computed from what it was computed from, so that it is rounded once."""
-        if scale.tensor.dtype.name != WIDE:
-            return operation
-        prefix = scale.tensor.name.removesuffix(".scale")
-        for part in ("scale", "shift"):
-            self.roundings[f"{prefix}.{part}"] = rounding(norm, part, self.dtype)
-        new_scale, new_shift = scale_and_shift(norm, prefix, self.dtype)
-        return replace(operation, scale=new_scale, shift=new_shift)
-
-    def _weights(self, weights: Weights) -> Weights:
-        name = weights.tensor.name
-        if name not in self._cast:
-            payload = _Cast(weights.tensor, DTYPES[self.dtype])
-            self.roundings[name] = payload.rounded()[1]
-            tensor = Tensor(TensorSpec(name, DTYPES[self.dtype], weights.tensor.shape), payload)
-            self._cast[name] = Weights(tensor, weights.sources, "cast" if weights.formula is None else f"{weights.formula}, cast")
-        return self._cast[name]
+        return self.casts.operation(operation, self.dtype)
 
     def result(self) -> Network:
         """The network."""
@@ -133,33 +97,5 @@ class _Narrowing:
         )
 
     def _notices(self) -> Iterator[str]:
-        total = sum(self.roundings.values(), Rounding())
-        yield f"the network computes in {self.dtype}: {total.inexact} values of its weights were rounded"
-        for name, found in self.roundings.items():
-            if found.overflowed:
-                yield f"{name}: {found.overflowed} values are too large for {self.dtype} and became infinite"
-            if found.underflowed:
-                yield f"{name}: {found.underflowed} values are too small for {self.dtype} and became zero"
-
-
-class _Cast:
-    """The bytes of a tensor in another type, computed for whoever asks."""
-
-    location = None
-
-    def __init__(self, tensor: Tensor, dtype: DType) -> None:
-        self._tensor = tensor
-        self._dtype = dtype
-        self.nbytes = dtype.nbytes(tensor.size)
-
-    def rounded(self) -> tuple[NDArray[Any], Rounding]:
-        """The values, and what rounding changed. Reads the tensor."""
-        return rounded(widened(self._tensor.numpy(), self._tensor.dtype), self._dtype)
-
-    def buffer(self) -> memoryview:
-        """Reads the tensor."""
-        return canonical_bytes(self.rounded()[0], self._dtype).toreadonly()
-
-    def chunks(self, limit: int) -> Iterator[memoryview]:
-        """Reads the tensor."""
-        return BytesPayload(self.buffer()).chunks(limit)
+        yield f"the network computes in {self.dtype}: {self.casts.inexact} values of its weights were rounded"
+        yield from self.casts.losses()
