@@ -117,6 +117,8 @@ def static(screen: Screen, conversion: Conversion, network: bool, way: Way, meth
             overwrite=given["overwrite"],
             step=lambda text: _step(screen, text),
         )
+    if given["labels"] is not None and made.comparison.right is None:
+        notices.append(Notice("skipped", "no output of the network has classes, so labels say nothing of it"))
     sizes = (os.path.getsize(conversion.source), sum(os.path.getsize(p) for p in made.paths))
     quantize_screen.show_static(screen, conversion, way, method, made, (calibration, test), sizes, notices)
     return ExitCode.YES
