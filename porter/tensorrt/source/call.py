@@ -37,15 +37,27 @@ Value = str | bool | int | float | tuple[int, ...] | tuple[float, ...] | Word | 
 """A setting. A `str` is a name, of a layer or of weights; the first setting of each call is its layer's name."""
 
 
+_WEIGHTED = frozenset(["convolution", "deconvolution", "batch_norm", "scale", "general_scale", "linear", "prelu", "constant", "numbers"])
+"""Functions of layers that are given the weights; `numbers` for their type."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
-    """function: `convolution`, `activation` …, or the name of a block. inputs, outputs: tensors, "" for one that is not given."""
+    """function: `convolution`, `activation` …, or the name of a block. inputs, outputs: tensors, "" for one that is not given.
+
+    weights: for a block, whether it takes any.
+    """
 
     function: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     settings: Mapping[str, Value]
     block: bool = False
+    weights: bool = False
+
+    @property
+    def takes_weights(self) -> bool:
+        return self.weights if self.block else self.function in _WEIGHTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +77,10 @@ class Block:
     inputs: tuple[str, ...]
     output: str
     body: tuple[Call, ...]
+
+    @property
+    def takes_weights(self) -> bool:
+        return any(call.takes_weights for call in self.body)
 
 
 @dataclass(frozen=True, slots=True)

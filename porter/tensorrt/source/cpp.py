@@ -79,7 +79,8 @@ def _standard(text: str) -> str:
 
 def _block(block: Block) -> list[str]:
     """The function of a block."""
-    parameters = ["INetworkDefinition& network", "WeightMap& weights", *(f"ITensor& {i}" for i in block.inputs)]
+    parameters = ["INetworkDefinition& network", *(["WeightMap& weights"] if block.takes_weights else [])]
+    parameters += [f"ITensor& {i}" for i in block.inputs]
     parameters += [f"{_TYPES[p.kind]} {camel(p.name)}" for p in block.parameters]
     variables = {i: i for i in block.inputs}
     lines = statement(f"ITensor* {camel(block.name)}({', '.join(parameters)})", 0)
@@ -97,7 +98,9 @@ def _build(network: Network, program: Program) -> list[str]:
     """The function that adds the whole network."""
     names = Identifiers([b.name for b in program.blocks], fallback="t")
     variables: dict[str, str] = {}
-    lines = ["void net::build(INetworkDefinition& network, WeightMap& weights) {"]
+    # A parameter that nothing reads has no name: it would be warned of.
+    read = any(i.dtype == "float32" for i in network.inputs) or any(c.takes_weights for c in program.body)
+    lines = [f"void net::build(INetworkDefinition& network, WeightMap&{' weights' if read else ''}) {{"]
     for given in network.inputs:
         variables[given.name] = names.take(given.name)
         kind = f"DataType::k{DTYPES[given.dtype]}"
@@ -129,7 +132,7 @@ def _call(
     first = variables[call.outputs[0]]
     head = "return " if result else f"auto* const {first} = "
     if call.block:
-        given = ["network", "weights", *values.values(), *(_value(v) for v in call.settings.values())]
+        given = ["network", *(["weights"] if call.weights else []), *values.values(), *(_value(v) for v in call.settings.values())]
         return statement(f"{head}{camel(call.function)}({', '.join(given)});", 1)
     text = FORMS[form_of(call)].format_map(_Words(call, values, pointers))
     if len(call.outputs) == 1:

@@ -60,7 +60,7 @@ def _helpers(program: Program) -> list[str]:
 
 def _block(block: Block) -> list[str]:
     """The function of a block."""
-    parameters = ["network", "weights", *block.inputs, *(p.name for p in block.parameters)]
+    parameters = ["network", *(["weights"] if block.takes_weights else []), *block.inputs, *(p.name for p in block.parameters)]
     lines = _definition(f"def {block.name}({', '.join(parameters)}):", parameters)
     variables = {i: i for i in block.inputs}
     for call in block.body:
@@ -120,7 +120,7 @@ def _call(call: Call, variables: dict[str, str], names: Identifiers | None = Non
     extra += [f"    return {targets}"] if result and extra else []
     head = "return " if result and not extra else f"{targets} = "
     if call.block:
-        given = ["network", "weights", *inputs, *(_value(v) for v in call.settings.values())]
+        given = ["network", *(["weights"] if call.weights else []), *inputs, *(_value(v) for v in call.settings.values())]
         return statement(f"{head}{call.function}({', '.join(given)})", 1)
     return [*statement(head + FORMS[form_of(call)].format_map(_Words(call, inputs)), 1), *extra]
 

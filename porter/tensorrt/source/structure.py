@@ -266,7 +266,8 @@ def _made(calls: Sequence[Call], found: _Candidate, outputs: Sequence[str], name
     uses = []
     for k, run in enumerate(runs):
         said = {p.name: column[k] for p, column in zip(parameters, columns, strict=True)}
-        uses.append(Call(name, tuple(_given(run)), (run[output[0]].outputs[output[1]],), said, block=True))
+        made = (run[output[0]].outputs[output[1]],)
+        uses.append(Call(name, tuple(_given(run)), made, said, block=True, weights=block.takes_weights))
     return block, uses
 
 
