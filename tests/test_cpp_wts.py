@@ -61,7 +61,8 @@ def wts_info(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip(reason)
     build = tmp_path_factory.mktemp("wts_info")
     options = ["-DCMAKE_BUILD_TYPE=Release", "-DPORTER_TESTS=OFF", "-DPORTER_TENSORRT=OFF"]
-    for command in (["cmake", "-S", ROOT / "cpp", "-B", build, *options], ["cmake", "--build", build, "--target", "wts_info"]):
+    configure = ["cmake", "-S", str(ROOT / "cpp"), "-B", str(build), *options]
+    for command in (configure, ["cmake", "--build", str(build), "--target", "wts_info"]):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     return build / "samples" / "wts_info"
@@ -69,7 +70,7 @@ def wts_info(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(program: Path, *words: object, code: int | None = 0) -> dict[str, Any]:
     """What `--json` prints; it must end with `code`, or in any good way where that is None."""
-    command = [program, "--json", *map(str, words)]
+    command = [str(program), "--json", *map(str, words)]
     done = subprocess.run(command, capture_output=True, check=False, timeout=60)
     assert done.returncode in ((0, 1, 2) if code is None else (code,)), (done.returncode, done.stdout, done.stderr)
     printed: dict[str, Any] = json.loads(done.stdout)
@@ -114,8 +115,8 @@ def stores() -> dict[str, TensorStore]:
         "empty": TensorStore([]),
         "bits": TensorStore([raw("w", "float32", (2, 4), bits.tobytes()), raw("e", "float32", (2, 0), b"")]),
         "every type": TensorStore(every_type()),
-        "names": TensorStore([Tensor.from_array(n, np.float32([i])) for i, n in enumerate(names)]),
-        "no UTF-8": TensorStore([Tensor.from_array("na\udcefve", np.float32([1.0]))]),
+        "names": TensorStore([Tensor.from_array(n, np.array([i], "<f4")) for i, n in enumerate(names)]),
+        "no UTF-8": TensorStore([Tensor.from_array("na\udcefve", np.array([1.0], "<f4"))]),
         "large": TensorStore([Tensor.from_array("w", large), Tensor.from_array("v", large[:77_777].reshape(7, -1))]),
         "float64": TensorStore([Tensor.from_array("d", np.array([0.5, -0.0, 2.0**100])), Tensor.from_array("n", np.array(1 << 40))]),
     }
@@ -207,7 +208,7 @@ def test_what_cpp_writes(wts_info: Path, tmp_path: Path, name: str, dialect: str
 
 def test_what_cpp_refuses_to_write(wts_info: Path, tmp_path: Path) -> None:
     porter.save(TensorStore([Tensor.from_array("n", np.array([1 << 24, (1 << 24) + 1], "<i4"))]), tmp_path / "m.wts", "wts:nvidia-v1")
-    command = [wts_info, tmp_path / "m.wts", "--write", tmp_path / "c.wts", "--dialect", "tensorrtx"]
+    command = [str(wts_info), str(tmp_path / "m.wts"), "--write", str(tmp_path / "c.wts"), "--dialect", "tensorrtx"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, "error[W402]: 16777217 is no float32" in done.stderr) == (2, True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.wts", "m.wts.json"]
