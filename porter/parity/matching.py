@@ -134,9 +134,12 @@ class _Search:
         self._equal(a.own, b.own, "name")
         self._equal(a.by_layers, b.own, "layers.json")
         self._equal(a.own, b.by_layers, "layers.json")
+        # A layer's own name says more than that of another which may be part of it.
         ours, theirs = ({v: side.own[v] + side.others[v] for v in side.values} for side in (a, b))
-        self._equal(ours, theirs, "name")
-        self._equal(_identifiers(ours), _identifiers(theirs), "name")
+        for x, y in ((ours, b.own), (a.own, theirs), (ours, theirs)):
+            self._equal(x, y, "name")
+        for x, y in ((ours, b.own), (a.own, theirs), (ours, theirs)):
+            self._equal(_identifiers(x), _identifiers(y), "name")
 
     def _equal(self, a: Mapping[str, Sequence[str]], b: Mapping[str, Sequence[str]], way: str) -> None:
         """Pair what has a name in common that nothing else has on its side."""
@@ -144,8 +147,11 @@ class _Search:
         for v, names in a.items():
             for name in names:
                 if len(of_a.get(name, ())) == len(of_b.get(name, ())) == 1 and v in of_a[name]:
-                    self._named(v, next(iter(of_b[name])), way)
-                    break
+                    w = next(iter(of_b[name]))
+                    # Numbers are given out anew by whatever writes a model.
+                    if not name.isdigit() or self.a.kinds.get(v) == self.b.kinds.get(w):
+                        self._named(v, w, way)
+                        break
 
     @staticmethod
     def _free(names: Mapping[str, Sequence[str]], taken: Iterable[str]) -> dict[str, set[str]]:

@@ -31,7 +31,7 @@ def open_side(path: str) -> ModelSide:
         network = read(path, stack.enter_context(open_store(path)))
         infer(network.model)
         steps = [step_of(node, number) for number, node in enumerate(network.model.graph)]
-        aliases = {v: (s.name,) for s in steps if len(s.outputs) == 1 for v in s.outputs if s.name != v}
+        aliases = {v: (s.name,) for s in steps if len(s.outputs) == 1 and not _is_number(s) for v in s.outputs if s.name != v}
         notices = [f"{os.path.basename(path)}: {text}" for text in network.notices]
         return ModelSide(path, network.model, steps, aliases=aliases, notices=notices, stack=stack.pop_all())
 
@@ -70,6 +70,11 @@ def step_of(node: ir.Node, number: int) -> Step:
         {a.name: _setting(a) for a in node.attributes.values()},
         tuple(weights),
     )
+
+
+def _is_number(step: Step) -> bool:
+    """Whether a node is called by its type and a number, as exporters and porter call those without a name."""
+    return step.name.startswith(step.type) and step.name[len(step.type) :].lstrip("_.").isdigit()
 
 
 def _setting(attribute: ir.Attr) -> Json:

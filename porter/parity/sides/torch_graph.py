@@ -114,8 +114,8 @@ def trace(module: Any, path: str) -> Traced:
             own = variable if variable is not None and counts[variable] == 1 else None
             target = str(node.target) if node.op == "call_module" else node.name
             names[node] = own or target
-            # A module may do more than the layer that it is called after; then the variable knows better.
-            aliases[names[node]] = () if own is not None else tuple(n for n in (target, node.name) if n != names[node])
+            found = [target, node.name] if node.op == "call_module" else []
+            aliases[names[node]] = tuple(dict.fromkeys(n for n in found if n != names[node]))
     return Traced(module, graph, _unique(names), aliases)
 
 

@@ -26,7 +26,7 @@ def load(module: Any, path: str) -> list[str]:
         extra = [n for n in store if n not in state and not n.endswith(_COUNTER)]
         if missing or extra:
             said = [
-                f"{len(names)} that the {what} ({_few(names)})"
+                f"{len(names)} tensors that the {what} ({_few(names)})"
                 for names, what in ((missing, "file lacks"), (extra, "module lacks"))
                 if names
             ]
