@@ -49,6 +49,7 @@ class Runnable:
             self._held[name] = onnxruntime.OrtValue.ortvalue_from_numpy(_array(tensor))
             value.const_value = ir.ExternalTensor("held", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name)
         self._proto: onnx.ModelProto = ir.to_proto(stub)
+        _name_once(self._proto.graph.node)
         self._types = {v.name: v.dtype.name for v in _values(stub) if v.name and v.dtype is not None}
 
     def needs(self, names: Iterable[str], known: Set[str]) -> list[str]:
@@ -151,6 +152,15 @@ class Runnable:
         code = onnx.TensorProto.DataType.Value(dtype)
         with np.errstate(over="ignore"):
             return _ort(array.astype(onnx.helper.tensor_dtype_to_np_dtype(code), copy=False), dtype)
+
+
+def _name_once(nodes: Iterable[onnx.NodeProto]) -> None:
+    """Take the names of nodes away that others have: ONNX allows these, onnxruntime does not."""
+    taken: set[str] = set()
+    for node in nodes:
+        if node.name in taken:
+            node.name = ""
+        taken.add(node.name)
 
 
 def _read(node: onnx.NodeProto) -> list[str]:

@@ -110,6 +110,9 @@ def check(network: Network, held: Network, origin: Origin | None) -> Report:
     for layer in network.layers:
         for role, weights in weights_of(layer.operation).items():
             found = live.get(layer.name, {}).pop(role, None)
+            if found is None and not weights.tensor.size:
+                # Of no values TensorRT holds none.
+                found = weights
             checked += _checked(layer, role, weights, found, made)
     others = [f"TensorRT holds a {role} for '{name}', which the network has not" for name, roles in live.items() for role in roles]
     others += [f"'{name}' is not what the file makes of it" for name in (origin.unproven if origin is not None else ())]

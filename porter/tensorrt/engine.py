@@ -9,10 +9,11 @@ from porter.errors import TensorRTError
 from porter.tensorrt.layers import Network
 from porter.tensorrt.package import Package
 
-_Profiles = Mapping[str, tuple[Sequence[int], Sequence[int], Sequence[int]]]
+Profiles = Mapping[str, tuple[Sequence[int], Sequence[int], Sequence[int]]]
+"""For each input with open sizes: the smallest shape, the one to optimise for, and the largest."""
 
 
-def checked(network: Network, profiles: _Profiles) -> _Profiles:
+def checked(network: Network, profiles: Profiles) -> Profiles:
     """The profiles, if each is of an input, of its rank, keeps its sizes and grows from the smallest to the largest.
 
     Raises:
@@ -32,7 +33,7 @@ def checked(network: Network, profiles: _Profiles) -> _Profiles:
     return dict(profiles)
 
 
-def serialized(package: Package, builder: Any, definition: Any, profiles: _Profiles, optimization_level: int | None) -> memoryview:
+def serialized(package: Package, builder: Any, definition: Any, profiles: Profiles, optimization_level: int | None) -> memoryview:
     """The plan. Takes long for large networks.
 
     Raises:
@@ -48,11 +49,12 @@ def serialized(package: Package, builder: Any, definition: Any, profiles: _Profi
         said = "; ".join(package.log.errors()[:3]) or "it does not say why"
         # Source: tensorrt_rtx 1.7, whose builder says so of INMSLayer and INonZeroLayer.
         rtx = "TensorRT for RTX has no kernels for some layers that the whole TensorRT has, box searches among them: pip install tensorrt"
-        raise TensorRTError("T106", f"{package} cannot build the engine: {said}", hint=rtx if package.name == "tensorrt_rtx" else None)
+        lacking = package.name == "tensorrt_rtx" and "no runners" in said
+        raise TensorRTError("T106", f"{package} cannot build the engine: {said}", hint=rtx if lacking else None)
     return memoryview(plan).cast("B")
 
 
-def _add_profile(builder: Any, config: Any, definition: Any, profiles: _Profiles) -> None:
+def _add_profile(builder: Any, config: Any, definition: Any, profiles: Profiles) -> None:
     """One profile with the shapes of all inputs whose sizes are open."""
     inputs = [definition.get_input(i) for i in range(definition.num_inputs)]
     found = [tensor for tensor in inputs if -1 in tuple(tensor.shape)]

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from porter.dataclass import dataclass
 from porter.errors import PorterError, TensorRTError
 from porter.graph.user_code import line_of, named
-from porter.tensorrt.layers import Network
+from porter.tensorrt.layers import Network, agree
 from porter.tensorrt.package import Package
 
 if TYPE_CHECKING:
@@ -119,14 +119,10 @@ def _side_by_side(
         shapes = dict(theirs)
         theirs = [(name, shapes[name]) for name, _ in ours]
     for (a, shape), (b, other) in zip(theirs, ours, strict=True):
-        if shape is not None and other is not None and not _agree(shape, other):
+        if shape is not None and other is not None and not agree(shape, other):
             hint = f"call the {what}s as the original does, or put them in its order"
             raise TensorRTError("T342", f"{what} '{b}' has the shape {list(other)}, and the original's '{a}' {list(shape)}", hint=hint)
     return {b: a for (a, _), (b, _) in zip(theirs, ours, strict=True)}
-
-
-def _agree(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
-    return len(a) == len(b) and all(m == n or -1 in (m, n) for m, n in zip(a, b, strict=True))
 
 
 def _sizes(value: ir.Value) -> tuple[int, ...] | None:

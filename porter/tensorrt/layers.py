@@ -10,7 +10,7 @@ Source: NVIDIA/TensorRT, include/NvInfer.h, tag v11.1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from porter.dataclass import dataclass, field
 from porter.tensor import Tensor
@@ -437,6 +437,11 @@ class Network:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     dtypes: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+
+
+def agree(one: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether two shapes can be of one tensor: either may leave a size open that the other knows."""
+    return len(one) == len(other) and all(a == b or -1 in (a, b) for a, b in zip(one, other, strict=True))
 
 
 def weights_of(operation: Operation) -> dict[str, Weights]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from porter.errors import TensorRTError
 from porter.tensorrt import engine, live_layers
-from porter.tensorrt.layers import Layer, Network, Unknown
+from porter.tensorrt.engine import Profiles
+from porter.tensorrt.layers import Layer, Network, Unknown, agree
 from porter.tensorrt.live_layers import Site
 from porter.tensorrt.package import Package, dims
-
-Profiles = Mapping[str, tuple[Sequence[int], Sequence[int], Sequence[int]]]
-"""For each input with open sizes: the smallest shape, the one to optimise for, and the largest."""
 
 
 class Live:
@@ -113,18 +111,13 @@ def _check(network: Network, package: Package, tensors: Mapping[str, Any]) -> No
             if shape is None:
                 raise _refused(package, what)
             said = network.shapes.get(name, shape)
-            if not _fit(said, shape):
+            if not agree(said, shape):
                 raise TensorRTError("T103", f"{what} makes '{name}' of shape {list(shape)} in TensorRT, and of {list(said)} in the network")
             dtype = package.dtype_name(tensors[name].dtype)
             if network.dtypes.get(name, dtype) != dtype:
                 raise TensorRTError(
                     "T104", f"{what} makes '{name}' of type {dtype} in TensorRT, and of {network.dtypes[name]} in the network"
                 )
-
-
-def _fit(one: Sequence[int], other: Sequence[int]) -> bool:
-    """Whether two shapes can be of one tensor: either may leave a size open that the other knows."""
-    return len(one) == len(other) and all(a == b or -1 in (a, b) for a, b in zip(one, other, strict=True))
 
 
 def _refused(package: Package, what: str, errors: list[str] | None = None) -> TensorRTError:

@@ -18,7 +18,7 @@ from porter.graph.recording import Recorded
 from porter.graph.runtime import Runnable
 from porter.tensorrt.expression.express import express
 from porter.tensorrt.expression.table import TABLE
-from porter.tensorrt.layers import Layer, Network, Weights
+from porter.tensorrt.layers import Layer, Network, Weights, agree
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -258,7 +258,7 @@ def _entry(
     value, tensor = pair
     made, said = found[tensor], network.shapes.get(tensor)
     like = Compared(value, tensor, sides.makers.get(tensor), "original", made.shape)
-    if said is not None and not (len(said) == made.ndim and all(a in (-1, b) for a, b in zip(said, made.shape, strict=True))):
+    if said is not None and not agree(said, made.shape):
         # Both come from TensorRT: its own idea of the shape, and what its layers make as porter reads them.
         return replace(like, problem=f"TensorRT says that it has the shape {list(said)}, and its layers make {list(made.shape)}")
     return compare(like, wanted[value], made, tolerance)

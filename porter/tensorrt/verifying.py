@@ -12,6 +12,7 @@ from porter.graph import recording
 from porter.graph.network import Network as Graph
 from porter.graph.porting import PortOptions, open_network
 from porter.store import TensorStore
+from porter.tensor import Tensor
 from porter.tensorrt import engine_run, hand_built
 from porter.tensorrt.building import open_values
 from porter.tensorrt.checking import check
@@ -22,13 +23,13 @@ from porter.tensorrt.lowering.lower import lower
 from porter.tensorrt.lowering.precision import narrowed
 from porter.tensorrt.package import Package, find
 from porter.tensorrt.substitution import with_values
-from porter.tensorrt.verification import Compared, Verification, compare_outputs, renamed, verify
+from porter.tensorrt.verification import TOLERANCE, Compared, Verification, compare_outputs, renamed, verify
 from porter.tensorrt.walk import read
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-TOLERANCES = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
+TOLERANCES = {"float32": TOLERANCE, "float16": 2e-2, "bfloat16": 1e-1}
 """Of a value's largest magnitude, by the type that a network computes in: half precision loses a digit every few dozen layers."""
 
 
@@ -197,7 +198,7 @@ def _looked_up(held: Network, stores: Sequence[TensorStore], lowered: Network | 
     return WeightsFound(count, equal, tuple(others))
 
 
-def _apart(held: Any, wanted: Any) -> str:
+def _apart(held: Tensor, wanted: Tensor | None) -> str:
     if wanted is None:
         return "no tensor of the files has these values, and porter's network has no such layer"
     if held.size != wanted.size or held.dtype != wanted.dtype:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from porter.errors import TensorRTError
 from porter.tensorrt.expression.graph import NARROW, OPSET, Graph, Op, dtype_of, ir_dtype
-from porter.tensorrt.expression.table import entry_of
+from porter.tensorrt.expression.table import TABLE
 from porter.tensorrt.layers import Layer, Network, Unknown
 
 if TYPE_CHECKING:
@@ -75,10 +75,7 @@ def _ordered(network: Network) -> list[Layer]:
 
 def _express(graph: Graph, layer: Layer) -> None:
     op = Op(graph, layer)
-    entry = entry_of(type(layer.operation))
-    if entry is None:
-        op.refuse("porter has no expression of it")
-    made = entry.load()(op)
+    made = TABLE[type(layer.operation)].load()(op)
     narrow = next((t for t in (op.dtype(i) for i in range(len(layer.inputs)) if op.has(i)) if t in NARROW), None)
     for name, value in zip(layer.outputs, made, strict=True):
         if not name:

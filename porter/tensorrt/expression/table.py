@@ -81,8 +81,3 @@ _ALL: tuple[tuple[Any, ...], ...] = (
 )
 
 TABLE: Mapping[type, Entry] = MappingProxyType({entry[0]: Entry(*entry) for entry in _ALL})
-
-
-def entry_of(operation: type) -> Entry | None:
-    """The entry of a record's class, or None."""
-    return TABLE.get(operation)

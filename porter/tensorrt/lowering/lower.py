@@ -106,11 +106,10 @@ def _inputs(assembly: Assembly) -> list[str]:
 
 def _lowered(assembly: Assembly, node: Node, readers: dict[str, int]) -> str | None:
     """Lower one node; why that cannot be, or None."""
-    write = lowering(node.op_type) if is_supported(node.op_type, node.domain) else None
-    if write is None:
+    if not is_supported(node.op_type, node.domain):
         return reason(node.op_type)
     try:
-        write(Op(assembly, node, readers))
+        lowering(node.op_type)(Op(assembly, node, readers))
     except Refusal as refusal:
         return str(refusal)
     except TensorRTError as error:

@@ -215,8 +215,7 @@ class Op:
             raise self.refuse(f"'{output}' is {stated.dtype} in the graph and {made.dtype} in TensorRT")
         if stated.shape is not None:
             sizes = [n if isinstance(n, int) else -1 for n in stated.shape]
-            fits = len(sizes) == len(made.shape) and all(-1 in (a, b) or a == b for a, b in zip(sizes, made.shape, strict=True))
-            if not fits:
+            if not layers.agree(sizes, made.shape):
                 raise self.refuse(f"'{output}' has the shape {sizes} in the graph and {list(made.shape)} in TensorRT")
             merged = tuple([max(a, b) for a, b in zip(sizes, made.shape, strict=True)])
             self.assembly.types[tensor] = TensorType(merged, made.dtype)

@@ -99,7 +99,6 @@ SUPPORTED: dict[str, tuple[str, str]] = {
 }
 """For each operator of ONNX's own domain the module and the function that lowers it."""
 
-
 _LOOPS = frozenset(["LSTM", "GRU", "RNN", "Scan", "Loop", "If"])
 
 
@@ -112,18 +111,14 @@ def reason(op_type: str) -> str:
 
 def is_supported(op_type: str, domain: str) -> bool:
     """Whether an operator can be lowered; some of its forms may still be refused."""
-    return not domain and op_type in SUPPORTED and lowering(op_type) is not None
+    return not domain and op_type in SUPPORTED
 
 
 @cache
-def lowering(op_type: str) -> Lowering | None:
-    """The function that lowers an operator; None where nobody has written it."""
+def lowering(op_type: str) -> Lowering:
+    """The function that lowers an operator."""
     import importlib
-    import importlib.util
 
     module, function = SUPPORTED[op_type]
-    name = f"porter.tensorrt.lowering.operators.{module}"
-    if importlib.util.find_spec(name) is None:
-        return None
-    found: Lowering | None = getattr(importlib.import_module(name), function, None)
+    found: Lowering = getattr(importlib.import_module(f"porter.tensorrt.lowering.operators.{module}"), function)
     return found

@@ -70,7 +70,7 @@ def tensors_of(weights, name, roles, prefix, tensors):
     names = tensors or [f"{prefix or name}.{role}" for role in roles]
     missing = [n for n in names if n not in weights]
     if missing:
-        raise KeyError(f"the layer {name!r} needs {missing}, which are not there")
+        raise ValueError(f"the layer {name!r} needs {missing}, which are not there")
     return [weights[n] for n in names]
 '''
 

@@ -122,7 +122,7 @@ def program(words):
             if engine is None:
                 raise RuntimeError("TensorRT builds no engine; its log says why")
             Path(said.engine).write_bytes(engine)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for fault in faults:

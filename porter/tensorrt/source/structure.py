@@ -6,6 +6,7 @@ one tensor to what follows. What differs, names and numbers, becomes parameters.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from porter.dataclass import dataclass, replace
@@ -15,6 +16,9 @@ from porter.tensorrt.source.texts import Column, Pieces, parametrised, stem
 
 LONGEST = 64
 """Calls of the longest block that is looked for."""
+
+_STEPS = 3_000_000
+"""How many calls are looked at for all lengths together, or so: where a network has thousands, only shorter blocks are looked for."""
 
 _INPUTS, _TEXTS, _PARAMETERS = 3, 3, 12
 _COST, _WORTH = 4.0, 4.0
@@ -82,7 +86,8 @@ def _runs(calls: Sequence[Call]) -> Iterator[tuple[float, list[int], int]]:
     known: dict[Key, int] = {}
     kinds = [known.setdefault(_signature(c), len(known)) for c in calls]
     places: dict[tuple[int, ...], list[int]] = {(): list(range(len(calls)))}
-    for length in range(1, min(LONGEST, len(calls) // 2) + 1):
+    longest = min(LONGEST, len(calls) // 2, math.isqrt(_STEPS // max(len(calls), 1)))
+    for length in range(1, longest + 1):
         longer: dict[tuple[int, ...], list[int]] = {}
         for run, starts in places.items():
             for start in starts:

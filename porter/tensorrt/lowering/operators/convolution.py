@@ -80,18 +80,7 @@ def conv(op: Op) -> None:
     windows = windows_of(op, op.attribute("kernel_shape") or weight.shape[2:])
     if windows.kernel != weight.shape[2:]:
         raise op.refuse(f"its kernel_shape is {list(windows.kernel)}, and its weights' {list(weight.shape[2:])}")
-    x, windows, weight = plane(op, windows, weight)
-    held = op.weights_together({"weight": weight, "bias": bias})
-    operation = layers.Convolution(
-        held["weight"],
-        held.get("bias"),
-        windows.stride,
-        windows.dilation,
-        windows.begin,
-        windows.end,
-        int(op.attribute("group", 1)),
-    )
-    put_plane(op, operation, x)
+    _put(op, layers.Convolution, windows, weight, bias)
 
 
 def conv_transpose(op: Op) -> None:
@@ -112,17 +101,14 @@ def conv_transpose(op: Op) -> None:
     windows = _cut(op, windows, tuple(op.attribute("output_padding") or [0] * rank))
     if min((*windows.begin, *windows.end)) < 0:
         raise op.refuse("its output_padding is larger than its padding at the end, and TensorRT has no padding of results")
+    _put(op, layers.Deconvolution, windows, weight, bias)
+
+
+def _put(op: Op, kind: type[layers.Convolution | layers.Deconvolution], windows: Windows, weight: Constant, bias: Constant | None) -> None:
     x, windows, weight = plane(op, windows, weight)
     held = op.weights_together({"weight": weight, "bias": bias})
-    operation = layers.Deconvolution(
-        held["weight"],
-        held.get("bias"),
-        windows.stride,
-        windows.dilation,
-        windows.begin,
-        windows.end,
-        int(op.attribute("group", 1)),
-    )
+    groups = int(op.attribute("group", 1))
+    operation = kind(held["weight"], held.get("bias"), windows.stride, windows.dilation, windows.begin, windows.end, groups)
     put_plane(op, operation, x)
 
 
