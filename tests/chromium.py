@@ -7,12 +7,24 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _CODES = {"Tab": 9, "Enter": 13, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
+
+_LAUNCHER = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3]]
+os.dup2(ends[0], 3)
+os.dup2(ends[1], 4)
+for fd in ends:
+    os.close(fd)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Puts the pipe where the browser looks for it."""
 
 
 def find() -> str | None:
@@ -32,11 +44,9 @@ class Chromium:
         options = ["--headless", "--disable-gpu", "--remote-debugging-pipe", f"--user-data-dir={profile}", "--force-prefers-reduced-motion"]
         if os.geteuid() == 0:
             options.append("--no-sandbox")  # which root has not
-        shell = f'exec "$@" 3<&{read_in} 4>&{write_out}'
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self._process = subprocess.Popen(
-            ["sh", "-c", shell, "sh", program, *options, "about:blank"], pass_fds=(read_in, write_out), **quiet
-        )
+        launch = [sys.executable, "-c", _LAUNCHER, str(read_in), str(write_out), program, *options, "about:blank"]
+        null = subprocess.DEVNULL
+        self._process = subprocess.Popen(launch, pass_fds=(read_in, write_out), stdout=null, stderr=null)
         os.close(read_in)
         os.close(write_out)
         self._buffer = b""

@@ -93,9 +93,9 @@ function comparisonSection(data, tensors, open) {
       { label: 'Verdict', class: 'c-verdict', sort: (row) => row.verdict, cell: verdictCell },
       { label: 'Max |Δ|', class: 'num', sort: (row) => value(d(row).maxAbs), first: 'descending', cell: (row) => number(d(row).maxAbs, 3) },
       { label: 'ULP', class: 'num p2', sort: (row) => value(d(row).maxUlp), first: 'descending', cell: (row) => number(d(row).maxUlp, 3) },
-      { label: 'Cosine', class: 'num p3', sort: (row) => d(row).lacking, first: 'descending', cell: (row) => cosine(d(row).lacking) },
+      { label: 'Cosine', class: 'num c-cosine p3', sort: (row) => d(row).lacking, first: 'descending', cell: (row) => cosine(d(row).lacking) },
       { label: 'Elements', class: 'num p2', sort: (row) => d(row).differing, first: 'descending', cell: (row) => part(row) },
-      { label: 'First at', class: 'p3 code', cell: (row) => firstAt(d(row)) },
+      { label: 'First at', class: 'c-first p3', cell: (row) => firstAt(d(row)) },
     ],
   }) : null;
   const renamed = comparison.same_bytes.slice(0, 200).map((pair) => [named(pair.a), named(pair.b)]);
@@ -224,7 +224,7 @@ function provenanceSection(data) {
     if (n.tensor !== null) groups.get(key).names.push(n.tensor);
   }
   const notices = [...groups.values()].map((n) => h('li', {}, h('b', {}, `${n.of}, ${n.kind}: `), shown(n.message),
-    n.names.length && [' (', n.names.slice(0, 3).flatMap((name, i) => [i ? ', ' : '', named(name)]), n.names.length > 3 && ` and ${integer(n.names.length - 3)} more`, ')']));
+    n.names.length > 0 && [' (', n.names.slice(0, 3).flatMap((name, i) => [i ? ', ' : '', named(name)]), n.names.length > 3 && ` and ${integer(n.names.length - 3)} more`, ')']));
   section('provenance', heading('provenance', 'Provenance', 'The weights digest is the same in every format: SHA-256 over names, types, shapes and values.'),
     h('div', { class: 'columns' }, h('div', {}, side(data.b ? 'A' : 'File', data.a)), data.b && h('div', {}, side('B', data.b)),
       data.map && h('div', {}, h('h3', {}, 'Map'), facts([['Name', named(data.map.name)],

@@ -53,8 +53,10 @@ function tensorColumns(data, tensors) {
     { label: 'Std', class: 'num p3', sort: (t) => value(t.std), first: 'descending', cell: (t) => number(t.std, 3) },
     { label: 'Min', class: 'num p2', sort: (t) => value(t.min), cell: (t) => number(t.min, 3) },
     { label: 'Max', class: 'num p2', sort: (t) => value(t.max), first: 'descending', cell: (t) => number(t.max, 3) },
-    { label: 'Zeros', class: 'num p3 c-zeros', sort: (t) => t.zeros / t.numbers, first: 'descending', cell: (t) => (t.zeros ? percent(t.zeros, t.numbers) : '') },
   ];
+  if (tensors.some((t) => t.zeros)) {
+    columns.push({ label: 'Zeros', class: 'num p3 c-zeros', sort: (t) => t.zeros / t.numbers, first: 'descending', cell: (t) => (t.zeros ? percent(t.zeros, t.numbers) : '') });
+  }
   if (data.tensors.linear.some(Boolean)) columns.push({ label: 'Values', class: 'c-spark p3', cell: (t) => spark(data.tensors.linear[t.index]) });
   if (targets.length) {
     columns.push({
