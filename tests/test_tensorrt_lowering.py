@@ -742,7 +742,7 @@ def test_models_and_requests_that_make_no_sense() -> None:
 
 
 def test_every_operator_of_the_table_is_written() -> None:
-    assert [op_type for op_type in SUPPORTED if lowering(op_type) is None] == []
+    assert all(callable(lowering(op_type)) for op_type in SUPPORTED)
 
 
 # ---- precision -------------------------------------------------------------------------------------------------------------
