@@ -67,6 +67,7 @@ PLANTED: list[tuple[str, Callable[[np.ndarray], np.ndarray], list[str]]] = [
     ("transposed", lambda w: w.transpose(2, 3, 1, 0), ["OIHW -> HWIO"]),
     ("reshaped", lambda w: w.reshape(24, -1), ["24×16×3×3 -> 24×144"]),
     ("flipped", lambda w: w[:, :, ::-1, ::-1], ["kernel flipped along HW"]),
+    ("flipped in another shape", lambda w: w[:, :, ::-1].reshape(24, -1), ["kernel flipped along H", "24×16×3×3 -> 24×144"]),
     ("half", lambda w: w.astype("<f2"), ["rounded to f16"]),
     ("half in float32", lambda w: w.astype("<f2").astype("<f4"), ["rounded to f16"]),
     ("bfloat16 in float32", lambda w: w.astype(ml_dtypes.bfloat16).astype("<f4"), ["rounded to bf16"]),

@@ -18,7 +18,6 @@ from porter.dtypes import DType
 from porter.mapping.inference.assignment import paired
 from porter.mapping.inference.batch_norm import batch_norms, match_folds, match_statistics
 from porter.mapping.inference.entries import Entry, Fingerprint, cast, castable, codes, entries, fingerprint
-from porter.mapping.inference.equal_values import match_cast, match_equal
 from porter.mapping.inference.near_values import match_near
 from porter.mapping.inference.state import PLAIN, Match, State
 from porter.mapping.inference.structure import match_constants
@@ -62,11 +61,8 @@ class _Comparison:
         """All kinds of evidence, the best first."""
         state = self.state
         self._same_names()
-        match_equal(state)
-        self._translate()
-        self._moved()
-        match_cast(state)
-        self._translate()
+        for to in (_own, _of_b, _of_a):
+            self._by_fingerprint(to)
         self._narrowed()
         self._computed()
         self._scaled()
@@ -118,32 +114,28 @@ class _Comparison:
             if equal_bytes(a.tensor, b.tensor, None):
                 self._add(a, b, Moved(), ())
 
-    def _moved(self) -> None:
-        """Equal numbers, channels permuted; and such that differ in their type alone, which `match_cast` would not find then."""
-        for to in (lambda a, b: b, lambda a, b: a):
-            self._by_fingerprint(to)
-
-    def _by_fingerprint(self, to: Callable[[DType, DType], DType]) -> None:
+    def _by_fingerprint(self, to: Callable[[DType, DType], DType | None]) -> None:
+        """Equal numbers, wherever they stand, once both are of the type that `to` says; those first that are alone with theirs."""
         groups = defaultdict[Fingerprint, tuple[list[Entry], list[Entry]]](lambda: ([], []))
-        for size, ours, theirs in self._by_size():
-            for dtype in {to(a.dtype, b.dtype) for a in ours for b in theirs if a.dtype == b.dtype or castable(a.dtype, b.dtype)}:
+        for ours, theirs in self._by_size():
+            wanted = {to(a.dtype, b.dtype) for a in ours for b in theirs}
+            for dtype in wanted - {None}:
+                assert dtype is not None
                 for side, found in enumerate((ours, theirs)):
                     for entry in found:
-                        # Bits that a wider type has on both sides are compared as they are, not rounded.
-                        if entry.dtype == dtype or castable(entry.dtype, dtype):
+                        if entry.dtype == dtype or (to is not _own and castable(entry.dtype, dtype)):
                             groups[fingerprint(entry, dtype)][side].append(entry)
-            assert size
-        for key, (ours, theirs) in groups.items():
-            if ours and theirs and not key.constant:
-                self._pair(ours, theirs, to)
+        both = [(ours, theirs) for key, (ours, theirs) in groups.items() if ours and theirs and not key.constant]
+        for ours, theirs in sorted(both, key=lambda group: len(group[0]) + len(group[1]) > 2):
+            self._pair(ours, theirs, to)
 
-    def _pair(self, ours: list[Entry], theirs: list[Entry], to: Callable[[DType, DType], DType]) -> None:
+    def _pair(self, ours: list[Entry], theirs: list[Entry], to: Callable[[DType, DType], DType | None]) -> None:
         ours = [e for e in ours if e.name in self.state.left_a]
         theirs = [e for e in theirs if e.name in self.state.left_b]
         for pairing in paired(self.state, ours, theirs):
             a, b = pairing.a, pairing.b
             dtype = to(a.dtype, b.dtype)
-            if dtype != a.dtype and dtype != b.dtype:
+            if dtype is None:
                 continue
             source, target = (codes(cast(e.array(), e.dtype, dtype)) for e in (a, b))
             found = between(source, target, a, b, self.state.channels)
@@ -151,8 +143,8 @@ class _Comparison:
                 only = a.dtype != b.dtype and dtype == a.dtype
                 self._add(a, b, found, type_steps(a.dtype, b.dtype, only=only), pairing.rivals, pairing.reason if pairing.rivals else "")
 
-    def _by_size(self) -> Iterator[tuple[int, list[Entry], list[Entry]]]:
-        """What is left, by how many elements it has, where both sides have some."""
+    def _by_size(self) -> Iterator[tuple[list[Entry], list[Entry]]]:
+        """What is left of one size, where both sides have some."""
         sides = [defaultdict[int, list[Entry]](list), defaultdict[int, list[Entry]](list)]
         for side, left in zip(sides, (self.state.left_a, self.state.left_b), strict=True):
             for entry in left.values():
@@ -160,14 +152,14 @@ class _Comparison:
                     side[entry.size].append(entry)
         for size, ours in sides[0].items():
             if size in sides[1]:
-                yield size, ours, sides[1][size]
+                yield ours, sides[1][size]
 
     # ---- numbers that were rounded ---------------------------------------------------------------------------------
 
     def _narrowed(self) -> None:
         """B's numbers are A's, rounded; or A's are B's."""
-        for size, ours, theirs in list(self._by_size()):
-            if size < scales.FEWEST:
+        for ours, theirs in list(self._by_size()):
+            if ours[0].size < scales.FEWEST:
                 continue
             for one, other, swapped in ((ours, theirs, False), (theirs, ours, True)):
                 for a in one:
@@ -214,8 +206,8 @@ class _Comparison:
             self._translate(of=back)
 
     def _scaled(self) -> None:
-        for size, ours, theirs in list(self._by_size()):
-            if size < scales.FEWEST:
+        for ours, theirs in list(self._by_size()):
+            if ours[0].size < scales.FEWEST:
                 continue
             ours, theirs = ([e for e in side if e.dtype.kind == "float"] for side in (ours, theirs))
             one, other = ([(e, p) for e in side if (p := scales.profile(e)) is not None] for side in (ours, theirs))
@@ -292,6 +284,18 @@ class _Comparison:
             *(store.source.path if store.source else None for store in (a, b)),
             *(store.source.format if store.source else None for store in (a, b)),
         )
+
+
+def _own(a: DType, b: DType) -> DType | None:
+    return a if a == b else None
+
+
+def _of_b(a: DType, b: DType) -> DType | None:
+    return b if castable(a, b) else None
+
+
+def _of_a(a: DType, b: DType) -> DType | None:
+    return a if castable(a, b) and a.bits < b.bits else None
 
 
 def _padding(entry: Entry) -> tuple[str, int, int] | None:

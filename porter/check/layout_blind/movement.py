@@ -37,11 +37,12 @@ def between(source: NDArray[Any], target: NDArray[Any], a: Entry, b: Entry, chan
     layout = None if vectors and not _same(source, target) else layout_between(source, target, a, b, channels)
     if layout is not None:
         return Moved(layout_steps(layout, a.shape, b.shape))
-    if not vectors:
+    found = _reordered(source, target, a.shape, b.shape) if vectors or _rank(a.shape) == _rank(b.shape) else None
+    if found is None and not vectors:
+        # Also where a reshape hides the axes.
         layout, axes = flipped(source, target, a, b, channels)
-        if layout is not None:
-            return turned(layout, axes, a.shape, b.shape)
-    return _reordered(source, target, a.shape, b.shape)
+        found = turned(layout, axes, a.shape, b.shape) if layout is not None else None
+    return found or _reordered(source, target, a.shape, b.shape)
 
 
 def _same(source: NDArray[Any], target: NDArray[Any]) -> bool:
@@ -149,14 +150,16 @@ def _reordered(source: NDArray[Any], target: NDArray[Any], a: Sequence[int], b: 
         letters = to.lower() if len(places) == len(b) else letters
     elif tuple(a) != tuple(b):
         steps.append(_reshape(a, b))
-    orders = []
+    orders, flips = [], []
     for place, order in zip(places, found.orders, strict=True):
         if order is None:
             continue
         if letters[place] in SPATIAL and order == tuple(reversed(range(len(order)))):
-            steps.append(Step("flip", f"kernel flipped along {letters[place].upper()}", {"axes": [place]}))
+            flips.append(place)
         elif order == _RGB and letters[place] == "i":
             steps.append(channel_order(place))
         else:
             orders.append((place, order))
+    if flips:
+        steps.append(Step("flip", f"kernel flipped along {''.join(letters[p] for p in flips).upper()}", {"axes": list(flips)}))
     return Moved(tuple(steps), tuple(orders))

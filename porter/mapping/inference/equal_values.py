@@ -110,6 +110,7 @@ def flipped(
 
 
 def layout_between(source: NDArray[Any], target: NDArray[Any], a: Entry, b: Entry, channels: frozenset[int]) -> Layout | None:
+    """The pattern by which the flat `source`, of A's shape, makes the flat `target`, of B's; None where no pattern says it."""
     digits = solve(source, target)
     layout = layout_of(digits, a.shape, b.shape, channels) if digits is not None else None
     if layout is not None:
