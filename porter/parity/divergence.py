@@ -126,7 +126,8 @@ def _verdict(comparison: Comparison, examined: Sequence[Examined], guilty: Guilt
         return "guilty"
     if comparison.same:
         return "same"
-    return "unknown" if not comparison.compared or any(e.own is None for e in examined) else "accumulated"
+    open_ = any(e.own is None and (e.total is None or not e.total.same) for e in examined)
+    return "unknown" if open_ or not comparison.compared else "accumulated"
 
 
 class _Search:

@@ -69,7 +69,7 @@ class SideOf:
             step = self._makers.get(name)
             if name != output and (name in self._known or name in self.side.inputs):
                 inputs[name] = None
-            elif step is None or not step.inputs:
+            elif step is None or (name == output and not step.inputs):
                 return None
             elif self._order[name] not in steps:
                 steps[self._order[name]] = step
@@ -162,8 +162,14 @@ def trial(
         other.model(theirs) if theirs is not None else None,
         frozenset(name for name in piece.inputs if name in changed.side.inputs),
         planes,
+        _numbers(theirs),
         lambda: changed.alike(piece),
     )
+
+
+def _numbers(piece: Piece | None) -> dict[str, float]:
+    found = {name: value for step in (piece.steps if piece is not None else ()) for name, value in step.settings.items()}
+    return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
 
 
 def related_weights(a: SideOf, b: SideOf, pair: Pair) -> tuple[tuple[str, str, str], ...]:

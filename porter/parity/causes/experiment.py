@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from porter.dataclass import dataclass
+from porter.dataclass import dataclass, field
 from porter.errors import PorterError
 from porter.graph.runtime import Runnable
 
@@ -30,7 +30,7 @@ class Trial:
     model: the piece; its one output. feeds: what its inputs are given. made: what comes out, None where it cannot be run as it is.
     wanted: what the other side makes of the same. other: the other side's piece, where it is known.
     entry: inputs of the piece that are inputs of the network. planes: the shape that the piece's input had before it was flattened.
-    alike: pieces of other layers of the same side, of the same kind and shapes of weights, by the names of the layers.
+    settings: numbers among the other side's parameters, by name. alike: pieces of other layers of the same side, of the same kind and shapes of weights, by the names of the layers.
     """
 
     model: ir.Model
@@ -40,6 +40,7 @@ class Trial:
     other: ir.Model | None = None
     entry: frozenset[str] = frozenset()
     planes: tuple[int, ...] | None = None
+    settings: Mapping[str, float] = field(default_factory=dict)
     alike: Callable[[], Iterator[tuple[str, ir.Model]]] = lambda: iter(())
 
 

@@ -39,12 +39,12 @@ def _orders(shape: Sequence[int]) -> Iterator[tuple[NDArray[Any], tuple[str, str
     names = ("channels", "height", "width")
     places = np.arange(math.prod(shape))
     for axes in list(permutations(range(3)))[1:]:
-        said = ", ".join(names[a] for a in axes)
+        # Whether the volume or the weights are in that order is the same to the result.
+        said = f"in another: channels, height, width are taken for {', '.join(names[a] for a in axes)}, or these for them"
         moved = places.reshape(shape).transpose(axes).reshape(-1)
-        yield moved, ("a volume flattened as channels, height, width", f"a volume flattened as {said}")
-        back = np.argsort(moved)
-        if not (back == moved).all():
-            yield back, (f"a volume flattened as {said}", "a volume flattened as channels, height, width")
+        for order in (moved, np.argsort(moved)):
+            if not (order == places).all():
+                yield order, ("its volume flattened in one order", said)
 
 
 def _picked(order: NDArray[Any]) -> Any:

@@ -25,6 +25,7 @@ _BLOBS = ("scale", "bias", "mean", "variance")
 def eps(trial: Trial) -> Iterator[Change]:
     """Another number added to the variance."""
     theirs = [] if trial.other is None else [_eps(trial.other, n) for n in fragment.numbers(trial.other, "BatchNormalization")]
+    theirs += [trial.settings[name] for name in ("eps", "epsilon") if name in trial.settings]
     for number in fragment.numbers(trial.model, "BatchNormalization"):
         now = _eps(trial.model, number)
         for new in dict.fromkeys([*theirs, *_EPS]):

@@ -12,6 +12,9 @@ from porter.parity.causes.experiment import BETTER, Change, Trial, tried
 ROUNDING = 3e-6
 """Of a value's largest magnitude: below that, one explanation is as good as another."""
 
+EXACT = 3e-7
+"""Of a value's largest magnitude: below that, there is nothing better."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cause:
@@ -115,10 +118,16 @@ TABLE = (
 def explain(trials: Sequence[tuple[Literal["a", "b"], Trial]], before: float, tolerance: float) -> tuple[Explained, ...]:
     """The causes that experiments bear out, the best first. before: how far the sides are apart.
 
-    A later trial is made only where no earlier one names a cause. What brings the sides equally near is in the order of the table.
+    A later trial is made only where no earlier one names a cause. What brings the sides equally near is in the order of the table; once
+    nothing but rounding is left, no other cause is tried.
     """
     for changed, trial in trials:
-        found = [e for cause in TABLE if (e := _best(cause, changed, trial, before, tolerance)) is not None]
+        found: list[Explained] = []
+        for cause in TABLE:
+            explained = _best(cause, changed, trial, before, tolerance)
+            found += [explained] if explained is not None else []
+            if explained is not None and explained.after <= ROUNDING:
+                break
         if found:
             nearest = min(e.after for e in found)
             return tuple(sorted([e for e in found if e.after <= max(ROUNDING, 4 * nearest)], key=lambda e: TABLE.index(e.cause)))
@@ -133,4 +142,6 @@ def _best(cause: Cause, changed: Literal["a", "b"], trial: Trial, before: float,
             continue
         a, b = (change.acts, change.has) if changed == "b" else (change.has, change.acts)
         best = Explained(cause, changed, a, b, before, after)
+        if after <= EXACT:
+            break
     return best

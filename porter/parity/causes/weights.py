@@ -86,12 +86,15 @@ def rounded(trial: Trial) -> Iterator[Change]:
     """Weights as a narrower type holds them. Only the side that has them whole can be tried."""
     nodes = _weighing(trial.model)
     for dtype in ("float16", "bfloat16", "tf32", "int8 for each tensor", "int8 for each channel"):
-        made = trial.model
-        for number, (kind, arrays) in nodes.items():
-            axis = 1 if kind == "ConvTranspose" else 0
-            made = fragment.edited(made, number, arrays={p: narrowed(a, dtype, axis) for p, a in arrays.items()})
-        if nodes:
-            yield Change("its weights whole", f"its weights rounded to {dtype}", made)
+        # Biases are often kept as they are.
+        for least, said in ((1, "its weights"), (2, "its weights but for biases")):
+            made = trial.model
+            for number, (kind, arrays) in nodes.items():
+                axis = 1 if kind == "ConvTranspose" else 0
+                narrow = {p: narrowed(a, dtype, axis) for p, a in arrays.items() if a.ndim >= least}
+                made = fragment.edited(made, number, arrays=narrow)
+            if nodes:
+                yield Change("its weights whole", f"{said} rounded to {dtype}", made)
 
 
 def narrowed(array: NDArray[Any], dtype: str, axis: int = 0) -> NDArray[Any]:
