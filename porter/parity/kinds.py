@@ -35,10 +35,13 @@ _TYPES: Mapping[str, tuple[str, ...]] = {
         *("Pooling", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "POOLING"),
         *("MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "ReduceMean", "mean"),
     ),
-    "relu": ("ReLU", "Relu", "relu", "relu_", "LeakyRelu", "LeakyReLU", "leaky_relu", "ReLU6", "Clip", "clamp", "relu6", "Clamp"),
+    "relu": (
+        *("ReLU", "Relu", "relu", "relu_", "LeakyRelu", "LeakyReLU", "leaky_relu", "RELU", "LEAKY_RELU"),
+        *("ReLU6", "Clip", "clamp", "relu6", "Clamp", "CLIP"),
+    ),
     "prelu": ("PReLU", "PRelu", "prelu", "PARAMETRIC_RELU"),
-    "sigmoid": ("Sigmoid", "sigmoid"),
-    "tanh": ("TanH", "Tanh", "tanh"),
+    "sigmoid": ("Sigmoid", "sigmoid", "SIGMOID"),
+    "tanh": ("TanH", "Tanh", "tanh", "TANH"),
     "elu": ("ELU", "Elu", "elu"),
     "softmax": ("Softmax", "softmax", "SOFTMAX"),
     "concat": ("Concat", "cat", "CONCATENATION"),
@@ -62,4 +65,11 @@ def kind_of(step: Step) -> str:
     """The kind of a layer: its own type where that is of no kind that several frameworks have."""
     if step.type in _ARITHMETIC and len(step.inputs) == 1:
         return AFFINE
-    return _KINDS.get(step.type, step.type.lower())
+    # TensorRT has one layer for all activations.
+    name = str(step.settings.get("kind", step.type)) if step.type == "ACTIVATION" else step.type
+    return _KINDS.get(name, name.lower())
+
+
+def are_alike(a: str | None, b: str | None) -> bool:
+    """Whether layers of two kinds may be one: a batch normalisation of known statistics is a scale, and TensorRT's shuffles do a lot."""
+    return a == b or {a, b} == {NORM, AFFINE} or NOTHING in (a, b)

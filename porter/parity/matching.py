@@ -16,7 +16,7 @@ from difflib import SequenceMatcher
 
 from porter.dataclass import dataclass
 from porter.errors import UsageError, access_error
-from porter.parity.kinds import AFFINE, LINEAR, NORM, NOTHING, kind_of
+from porter.parity.kinds import AFFINE, LINEAR, NORM, NOTHING, are_alike, kind_of
 from porter.parity.side import Side
 
 FEW = 0.5
@@ -149,7 +149,7 @@ class _Search:
                 if len(of_a.get(name, ())) == len(of_b.get(name, ())) == 1 and v in of_a[name]:
                     w = next(iter(of_b[name]))
                     # Numbers are given out anew by whatever writes a model.
-                    if not name.isdigit() or self.a.kinds.get(v) == self.b.kinds.get(w):
+                    if not name.isdigit() or are_alike(self.a.kinds.get(v), self.b.kinds.get(w)):
                         self._named(v, w, way)
                         break
 
@@ -227,8 +227,9 @@ class _Search:
 
 
 def _identifiers(names: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Names as they can be names in Python, in lower case."""
-    return {v: [re.sub(r"\W", "_", name).lower() for name in some] for v, some in names.items()}
+    """Names as they can be names in Python, in lower case. Where they begin with a digit, porter puts `x_` before it."""
+    plain = {v: [re.sub(r"\W", "_", name).lower() for name in some] for v, some in names.items()}
+    return {v: [f"x_{name}" if name[:1].isdigit() else name for name in some] for v, some in plain.items()}
 
 
 def _grown(side: _Layers) -> dict[int, list[list[str]]]:
