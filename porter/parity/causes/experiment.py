@@ -30,7 +30,8 @@ class Trial:
     model: the piece; its one output. feeds: what its inputs are given. made: what comes out, None where it cannot be run as it is.
     wanted: what the other side makes of the same. other: the other side's piece, where it is known.
     entry: inputs of the piece that are inputs of the network. planes: the shape that the piece's input had before it was flattened.
-    settings: numbers among the other side's parameters, by name. alike: pieces of other layers of the same side, of the same kind and shapes of weights, by the names of the layers.
+    settings: numbers among the other side's parameters, by name.
+    alike: pieces of other layers of the same side, of the same kind and shapes of weights, by the names of the layers.
     """
 
     model: ir.Model
