@@ -111,11 +111,29 @@ def test_only_wts_tensorrt_knows_tensorrt() -> None:
             assert "nvinfer1" not in header.read_text(), header
 
 
+def _alone(folder: str, into: Path, *options: object) -> None:
+    """Compile each header of a folder by itself."""
+    names = [path.name for path in sorted((CPP / "include" / "porter" / folder).glob("*.hpp"))]
+    for name in names:
+        (into / f"{name}.cpp").write_text(f"#include <porter/{folder}/{name}>\n")
+    run("c++", *STRICT, "-fsyntax-only", "-I", CPP / "include", *options, *[into / f"{name}.cpp" for name in names])
+
+
+def test_every_header_compiles_alone(tmp_path: Path) -> None:
+    _alone("wts", tmp_path)
+
+
 def test_no_header_of_nvidia_is_in_the_repository() -> None:
     assert not [path for path in CPP.rglob("Nv*.h") if "build" not in path.parts]
 
 
 # ---- what needs them -------------------------------------------------------------------------------------------------
+
+
+@needs_headers
+def test_every_header_for_tensorrt_compiles_alone(tmp_path: Path) -> None:
+    newest = max(HEADERS, key=lambda version: tuple(map(int, version.split("."))))
+    _alone("tensorrt", tmp_path, "-isystem", HEADERS[newest], "-isystem", CUDA)
 
 
 @needs_headers

@@ -6,7 +6,6 @@
 #include <porter/wts.hpp>
 #include <porter/wts/write.hpp>
 
-#include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <iostream>
@@ -122,12 +121,6 @@ Arguments read_arguments(const std::vector<std::string>& words) {
     return arguments;
 }
 
-std::string hex(std::uint32_t value) {
-    char text[9];
-    std::snprintf(text, sizeof text, "%08x", value);
-    return text;
-}
-
 std::string shape_of(const porter::Tensor& tensor) {
     return tensor.shape_known() ? porter::detail::shape_text(tensor.shape()) : "?";
 }
@@ -155,7 +148,7 @@ bool print_json(const porter::Weights& weights, const Arguments& arguments) {
                   << ", \"offset\": " << tensor.offset();
         const std::string digest = digest_of(tensor, arguments.digest);
         if (arguments.digest) {
-            std::cout << ", \"crc32\": " << json_quoted(hex(tensor.crc32())) << ", \"sha256\": " << json_quoted(digest);
+            std::cout << ", \"crc32\": " << json_quoted(porter::detail::hex_text(tensor.crc32())) << ", \"sha256\": " << json_quoted(digest);
         }
         if (narrowed) {
             std::cout << ", \"overflowed\": " << tensor.overflowed() << ", \"underflowed\": " << tensor.underflowed()
@@ -204,7 +197,7 @@ bool print_table(const porter::Weights& weights, const Arguments& arguments) {
         }
         const std::string digest = digest_of(tensor, arguments.digest);
         if (arguments.digest) {
-            std::cout << "  " << hex(tensor.crc32()) << "  " << digest;
+            std::cout << "  " << porter::detail::hex_text(tensor.crc32()) << "  " << digest;
         }
         const bool same = agrees(tensor, digest, narrowed);
         std::cout << (same ? "\n" : "  DIFFERS from the sidecar\n");

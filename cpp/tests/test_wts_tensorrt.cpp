@@ -12,6 +12,10 @@
 #include <porter/wts_tensorrt.hpp>
 
 using namespace porter::trt;
+using porter::trt::detail::bfloat16;
+using porter::trt::detail::fromSmall;
+using porter::trt::detail::half;
+using porter::trt::detail::toSmall;
 
 namespace {
 
@@ -363,11 +367,35 @@ TEST_CASE("a manifest is read, and what it says is compared") {
     CHECK(has(broken("tensorrt-network", "something"), "\"kind\" is not"));
     CHECK(has(broken("\"porter\": 1", "\"porter\": 2"), "another version"));
     CHECK(has(broken("\"count\": 1", "\"count\": 2"), "its shape and its count do not go together"));
+    CHECK(has(broken("\"shape\": [1], \"dtype\": \"float32\", \"count\": 1", // 2^64 values, which no size can count
+                     "\"shape\": [4294967296, 4294967296], \"dtype\": \"float32\", \"count\": 0"),
+              "its shape and its count do not go together"));
     CHECK(has(broken("aca16a6a", "ACA16A6A"), "net.json: byte "));
     CHECK(has(broken("\"name\": \"conv\"", "\"name\": \"c\""), "two layers are called 'c'"));
     CHECK(has(broken("\"layers\"", "\"strata\""), "has no \"layers\""));
     CHECK(has(messageOf([&] { parseManifest(good.substr(0, 40), "net.json"); }), "net.json: byte 40: "));
-    CHECK(has(messageOf([] { readManifest("/does/not/exist.json"); }), "cannot be read"));
+    CHECK(has(messageOf([] { readManifest("/does/not/exist.json"); }), "/does/not/exist.json: cannot be read"));
+    CHECK(has(messageOf([] { readManifest("/"); }), "/: cannot be read"));
+}
+
+TEST_CASE("what is computed of tensors needs as many values of each", "[batch_norm]") {
+    const auto of = [](std::size_t variances) {
+        return std::map<std::string, std::vector<float>>{
+            {"bn.weight", numbers(2)}, {"bn.bias", numbers(2)}, {"bn.running_mean", numbers(2)}, {"bn.running_var", numbers(variances)}};
+    };
+    Bench bench(of(2));
+    addBatchNorm2d(*bench.network, bench.weights, bench.x, "bn");
+    CHECK(check(*bench.network, bench.weights, bench.source).ok());
+    const auto other = Bench::parse(wts(of(1)));
+    CHECK(messageOf([&] { check(*bench.network, bench.weights, other); }) ==
+          "layer 'bn': 'bn.running_var' has 1 values, and 'bn.weight' 2");
+}
+
+TEST_CASE("a tolerance is a number", "[program]") {
+    CHECK(parseArguments({"net.wts", "--tolerance", "1e-3"}).tolerance == 1e-3);
+    for (const char* const word : {"", "x", "1e-3x", "-1", "nan"}) {
+        CHECK(has(messageOf([&] { parseArguments({"net.wts", "--tolerance", word}); }), "a tolerance is a number of at least 0"));
+    }
 }
 
 TEST_CASE("an LSTM, computed layer by layer, gives PyTorch's numbers", "[lstm]") {

@@ -60,7 +60,7 @@ struct Report {
 
 namespace detail {
 
-/// Where two runs of bytes differ first, in words.
+/// Where two runs of elements differ first, in words; elements of half a byte two by two.
 inline std::string difference(const std::uint8_t* expected, const std::uint8_t* found, std::size_t count, std::size_t size) {
     std::size_t differing = 0;
     std::string first;
@@ -95,8 +95,9 @@ inline void compare(HeldPart& part, const nvinfer1::Weights& held, nvinfer1::Dat
         part.verdict = Verdict::equal;
     } else {
         part.verdict = Verdict::differs;
-        part.detail = difference(static_cast<const std::uint8_t*>(expected), static_cast<const std::uint8_t*>(held.values), count,
-                                 bytesOf(held) / count);
+        const std::size_t size = std::max<std::size_t>(bytesOf(held) / count, 1);
+        part.detail = difference(static_cast<const std::uint8_t*>(expected), static_cast<const std::uint8_t*>(held.values),
+                                 bytesOf(held) / size, size);
     }
 }
 

@@ -2,23 +2,23 @@
 
 /// `net.json`: what porter wrote down of a network, and whether another network holds the same.
 
-#include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
-#include <cstring>
 #include <map>
-#include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include <porter/tensorrt/check.hpp>
+#include <porter/tensorrt/files.hpp>
 #include <porter/tensorrt/read_back.hpp>
 #include <porter/wts/crc32.hpp>
 #include <porter/wts/json.hpp>
 #include <porter/wts/sha256.hpp>
+#include <porter/wts/shapes.hpp>
+#include <porter/wts/text.hpp>
 
 namespace porter::trt {
 
@@ -70,12 +70,11 @@ public:
             fail("it is of another version than 1; a later porter wrote it", 0);
         }
         Manifest made{path_, {}};
+        std::set<std::string> names;
         for (const auto& value : elements(root, "layers", "the manifest")) {
             made.layers.push_back(layer(value, "layer " + std::to_string(made.layers.size())));
-            for (std::size_t i = 0; i + 1 < made.layers.size(); ++i) {
-                if (made.layers[i].name == made.layers.back().name) {
-                    fail("two layers are called '" + made.layers[i].name + "'", at(value));
-                }
+            if (!names.insert(made.layers.back().name).second) {
+                fail("two layers are called '" + made.layers.back().name + "'", at(value));
             }
         }
         return made;
@@ -87,12 +86,11 @@ private:
     ManifestLayer layer(std::string_view value, const std::string& where) const {
         const auto given = members(value, where);
         ManifestLayer made{text(given, "name", where), text(given, "type", where), {}};
+        std::set<std::string> roles;
         for (const auto& held : elements(given, "weights", where)) {
             made.weights.push_back(weights(held, "a weight of the layer '" + made.name + "'"));
-            for (std::size_t i = 0; i + 1 < made.weights.size(); ++i) {
-                if (made.weights[i].role == made.weights.back().role) {
-                    fail("the layer '" + made.name + "' has a role twice", at(held));
-                }
+            if (!roles.insert(made.weights.back().role).second) {
+                fail("the layer '" + made.name + "' has a role twice", at(held));
             }
         }
         return made;
@@ -110,16 +108,13 @@ private:
         for (const auto& source : elements(given, "sources", where)) {
             made.sources.push_back(string(source, where));
         }
-        std::size_t product = 1;
         for (const auto& size : elements(given, "shape", where)) {
             made.shape.push_back(integer(size));
-            product *= static_cast<std::size_t>(made.shape.back());
         }
-        const std::int64_t count = integer(get(given, "count", where));
-        if (count < 0 || static_cast<std::size_t>(count) != product) {
+        made.count = static_cast<std::size_t>(integer(get(given, "count", where)));
+        if (made.count != porter::detail::product(made.shape)) {
             fail(where + ": its shape and its count do not go together", at(value));
         }
-        made.count = static_cast<std::size_t>(count);
         return made;
     }
 
@@ -187,7 +182,6 @@ private:
 
 /// Weights that a network holds beside what the manifest says.
 inline void compare(HeldPart& part, const ManifestWeights& said, const nvinfer1::Weights& held) {
-    static constexpr char digits[] = "0123456789abcdef";
     part.origin = originText(said.sources, said.formula);
     part.verdict = Verdict::differs;
     if (dtypeName(held.type) != said.dtype || part.count != said.count) {
@@ -195,14 +189,10 @@ inline void compare(HeldPart& part, const ManifestWeights& said, const nvinfer1:
                       " of " + said.dtype;
         return;
     }
-    std::uint32_t crc = porter::detail::crc32(held.values, bytesOf(held));
-    std::string text(8, '0');
-    for (std::size_t i = 8; i-- > 0; crc >>= 4) {
-        text[i] = digits[crc & 15];
-    }
+    const auto crc = porter::detail::hex_text(porter::detail::crc32(held.values, bytesOf(held)));
     const auto sha = porter::detail::sha256(held.values, bytesOf(held));
-    part.detail = "other values: CRC-32 " + text + ", the manifest says " + said.crc32;
-    if (text == said.crc32 && sha == said.sha256) {
+    part.detail = "other values: CRC-32 " + crc + ", the manifest says " + said.crc32;
+    if (crc == said.crc32 && sha == said.sha256) {
         part.verdict = Verdict::equal;
         part.detail.clear();
     }
@@ -217,21 +207,8 @@ inline Manifest parseManifest(std::string_view text, const std::string& path = "
 
 /// The manifest in a file.
 inline Manifest readManifest(const std::string& path) {
-    std::FILE* const file = std::fopen(path.c_str(), "rb");
-    if (file == nullptr) {
-        throw TensorRTError(path + ": cannot be read: " + std::strerror(errno));
-    }
-    std::string text;
-    std::vector<char> buffer(std::size_t{1} << 16);
-    for (std::size_t size = 0; (size = std::fread(buffer.data(), 1, buffer.size(), file)) > 0;) {
-        text.append(buffer.data(), size);
-    }
-    const bool failed = std::ferror(file) != 0;
-    std::fclose(file);
-    if (failed) {
-        throw TensorRTError(path + ": could not be read whole");
-    }
-    return parseManifest(text, path);
+    const auto bytes = detail::readFile(path);
+    return parseManifest(std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()), path);
 }
 
 /// Compare everything that the layers hold with what the manifest says, by the names of the layers: type, number, CRC-32 and SHA-256.

@@ -2,17 +2,19 @@
 
 /// The program around a network: reads the weights, builds, checks every bit, writes the engine, and runs it where there is a GPU.
 
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <functional>
 #include <iostream>
-#include <iterator>
 #include <string>
 #include <vector>
 
 #include <porter/tensorrt/check.hpp>
 #include <porter/tensorrt/engine.hpp>
+#include <porter/tensorrt/files.hpp>
 #include <porter/tensorrt/manifest.hpp>
 #include <porter/tensorrt/runtime.hpp>
 
@@ -72,7 +74,7 @@ inline Arguments parseArguments(const std::vector<std::string>& given) {
         } else if (word == "--tolerance") {
             char* end = nullptr;
             arguments.tolerance = std::strtod(value.c_str(), &end);
-            if (*end != '\0' || !(arguments.tolerance >= 0)) {
+            if (end == value.c_str() || *end != '\0' || !(arguments.tolerance >= 0)) {
                 throw TensorRTError("a tolerance is a number of at least 0, not '" + value + "'");
             }
         } else if (word == "--dtype" && (value == "f16" || value == "bf16")) {
@@ -91,15 +93,6 @@ inline Arguments parseArguments(const std::vector<std::string>& given) {
 }
 
 namespace detail {
-
-inline std::vector<std::uint8_t> readFile(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    std::vector<std::uint8_t> bytes{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-    if (!file.is_open() || file.bad()) {
-        throw TensorRTError(path + ": cannot be read");
-    }
-    return bytes;
-}
 
 /// An element of an output as double.
 inline double element(const Output& output, const std::uint8_t* bytes, std::size_t index) {

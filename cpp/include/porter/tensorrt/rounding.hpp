@@ -17,7 +17,7 @@
 #error "porter/wts_tensorrt.hpp computes to the bit: compile the file that includes it without -ffast-math"
 #endif
 
-namespace porter::trt {
+namespace porter::trt::detail {
 
 /// A 16-bit type: how many bits its fraction has, and its exponent's bias.
 struct SmallFloat {
@@ -127,4 +127,4 @@ private:
     std::vector<std::uint8_t> bytes_;
 };
 
-} // namespace porter::trt
+} // namespace porter::trt::detail

@@ -3,6 +3,7 @@
 /// TensorRT's header, and how its types and porter's go together.
 
 #include <porter/wts.hpp>
+#include <porter/wts/shapes.hpp>
 
 #include <NvInfer.h>
 
@@ -55,11 +56,7 @@ inline Shape toShape(const nvinfer1::Dims& dims) {
 
 /// As `[64, 3, 7, 7]`.
 inline std::string shapeText(const Shape& shape) {
-    std::string text = "[";
-    for (std::size_t axis = 0; axis < shape.size(); ++axis) {
-        text += (axis > 0 ? ", " : "") + std::to_string(shape[axis]);
-    }
-    return text + "]";
+    return porter::detail::shape_text(shape);
 }
 
 /// TensorRT's type for the elements of a tensor; throws where this version has none.

@@ -2,6 +2,7 @@
 
 /// The weights of a network: who owns them, and what each layer was given.
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -55,17 +56,22 @@ struct BatchNorm {
     }
 };
 
-/// The values that a formula makes of the tensors of a file, rounded once. Throws where it is none of porter's, or a source is missing.
+/// The values that a formula makes of the tensors of a file, rounded once. Throws where it is none of porter's, where a source is missing,
+/// or where the sources are not of one size.
 inline Computed compute(const porter::Weights& source, const Use& use) {
     const bool scale = use.formula == "batch_norm.scale";
     if (use.sources.size() != (use.formula == "cast" ? 1U : 4U) || (use.formula != "cast" && !scale && use.formula != "batch_norm.shift")) {
         throw TensorRTError("layer '" + use.layer + "': porter does not know how '" + use.formula + "' is computed");
     }
-    std::vector<Numbers> from;
+    std::vector<detail::Numbers> from;
     for (const auto& name : use.sources) {
         from.emplace_back(source.at(name));
+        if (from.back().count() != from[0].count()) {
+            throw TensorRTError("layer '" + use.layer + "': '" + name + "' has " + std::to_string(from.back().count()) + " values, and '" +
+                                use.sources[0] + "' " + std::to_string(from[0].count()));
+        }
     }
-    Rounded rounded(use.dtype, from[0].count());
+    detail::Rounded rounded(use.dtype, from[0].count());
     for (std::size_t i = 0; i < from[0].count(); ++i) {
         if (from.size() == 1) {
             rounded.set(i, from[0][i]);
@@ -97,6 +103,9 @@ public:
     /// A tensor as TensorRT takes it, for layers that are added with TensorRT's own functions. Throws `WtsError` with the nearest names
     /// where there is none. Its use is found by its address when the network is checked.
     nvinfer1::Weights at(std::string_view name) { return given(weights_.at(name)); }
+
+    /// The same, for networks that were written with a `std::map`, where a misspelt name was a null pointer.
+    nvinfer1::Weights operator[](std::string_view name) { return at(name); }
 
     /// The same, for a tensor that must have this shape; where the file keeps no shapes, as many elements.
     nvinfer1::Weights at(std::string_view name, const Shape& shape) { return given(weights_.at(name, shape)); }

@@ -288,15 +288,6 @@ private:
         target.changes = whole.changes();
     }
 
-    static std::string hex_text(std::uint32_t value) {
-        static const char digits[] = "0123456789abcdef";
-        std::string text;
-        for (int shift = 28; shift >= 0; shift -= 4) {
-            text += digits[(value >> shift) & 15];
-        }
-        return text;
-    }
-
     const Source& source_;
     std::vector<Target>& targets_;
     bool verify_;

@@ -6,9 +6,11 @@
 /// writes `name type (`. A line cannot be right in two of them: what nvidia-v1 takes for the count has 8 digits in a line of 1 to 3
 /// values that tensorrtx reads, and no count of 8 digits fits such a short line.
 
+#include <algorithm>
 #include <cstddef>
 #include <optional>
 #include <string_view>
+#include <utility>
 
 #include <porter/wts/rows.hpp>
 

@@ -13,7 +13,7 @@
 namespace porter::detail {
 
 /// Bytes from one word to the next.
-constexpr std::size_t stride = 9;
+inline constexpr std::size_t stride = 9;
 
 /// Decodes `n` words of `text`, 9 n - 1 bytes, into 4 n bytes at `out`; false if the text is anything else.
 inline bool decode_packed_portable(const char* text, std::size_t n, unsigned char* out) {
@@ -29,7 +29,7 @@ inline bool decode_packed_portable(const char* text, std::size_t n, unsigned cha
 
 #ifdef PORTER_WTS_X86
 
-constexpr std::size_t avx2_words = 32; // with a space behind each they are nine registers of text
+inline constexpr std::size_t avx2_words = 32; // with a space behind each they are nine registers of text
 
 /// 0xff where a space is in those nine registers.
 constexpr std::array<std::uint8_t, stride * avx2_words> make_space_mask() {

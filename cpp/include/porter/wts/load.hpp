@@ -2,6 +2,8 @@
 
 /// How the parts of the loader work together.
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>

@@ -24,7 +24,7 @@ struct Changes {
     }
 };
 
-constexpr std::uint32_t infinity_bits = 0x7f800000;
+inline constexpr std::uint32_t infinity_bits = 0x7f800000;
 
 /// The half nearest to the float32 of these bits.
 constexpr std::uint16_t half_of(std::uint32_t bits) {

@@ -2,6 +2,7 @@
 
 /// The index of nvidia-v2 files: a text header for each tensor, its raw little-endian bytes, a newline.
 
+#include <algorithm>
 #include <cstddef>
 #include <limits>
 #include <string>

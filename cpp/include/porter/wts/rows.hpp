@@ -20,7 +20,7 @@ namespace porter::detail {
 
 static_assert(sizeof(std::size_t) == 8, "porter/wts.hpp needs a 64-bit system");
 
-constexpr int type_codes = 4; // 0 float32, 1 float16, 2 int8, 3 int32
+inline constexpr int type_codes = 4; // 0 float32, 1 float16, 2 int8, 3 int32
 
 inline constexpr const char* hint_twice = "the usual loader would keep the last one; rename or remove one of the two";
 inline constexpr const char* hint_truncated = "the file looks truncated (its last line has no newline); fetch or write it again";

@@ -9,6 +9,7 @@
 #include <string>
 
 #include <porter/wts/processor.hpp>
+#include <porter/wts/text.hpp>
 
 namespace porter::detail {
 
@@ -115,12 +116,9 @@ inline std::string sha256(const void* data, std::size_t size) {
     const std::uint64_t bits = __builtin_bswap64(8 * static_cast<std::uint64_t>(size));
     std::memcpy(last + length - 8, &bits, 8);
     sha_blocks(state, last, length / 64);
-    static const char digits[] = "0123456789abcdef";
     std::string text;
     for (const std::uint32_t word : state) {
-        for (int shift = 28; shift >= 0; shift -= 4) {
-            text += digits[(word >> shift) & 15];
-        }
+        text += hex_text(word);
     }
     return text;
 }

@@ -2,12 +2,10 @@
 
 /// `NAME.wts.json`, the sidecar: what the `.wts` file itself has no place for. porter/formats/wts/sidecar.py says what is in it.
 
-#include <sys/stat.h>
-
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <map>
-#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -18,6 +16,7 @@
 #include <porter/wts/json.hpp>
 #include <porter/wts/rows.hpp>
 #include <porter/wts/shapes.hpp>
+#include <porter/wts/words.hpp>
 
 namespace porter::detail {
 

@@ -123,6 +123,15 @@ inline std::string printable(std::string_view text) {
     return shown;
 }
 
+/// A number as eight small hexadecimal digits.
+inline std::string hex_text(std::uint32_t value) {
+    std::string text(8, '0');
+    for (std::size_t i = text.size(); i-- > 0; value >>= 4) {
+        text[i] = "0123456789abcdef"[value & 15];
+    }
+    return text;
+}
+
 /// At most `limit` bytes of `text`, in quotes.
 inline std::string quoted(std::string_view text, std::size_t limit = 40) {
     return "'" + printable(text.substr(0, limit)) + (text.size() > limit ? "...'" : "'");

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include <porter/wts/crc32.hpp>
+#include <porter/wts/error.hpp>
 #include <porter/wts/memory.hpp>
 #include <porter/wts/nearest.hpp>
 #include <porter/wts/options.hpp>

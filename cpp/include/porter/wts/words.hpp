@@ -32,7 +32,7 @@ inline bool decode_word(const char* text, std::uint32_t& value) {
     return true;
 }
 
-constexpr unsigned char word_gap = 16, word_newline = 17, word_stray = 18;
+inline constexpr unsigned char word_gap = 16, word_newline = 17, word_stray = 18;
 
 constexpr std::array<unsigned char, 256> make_word_kinds() {
     std::array<unsigned char, 256> kinds{};
