@@ -211,6 +211,8 @@ KNOWN_TYPES = frozenset({*_WEIGHTED, "Scale", "Bias", "PReLU", "Normalize", "Bat
 
 _LSTM = ("W_xc", "b_c", "W_hc")
 _RNN = ("W_xh", "b_h", "W_hh", "W_ho", "b_o")
+_USUAL = MappingProxyType({"PReLU": ("slope",), "Bias": ("bias",), "Parameter": ("param",), "LSTM": _LSTM, "RNN": _RNN})
+"""Roles of blobs that are called neither weight nor bias, in the types whose names do not hang on how many blobs a layer has."""
 _MEAN, _VARIANCE, _FACTOR = (_Entry("mean", _VECTOR_C), _Entry("variance", _VECTOR_C), _Entry("scale_factor", usual=1))
 _WEIGHT, _BIAS = (_Entry("weight", _VECTOR_C), _Entry("bias", _VECTOR_C))
 
@@ -239,6 +241,14 @@ def _describe(layer_type: str, shapes: Sequence[tuple[int, ...]], parameter: Par
     if layer_type == "Parameter":
         return _numbered([_Entry("param")], count)
     return None
+
+
+def usual_role(layer_type: str, index: int, bottoms: int) -> str:
+    """What the `index`-th blob of a layer is called where there is no file, which alone says how many there are."""
+    names = _USUAL.get(layer_type, ("weight", "bias"))
+    if layer_type == "Scale" and bottoms > 1:
+        names = ("bias",)
+    return names[index] if index < len(names) else f"blob{index}"
 
 
 def _numbered(known: list[_Entry], count: int) -> list[_Entry]:

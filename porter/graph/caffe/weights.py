@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from porter.errors import GraphError
 from porter.formats.caffe.blobs import legacy_shape
+from porter.formats.caffe.layer_types import usual_role
 from porter.formats.caffe.net import CaffeLayer
 from porter.graph.builder import Shape
 from porter.graph.caffe.blobs import MOST_VALUES
@@ -37,6 +38,7 @@ class Weights:
         self._seed = seed
         self._blobs = _by_layer(store) if store is not None else {}
         self._order = {name: i for i, name in enumerate(self._blobs)}
+        self._layers = {layer.name: layer for layer in layers}
         self._sharing: dict[str, list[Place]] = {}
         for layer in layers:
             for index, param in enumerate(layer.params):
@@ -62,8 +64,10 @@ class Weights:
             raise _at(layer, "G037", f"its blob {index} of the shape {list(shape)} has more values than a blob of Caffe can", None)
         places = self._places(layer, index)
         if self.store is None:
-            owner, position = places[0]
-            made = self._generated(f"{owner}.{('weight', 'bias')[position] if position < 2 else f'blob{position}'}", shape, layer)
+            # Called as in a file: of layers that share a parameter, Caffe copies the last over the others.
+            owner, position = places[-1]
+            like = self._layers.get(owner, layer)
+            made = self._generated(f"{owner}.{usual_role(like.type or '', position, len(like.bottoms))}", shape, layer)
             return self._fitted(layer, index, made, shape)
         self.used.add(layer.name)
         held = [place for place in places if place[1] in self._blobs.get(place[0], {})]
