@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from typing import Any
 
 from porter.errors import PorterError, access_error
@@ -36,7 +37,9 @@ def named(path: str, name: str, refuse: Refuse) -> Any:
     # As where Python runs the file itself: what lies beside it can be imported.
     sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
     try:
-        spec.loader.exec_module(module)
+        # What it prints is not the result: that goes to stdout alone.
+        with redirect_stdout(sys.stderr):
+            spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         line = error.lineno if isinstance(error, SyntaxError) else line_of(error, path)
         raise refuse(f"the file fails: {type(error).__name__}: {error}", path=path, line=line) from error

@@ -16,7 +16,9 @@ porter is done. What the function itself makes for TensorRT (arrays, `trt.Weight
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +60,7 @@ def build(where: str, package: Package, weights: Mapping[str, NDArray[Any]]) -> 
     """
     path, colon, name = where.rpartition(":")
     if not colon or not path or not name.isidentifier():
-        raise TensorRTError("T343", f"'{where}' names no function", hint="write it as my_net.py:build")
+        raise TensorRTError("T343", f"'{where}' names no function", path=path or where, hint="write it as my_net.py:build")
     return build_with(named(path, name, partial(TensorRTError, "T343")), path, package, weights)
 
 
@@ -73,7 +75,9 @@ def build_with(function: Callable[..., Any], path: str, package: Package, weight
     definition = builder.create_network(package.creation_flags)
     package.log.errors()
     try:
-        kept = function(definition, dict(weights)) if _takes_weights(function) else function(definition)
+        # What it prints is not the result: that goes to stdout alone.
+        with redirect_stdout(sys.stderr):
+            kept = function(definition, dict(weights)) if _takes_weights(function) else function(definition)
     except PorterError:
         raise
     except (Exception, SystemExit) as error:

@@ -188,13 +188,17 @@ def _looked_up(held: Network, stores: Sequence[TensorStore], lowered: Network | 
     mine = {layer.name: weights_of(layer.operation) for layer in lowered.layers} if lowered is not None else {}
     equal, others, count = 0, [], 0
     for layer in held.layers:
-        for role, weights in weights_of(layer.operation).items():
+        roles = weights_of(layer.operation)
+        for role, weights in roles.items():
             count += 1
             like = mine.get(layer.name, {}).get(role)
             if weights.tensor.digest() in known or (like is not None and like.tensor.digest() == weights.tensor.digest()):
                 equal += 1
             else:
                 others.append(f"{role} of '{layer.name}': {_apart(weights.tensor, like.tensor if like is not None else None)}")
+        for role, like in mine.get(layer.name, {}).items() if roles else ():
+            if role not in roles:
+                others.append(f"{role} of '{layer.name}': there is none, and porter's layer of that name has {like.tensor.size:,} values")
     return WeightsFound(count, equal, tuple(others))
 
 
