@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 WIDE = "float32"
 """What is narrowed. What has another type keeps it."""
 
+_BLOCK = 1 << 20
+"""Values that are wide at a time."""
+
 
 class WeightCasts:
     """Makes weights of other types; each is made once. roundings: what that changed, by name and type."""
@@ -84,8 +87,16 @@ class _Cast:
         self.nbytes = dtype.nbytes(tensor.size)
 
     def rounded(self) -> tuple[NDArray[Any], Rounding]:
-        """The values, and what rounding changed. Reads the tensor."""
-        return rounded(widened(self._tensor.numpy(), self._tensor.dtype), self._dtype)
+        """The values, and what rounding changed. Reads the tensor; few of its values are wide at a time."""
+        import numpy as np
+
+        values = self._tensor.numpy()
+        flat, result, total = values.reshape(-1), np.empty(values.size, self._dtype.numpy()), Rounding()
+        for start in range(0, values.size, _BLOCK):
+            block = slice(start, start + _BLOCK)
+            result[block], changed = rounded(widened(flat[block], self._tensor.dtype), self._dtype)
+            total += changed
+        return result.reshape(values.shape), total
 
     def buffer(self) -> memoryview:
         """Reads the tensor."""
