@@ -327,7 +327,7 @@ FAULTS = (
     Fault("lrn-region", ("Div",), _across),
     Fault("lrn-alpha", ("LRN",), lambda net, node: set_(node, alpha=get(node, "alpha") * get(node, "size"))),
     Fault("lrn-constant", ("LRN",), lambda net, node: set_(node, bias=2.0)),
-    Fault("batch-norm-eps", ("BatchNormalization",), lambda net, node: set_(node, epsilon=1e-3), tolerance=1e-5),
+    Fault("batch-norm-eps", ("BatchNormalization",), lambda net, node: set_(node, epsilon=1e-2), tolerance=1e-5),
     Fault("batch-norm-factor", ("BatchNormalization",), _statistics(999.982, 3, 4)),
     Fault("batch-norm-order", ("BatchNormalization",), _swapped_statistics),
     Fault("kernel-flipped", CONV, _weight(lambda w: w[..., ::-1, ::-1] if w.ndim == 4 and w.shape[-1] > 1 else None)),

@@ -100,6 +100,11 @@ class _Layers:
         }
         self.others = {v: list(side.aliases.get(v, ())) for v in self.values}
         self.ends = self._ends()
+        self.known = frozenset(name for v in self.values for name in self.identifiers(v))
+
+    def identifiers(self, v: str) -> frozenset[str]:
+        """All names of a value as they can be names in Python."""
+        return frozenset(map(_identifier, (*self.own[v], *self.by_layers[v], *self.others[v])))
 
     def _ends(self) -> dict[str, str]:
         readers: dict[str, list[str]] = defaultdict(list)
@@ -168,7 +173,9 @@ class _Search:
         end_v, end_w = self.a.ends[v], self.b.ends[w]
         known = self.a.is_graph and self.b.is_graph
         if known and (end_v == v) != (end_w == w):
-            v, w = end_v, end_w
+            # A side that has something of the end's name has not folded it.
+            there = self.a.identifiers(end_v) & self.b.known if end_w == w else self.b.identifiers(end_w) & self.a.known
+            v, w = (v, w) if there else (end_v, end_w)
         self.add(v, w, way)
 
     def outputs(self) -> None:
@@ -227,9 +234,13 @@ class _Search:
 
 
 def _identifiers(names: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Names as they can be names in Python, in lower case. Where they begin with a digit, porter puts `x_` before it."""
-    plain = {v: [re.sub(r"\W", "_", name).lower() for name in some] for v, some in names.items()}
-    return {v: [f"x_{name}" if name[:1].isdigit() else name for name in some] for v, some in plain.items()}
+    return {v: list(map(_identifier, some)) for v, some in names.items()}
+
+
+def _identifier(name: str) -> str:
+    """A name as it can be one in Python, in lower case. Where it begins with a digit, porter puts `x_` before it."""
+    plain = re.sub(r"\W", "_", name).lower()
+    return f"x_{plain}" if plain[:1].isdigit() else plain
 
 
 def _grown(side: _Layers) -> dict[int, list[list[str]]]:
