@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import click
@@ -73,6 +74,8 @@ def command(screen: Screen, /, source: str, weights: str | None, **given: Any) -
 
     if given["inputs"] is not None and given["golden"] is not None:
         raise UsageError("U942", "both --input and --golden say what to feed", hint="leave one of them out")
+    if given["tolerance"] is not None and not math.isfinite(given["tolerance"]):
+        raise UsageError("U801", f"a tolerance of {given['tolerance']} says nothing", hint="it is a small number, such as 1e-4")
     if given["network"] is not None and given["dtype"] != "f32":
         raise UsageError("U942", "--dtype is for the network that porter builds", hint="FUNCTION decides what its network computes in")
     importing = ImportOptions(input_shapes=given["input_shapes"], dynamic_batch=given["dynamic_batch"])

@@ -148,9 +148,8 @@ def _print_first(screen: Screen, wrong: Sequence[Compared], drifted: int) -> Non
     screen.paragraph(f"'{screen.name(c.value)}', against {AGAINST[c.against]}: {c.problem}", "different: ")
     if c.place is not None:
         at = ", ".join(map(str, c.place))
-        screen.line(
-            f"  first at [{at}]: {c.found:g} in TensorRT, {c.wanted:g} in {AGAINST[c.against]}; {c.scale:g} is the largest magnitude"
-        )
+        sides = f"{c.found:g} in TensorRT, {c.wanted:g} in {AGAINST[c.against]}"
+        screen.paragraph(f"first at [{at}]: {sides}; {c.scale:g} is the largest magnitude", "  ")
     if c.layer is not None:
         said = ", ".join(f"{name} {value}" for name, value in settings(c.layer).items())
         screen.paragraph(screen.name(f"{c.type} '{c.layer.name}'{': ' if said else ''}{said}"), "  made by ")
@@ -159,9 +158,8 @@ def _print_first(screen: Screen, wrong: Sequence[Compared], drifted: int) -> Non
         screen.paragraph(f"and {count(len(wrong) - 1, 'value')} that {'is' if len(wrong) == 2 else 'are'} wrong too: {few}", "  ")
     if drifted:
         said = "follows" if drifted == 1 else "follow"
-        screen.line(
-            f"  {count(drifted, 'value')} more {said} from what comes before: given the original's values, these layers make the same"
-        )
+        text = f"{count(drifted, 'value')} more {said} from what comes before"
+        screen.paragraph(f"{text}: given the original's values, these layers make the same", "  ")
 
 
 def print_layers(screen: Screen) -> None:

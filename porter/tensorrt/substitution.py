@@ -21,7 +21,7 @@ def with_values(network: Network, file: TensorStore) -> Network:
     held = stored(network)
     missing = [name for name, weights in held.items() if name not in file and weights.formula != "constant"]
     if missing:
-        hint = f"the file has {_few(list(file))}; 'porter port --to tensorrt-cpp' writes one with the right names"
+        hint = f"the file has {_few(list(file)) or 'none'}; 'porter port --to tensorrt-cpp' writes one with the right names"
         raise TensorRTError("T203", f"the file has no values for {_few(missing)}", hint=hint)
     unused = [name for name in file if name not in held]
     if unused:
