@@ -197,6 +197,7 @@ private:
         const Target& target = targets_[job.target];
         const Row& row = *target.row;
         job.sink.emplace(sink_of(target));
+        populate(place(target, job.first), job.count * size_of(target.dtype));
         if (row.raw) {
             read_raw(job, block);
         } else if (has_places(row)) {

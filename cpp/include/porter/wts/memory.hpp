@@ -28,6 +28,8 @@ constexpr std::size_t aligned(std::size_t size) {
     return (size + alignment - 1) / alignment * alignment;
 }
 
+inline const std::size_t page_size = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+
 /// One block of memory for the values of all tensors of a file.
 ///
 /// It does not ask for huge pages (MADV_HUGEPAGE): they save 0.3 s a GB where memory is at hand, and cost three times what small ones do in a
@@ -46,6 +48,22 @@ private:
 
     std::unique_ptr<unsigned char, Delete> data_;
 };
+
+/// Have the system give the pages of `size` bytes at `begin` all at once, which takes half the time of a fault for each.
+inline void populate(unsigned char* begin, std::size_t size) noexcept {
+#ifdef MADV_POPULATE_WRITE
+    constexpr std::size_t large = std::size_t{1} << 17; // for less it does not pay
+    if (size < large) {
+        return;
+    }
+    unsigned char* const page = begin + (page_size - reinterpret_cast<std::uintptr_t>(begin) % page_size) % page_size;
+    // Systems that do not know it say so, and pages come one by one.
+    (void)::madvise(page, static_cast<std::size_t>(begin + size - page) / page_size * page_size, MADV_POPULATE_WRITE);
+#else
+    (void)begin;
+    (void)size;
+#endif
+}
 
 /// Bytes to be read: a mapped file, or memory of the caller's. Const access from several threads is safe.
 ///
@@ -112,8 +130,8 @@ public:
             return;
         }
         // Both down: neighbours that are released one after the other leave no page between them.
-        begin = begin / page * page;
-        end = end / page * page;
+        begin = begin / page_size * page_size;
+        end = end / page_size * page_size;
         if (begin < end) {
             (void)::madvise(static_cast<char*>(mapped_) + begin, end - begin, MADV_DONTNEED);
         }
@@ -123,8 +141,6 @@ private:
     [[noreturn]] void fail(ErrorCode code, std::string message, const char* hint) const {
         throw WtsError(Error{code, std::move(message), path_, 0, 0, 0, {}, hint});
     }
-
-    static inline const std::size_t page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
 
     std::string path_;
     std::string_view bytes_;
