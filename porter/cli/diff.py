@@ -43,7 +43,7 @@ COLUMNS = (
 @click.option("--rtol", type=float, metavar="X", help="Allow |a - b| <= atol + rtol * |b|.")
 @click.option("--atol", type=float, metavar="X", help="Allow |a - b| <= atol + rtol * |b|.")
 @click.option("--ulp", type=int, metavar="N", help="Allow N units in the last place, or what --rtol and --atol allow.")
-@click.option("--layout-blind", "blind", is_flag=True, help="Whatever names and layouts they have: what are they equal up to?")
+@click.option("--layout-blind", "blind", is_flag=True, help="Say what the two are equal up to, whatever their names and layouts.")
 @click.option("-a", "--all", "everything", is_flag=True, help="Show the tensors that are equal too.")
 @click.option("--digest", is_flag=True, help="Print both weights digests; with --json each tensor's too.")
 @click.option("--exit-zero", is_flag=True, help="Exit with 0 even if they differ.")
