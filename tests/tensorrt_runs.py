@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import caffe_runs
+import numpy as np
+import onnx
 
 from porter.graph import recording
 from porter.tensorrt import live, package, walk
@@ -42,3 +44,17 @@ def run(folder: Path, *, precision: str = "float32", **options: Any) -> Run:
     records = recording.recorded(record, net.layers, outputs)
     verification = verify(net.model, held, {n: given[n] for n in names if n is not None}, values=lowered.values, records=records, **options)
     return Run(lowered, held, verification)
+
+
+def model_with_values(text: str) -> onnx.ModelProto:
+    """The model that onnx's text says, with made-up values for the weights it declares; each node is called after its output."""
+    model = onnx.parser.parse_model(text)
+    random = np.random.default_rng(3)
+    for value in model.graph.value_info:
+        array = random.standard_normal([d.dim_value for d in value.type.tensor_type.shape.dim]).astype(np.float32) * np.float32(0.3)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.abs(array) + 0.5 if value.name == "bn_var" else array, value.name))
+    del model.graph.value_info[:]
+    for node in model.graph.node:
+        node.name = node.output[0]
+    onnx.checker.check_model(model, full_check=True)
+    return model

@@ -11,6 +11,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 from cli_runner import Porter
+from tensorrt_runs import model_with_values
 
 from porter.errors import TensorRTError, UsageError
 from porter.tensorrt import layers, live, package, walk
@@ -40,20 +41,7 @@ small (float[2, 3, 9, 8] data) => (float[2, 4] prob, float[2, 6, 4, 4] sum)
 """
 
 
-def small_model() -> onnx.ModelProto:
-    model = onnx.parser.parse_model(MODEL)
-    random = np.random.default_rng(3)
-    for value in model.graph.value_info:
-        array = random.standard_normal([d.dim_value for d in value.type.tensor_type.shape.dim]).astype(np.float32) * np.float32(0.3)
-        model.graph.initializer.append(onnx.numpy_helper.from_array(np.abs(array) + 0.5 if value.name == "bn_var" else array, value.name))
-    del model.graph.value_info[:]
-    for node in model.graph.node:
-        node.name = node.output[0]
-    onnx.checker.check_model(model, full_check=True)
-    return model
-
-
-MODEL_PROTO = small_model()
+MODEL_PROTO = model_with_values(MODEL)
 ARRAYS = {t.name: onnx.numpy_helper.to_array(t) for t in MODEL_PROTO.graph.initializer}
 FEED = np.random.default_rng(5).standard_normal((2, 3, 9, 8)).astype(np.float32)
 PLANS = {

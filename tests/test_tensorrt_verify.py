@@ -15,7 +15,7 @@ import pytest
 import tensorrt_rtx as trt
 from caffe_runs import cases
 from cli_runner import Porter
-from tensorrt_runs import Run, run
+from tensorrt_runs import Run, model_with_values, run
 
 from porter.errors import GraphError, TensorRTError
 from porter.graph import recording
@@ -43,20 +43,7 @@ small (float[2, 3, 9, 8] data) => (float[2, 4] prob, float[2, 6, 2, 3] sum)
 """
 
 
-def small_model() -> onnx.ModelProto:
-    model = onnx.parser.parse_model(MODEL)
-    random = np.random.default_rng(3)
-    for value in model.graph.value_info:
-        array = random.standard_normal([d.dim_value for d in value.type.tensor_type.shape.dim]).astype(np.float32) * np.float32(0.3)
-        model.graph.initializer.append(onnx.numpy_helper.from_array(np.abs(array) + 0.5 if value.name == "bn_var" else array, value.name))
-    del model.graph.value_info[:]
-    for node in model.graph.node:
-        node.name = node.output[0]
-    onnx.checker.check_model(model, full_check=True)
-    return model
-
-
-MODEL_PROTO = small_model()
+MODEL_PROTO = model_with_values(MODEL)
 FEED = np.random.default_rng(5).standard_normal((2, 3, 9, 8)).astype(np.float32)
 
 
