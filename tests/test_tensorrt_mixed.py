@@ -11,9 +11,11 @@ import onnx
 import onnx_ir as ir
 import pytest
 from cli_runner import Porter
+from graph_nets import one_layer, ported
 from tensorrt_runs import model_with_values
 
 from porter.errors import TensorRTError, UsageError
+from porter.graph.builder import made_of
 from porter.tensorrt import layers, live, package, walk
 from porter.tensorrt.layers import Network, weights_of
 from porter.tensorrt.lowering.lower import lower
@@ -135,6 +137,19 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(TensorRTError, match="T004"):
         mixed(network, {"conv_weight": "float8_e4m3fn"})
     assert any("does not hold" in n for n in mixed(network, {"extra": "float16"}, known=["extra"]).notices)
+
+
+@pytest.mark.parametrize("factor", [1.0, 999.98])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_a_plan_names_the_statistics_of_a_caffe_file(factor: float, dtype: str) -> None:
+    """What a scale factor divides keeps the file's name for the plan; the ones and zeros that Caffe needs no blob for follow."""
+    blobs = [np.array(b, np.float32) for b in ([1, 2, 3], [4, 5, 6], [factor])]
+    model = ported(one_layer('type: "BatchNorm"', (1, 3, 2, 2)), {"l": blobs}).model
+    plan = {"l.blob0": "float16", "l.blob1": dtype, "l.blob2": "float32"}
+    network = mixed(lower(model), plan, known=[*plan], made_of=made_of(model))
+    (scale,) = [la.operation for la in network.layers if isinstance(la.operation, layers.Scale)]
+    assert weights_of(scale)["scale"].tensor.dtype.name == dtype
+    assert "the plan names 1 tensors of the file that the network does not hold: l.blob2" in network.notices
 
 
 def test_command(porter_cli: Porter, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ Shape = tuple[int, ...]
 OPSET = 13
 """The lowest opset porter writes: from here on axes, splits and bounds are inputs of their nodes."""
 
+_MADE_OF = "porter.made_of"
 _DTYPES = {"float32": "FLOAT", "int64": "INT64", "bool": "BOOL", "float64": "DOUBLE", "int32": "INT32", "uint8": "UINT8"}
 """ONNX's names of element types."""
 
@@ -79,6 +80,13 @@ class OpsetTooLow(Exception):
         super().__init__(what)
         self.needed = needed
         self.what = what
+
+
+def made_of(model: ir.Model) -> dict[str, tuple[str, ...]]:
+    """For each initialiser of a graph that was built here, the names of the store's tensors that its values come from: none for
+    numbers that the layer itself states. Initialisers of other graphs are not in it.
+    """
+    return {name: value.meta[_MADE_OF] for name, value in model.graph.initializers.items() if _MADE_OF in value.meta}
 
 
 @dataclass(slots=True)
@@ -141,6 +149,7 @@ class GraphBuilder:
             tensor.name = name if free else self.name(name)
             self._names.add(tensor.name)
             value = ir.Value(name=tensor.name, shape=_ir_shape(shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+            value.meta[_MADE_OF] = (name,)
             self._weights[name] = self.initializers[tensor.name] = value
         value = self._weights[name]
         held = tuple([n for n in value.shape or () if isinstance(n, int)])
@@ -148,9 +157,17 @@ class GraphBuilder:
         return self.reshape(Named(value, held), shape, hint="weight")
 
     def constant(
-        self, values: NDArray[Any] | Sequence[int] | Sequence[float] | float, hint: str = "constant", dtype: str | None = None
+        self,
+        values: NDArray[Any] | Sequence[int] | Sequence[float] | float,
+        hint: str = "constant",
+        dtype: str | None = None,
+        *,
+        made_of: str | None = None,
     ) -> Named:
-        """A small constant as an initialiser, shared by all that need the same. Floats become float32, integers int64."""
+        """A small constant as an initialiser, shared by all that need the same. Floats become float32, integers int64.
+
+        made_of: the store's name of the tensor that it was computed from.
+        """
         import numpy as np
         import onnx_ir as ir
 
@@ -162,8 +179,11 @@ class GraphBuilder:
             name = self.name(f"{self.scope}/{hint}" if self.scope else hint)
             tensor = ir.tensor(np.ascontiguousarray(array).reshape(array.shape), name=name)
             value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+            value.meta[_MADE_OF] = ()
             self.initializers[name] = value
             self._constants[key] = value
+        if made_of is not None:
+            self._constants[key].meta[_MADE_OF] += (made_of,)
         return Named(self._constants[key], tuple(array.shape))
 
     def op(

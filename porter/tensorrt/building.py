@@ -10,6 +10,7 @@ from porter.check.precision.plan import read_plan
 from porter.dataclass import dataclass, field
 from porter.errors import TensorRTError, UsageError
 from porter.formats.registry import open_store
+from porter.graph.builder import made_of
 from porter.graph.network import Network as Graph
 from porter.graph.porting import PortOptions, open_network
 from porter.io.atomic import OutputGroup
@@ -83,7 +84,7 @@ def build_engine(source: str, weights: str | None, output: str | None, options: 
         network = lower(graph.model)
         if wts is not None:
             network = with_values(network, wts)
-        network = _in_types(network, options, wts if wts is not None else graph.store)
+        network = _in_types(network, options, graph, wts)
         live = build(network, package, profiles=options.profiles)
         origin = _origin(network, graph, wts) if options.check else None
         report = check(network, read(live.network, package, copy=False), origin) if options.check else None
@@ -95,10 +96,11 @@ def build_engine(source: str, weights: str | None, output: str | None, options: 
         return Built(network, package, report, map_text, manifest, files, notices)
 
 
-def _in_types(network: Network, options: BuildOptions, store: TensorStore | None) -> Network:
+def _in_types(network: Network, options: BuildOptions, graph: Graph, wts: TensorStore | None) -> Network:
     """The network in the types that it is to compute in."""
     if options.plan is not None:
-        return mixed(network, read_plan(options.plan).dtypes, store if store is not None else (), options.plan)
+        known = [*(wts or ()), *(graph.store or ())]
+        return mixed(network, read_plan(options.plan).dtypes, known, made_of(graph.model), options.plan)
     return network if options.dtype == "float32" else narrowed(network, options.dtype)
 
 

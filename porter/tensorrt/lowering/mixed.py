@@ -9,7 +9,7 @@ of the layer that reads them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from porter.dataclass import replace
 from porter.errors import TensorRTError, UsageError, did_you_mean
@@ -22,20 +22,29 @@ COMPUTED = ("float32", "float16", "bfloat16")
 """What layers compute in."""
 
 
-def mixed(network: Network, plan: Mapping[str, str], known: Collection[str] = (), path: str | None = None) -> Network:
-    """`network` with the element types of `plan`, by the names of `stored` or of the weights' sources; reads the weights that change.
+def mixed(
+    network: Network,
+    plan: Mapping[str, str],
+    known: Collection[str] = (),
+    made_of: Mapping[str, Sequence[str]] | None = None,
+    path: str | None = None,
+) -> Network:
+    """`network` with the element types of `plan`, by the names of `stored`, of the weights' sources, or of the file's tensors that
+    these come from; reads the weights that change.
 
     Its inputs and outputs stay as they are. known: names of the weights' file, which a plan may name though the network holds no such
-    tensor, such as Caffe's scale factors. path: of the plan, for errors.
+    tensor, such as Caffe's scale factors. made_of: see `porter.graph.builder.made_of`. path: of the plan, for errors.
 
     Raises:
         UsageError: the plan names a tensor that is nowhere.
         TensorRTError: it gives a type that no layer computes in, or narrows what is no float32.
     """
-    held = _held(network)
+    made_of = made_of or {}
+    held = _held(network, made_of)
     _check(plan, held, known, path)
     unused = [n for n in plan if n not in held]
-    mixing = _Mixing(network, plan)
+    through = {n: _widest(plan.get(f, WIDE) for f in files) for n, files in made_of.items() if any(f in plan for f in files)}
+    mixing = _Mixing(network, {**through, **plan}, frozenset(n for n, files in made_of.items() if not files))
     for layer in network.layers:
         mixing.layer(layer)
     for name in network.outputs:
@@ -43,10 +52,11 @@ def mixed(network: Network, plan: Mapping[str, str], known: Collection[str] = ()
     return mixing.result(unused)
 
 
-def _held(network: Network) -> dict[str, Weights]:
-    """What is held, by its own name and by the names of what it was made of."""
+def _held(network: Network, made_of: Mapping[str, Sequence[str]]) -> dict[str, Weights]:
+    """What is held, by its own name, by the names of what it was made of, and of what that was made of."""
     own = {**stored(network), **{w.tensor.name: w for la in network.layers for w in weights_of(la.operation).values()}}
-    return {**{source: w for w in own.values() for source in w.sources}, **own}
+    sources = {source: w for w in own.values() for source in w.sources}
+    return {**{file: w for source, w in sources.items() for file in made_of.get(source, ())}, **sources, **own}
 
 
 def _check(plan: Mapping[str, str], held: Mapping[str, Weights], known: Collection[str], path: str | None) -> None:
@@ -72,11 +82,15 @@ def _widest(dtypes: Iterable[str]) -> str:
 
 
 class _Mixing:
-    """The network while it is made. now: the type of each float32 tensor of the original; free: constants that follow their readers."""
+    """The network while it is made. now: the type of each float32 tensor of the original; free: constants that follow their readers.
 
-    def __init__(self, network: Network, plan: Mapping[str, str]) -> None:
+    stated: sources that are numbers of the graph's own.
+    """
+
+    def __init__(self, network: Network, plan: Mapping[str, str], stated: Collection[str]) -> None:
         self.network = network
         self.plan = plan
+        self.stated = stated
         self.casts = WeightCasts()
         self.layers: list[Layer] = []
         self.shapes, self.dtypes = dict(network.shapes), dict(network.dtypes)
@@ -112,7 +126,7 @@ class _Mixing:
 
     def _is_free(self, weights: Weights) -> bool:
         named = weights.tensor.name in self.plan or any(s in self.plan for s in weights.sources)
-        return not named and (not weights.sources or weights.formula == "constant")
+        return not named and all(s in self.stated for s in weights.sources)
 
     def _type(self, layer: Layer) -> str:
         operation = layer.operation

@@ -207,7 +207,7 @@ def _statistic(layer: Layer, index: int, factor: float, what: str) -> Named:
     shape = (int(layer.bottoms[0].shape[1]),)
     if factor == 1:
         return layer.weight(index, shape)
-    return layer.builder.constant(_divided(layer.weight_values(index, shape), factor), what)
+    return layer.builder.constant(_divided(layer.weight_values(index, shape), factor), what, made_of=layer.weight_name(index))
 
 
 def _divided(values: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
