@@ -101,7 +101,7 @@ def _made(screen: Screen, request: Request, inputs: Inputs) -> dict[str, Any]:
 
     stores = [s for s in (inputs.a, inputs.b) if s is not None]
     compared = sum(s.nbytes for s in stores) if len(stores) == 2 else 0
-    with screen.progress("reading", inputs.a.nbytes * (3 if request.targets else 1) + compared) as advance:
+    with screen.progress("reading", inputs.a.nbytes * (2 if request.targets else 1) + compared) as advance:
         return report(request, inputs, advance)
 
 

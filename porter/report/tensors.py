@@ -50,7 +50,7 @@ def measure_all(
     if comparison is not None and other is not None:
         rows += [_row(measure_tensor(other[name], distribution=request.histograms), "b") for name in comparison.only_b]
     together = statistics_document(measured)
-    return Measured(rows, together["groups"], together["equal"], _precision(store, rows, request, advance))
+    return Measured(rows, together["groups"], together["equal"], _precision(store, rows, measured, request, advance))
 
 
 def _row(one: TensorStatistics, side: str) -> Row:
@@ -100,11 +100,14 @@ def _compared(found: TensorComparison, one: TensorStatistics, other: TensorStore
     return entry
 
 
-def _precision(store: TensorStore, rows: list[Row], request: Request, advance: Advance | None) -> dict[str, Json] | None:
+def _precision(
+    store: TensorStore, rows: list[Row], measured: Statistics, request: Request, advance: Advance | None
+) -> dict[str, Json] | None:
     """The audit as a whole; each tensor's verdicts go into its row."""
     if not request.targets:
         return None
-    result: Audit = audit(store, request.targets, advance=advance)
+    summaries = {t.spec.name: t.summary for t in measured.tensors}
+    result: Audit = audit(store, request.targets, summaries=summaries, advance=advance)
     watched = any(t.watch == "variance" for t in result.tensors)
     document = audit_document(result, epsilons(result.targets, 1e-5) if watched else [], None, None)
     tensors = document["tensors"]

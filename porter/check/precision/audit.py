@@ -7,7 +7,7 @@ and infinities are counted and take no part. Integers of the file have nothing t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from porter.check.precision.costs import CastCost, Cost, ScaledCost, Squares
@@ -85,9 +85,12 @@ def audit(
     *,
     every_scheme: bool = False,
     least_snr: float = SNR,
+    summaries: Mapping[str, Summary] | None = None,
     advance: Advance | None = None,
 ) -> Audit:
     """Audit the floats that `pattern` chooses. `every_scheme`: every way into scaled types, not only the usual ones.
+
+    summaries: those of tensors that were measured already, by name.
 
     Raises:
         UsageError: no tensor matches.
@@ -95,19 +98,32 @@ def audit(
     """
     tensors = chosen(store, pattern)
     floats = [t for t in tensors if t.dtype.kind == "float"]
-    found = tuple([audit_tensor(t, targets, every_scheme=every_scheme, least_snr=least_snr, advance=advance) for t in floats])
+    known = summaries or {}
+    found = tuple(
+        [
+            audit_tensor(t, targets, every_scheme=every_scheme, least_snr=least_snr, summary=known.get(t.name), advance=advance)
+            for t in floats
+        ]
+    )
     totals = tuple([_total(target, found, i) for i, target in enumerate(targets)])
     return Audit(tuple(targets), found, totals, tuple([t.name for t in tensors if t.dtype.kind != "float"]), least_snr)
 
 
 def audit_tensor(
-    tensor: Tensor, targets: Sequence[Target], *, every_scheme: bool = False, least_snr: float = SNR, advance: Advance | None = None
+    tensor: Tensor,
+    targets: Sequence[Target],
+    *,
+    every_scheme: bool = False,
+    least_snr: float = SNR,
+    summary: Summary | None = None,
+    advance: Advance | None = None,
 ) -> TensorAudit:
-    """Audit one tensor of floats. Reads it two or three times."""
-    summary_of = SummaryOf(tensor.spec, moments=False)
-    for start, block in blocks(tensor, summary_of.unit, advance):
-        summary_of.add(start, block)
-    summary = summary_of.result()
+    """Audit one tensor of floats. Reads it two or three times; once less where its `summary` is known."""
+    if summary is None:
+        summary_of = SummaryOf(tensor.spec, moments=False)
+        for start, block in blocks(tensor, summary_of.unit, advance):
+            summary_of.add(start, block)
+        summary = summary_of.result()
     kind, watch = kind_of(tensor.spec), watched(tensor.spec)
     costs, signal = _costs(tensor, summary, targets, every_scheme, kind, advance)
     numbers = summary.counts.finite

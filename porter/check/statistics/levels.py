@@ -51,21 +51,38 @@ class LevelCounts:
     """Counts the levels of the blocks of one tensor."""
 
     def __init__(self, dtype: DType) -> None:
-        import numpy as np
 
         self._carrier = carrier(dtype)
-        self._counts = np.zeros(1 << min(self._carrier.bits, 16), np.int64)
+        self._levels = 1 << min(self._carrier.bits, 16)
+        self._only: tuple[NDArray[Any], Counts] | None = None
+        self._counts: Counts | None = None
 
     def add(self, block: NDArray[Any]) -> None:
         """Count a block as `reading.blocks` gives it."""
         import numpy as np
 
         upper = upper_bits(block, self._carrier)
-        if upper.size < self._counts.size >> 3:
-            found, count = np.unique(upper, return_counts=True)
-            self._counts[found] += count
+        if upper.size >= self._levels >> 3:
+            counts = self._all()
+            counts += np.bincount(upper.astype(np.intp), minlength=self._levels)
+            return
+        few = np.unique(upper, return_counts=True)
+        if self._only is None and self._counts is None:
+            # A small tensor is one block: to look through all levels would take longer than to count it.
+            self._only = few
         else:
-            self._counts += np.bincount(upper.astype(np.intp), minlength=self._counts.size)
+            self._all()[few[0]] += few[1]
+
+    def _all(self) -> Counts:
+        """The counts of all levels."""
+        import numpy as np
+
+        if self._counts is None:
+            self._counts = np.zeros(self._levels, np.int64)
+            if self._only is not None:
+                self._counts[self._only[0]] = self._only[1]
+                self._only = None
+        return self._counts
 
     def add_levels(self, levels: Levels) -> None:
         """Count what was counted elsewhere, by the edges of its levels; magnitudes beyond this type's take its largest level."""
@@ -76,13 +93,17 @@ class LevelCounts:
             edge = np.clip(levels.edge, -largest, largest)
             nearer = edge.astype(np.float32)
             nearer = np.where(np.abs(nearer) > np.abs(edge), np.nextafter(nearer, np.float32(0)), nearer)
-        np.add.at(self._counts, upper_bits(nearer, self._carrier), levels.count)
+        np.add.at(self._all(), upper_bits(nearer, self._carrier), levels.count)
 
     def result(self) -> Levels:
         """What was counted."""
         import numpy as np
 
-        return levels_of(np.flatnonzero(self._counts), self._counts, self._carrier)
+        if self._only is not None:
+            return levels_of(*self._only, self._carrier)
+        counts = self._all()
+        code = np.flatnonzero(counts)
+        return levels_of(code, counts[code], self._carrier)
 
 
 def carrier(dtype: DType) -> DType:
@@ -91,16 +112,16 @@ def carrier(dtype: DType) -> DType:
     return lane if lane.bits <= 16 or lane.name == "float32" else DTYPES["float64"]
 
 
-def levels_of(code: NDArray[Any], counts: Counts, kind: DType) -> Levels:
-    """The levels of these codes of the carrier `kind`; `counts` has those of every code."""
+def levels_of(code: NDArray[Any], count: Counts, kind: DType) -> Levels:
+    """The levels of these codes of the carrier `kind`, and how many numbers each has."""
     import numpy as np
 
     edge = edges(code, kind)
     finite = np.isfinite(edge)
-    code, edge = code[finite], edge[finite]
+    code, edge, count = code[finite], edge[finite], count[finite]
     # Of two zeros the negative one comes first.
     order = np.lexsort((~np.signbit(edge), edge))
-    return Levels(code[order].astype(np.int64), edge[order], counts[code[order]], kind.bits <= 16, _FINEST[kind.bits])
+    return Levels(code[order].astype(np.int64), edge[order], count[order], kind.bits <= 16, _FINEST[kind.bits])
 
 
 def edges(code: NDArray[Any], kind: DType) -> Floats:
