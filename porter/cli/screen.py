@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TextIO
@@ -22,6 +23,9 @@ LONG_WORK = 50_000_000
 
 ROWS = 40
 """Rows of a table that a terminal shows without `-v`."""
+
+PATIENCE = 0.5
+"""Seconds after which work that is counted in layers says how far it is."""
 
 _ASCII = str.maketrans(
     {"×": "x", "…": "...", "·": "|", "–": "-", "Δ": "d", "→": "->", "←": "<-", "≥": ">=", "≤": "<=", "█": "#", "∞": "inf"}
@@ -200,7 +204,7 @@ class Screen:
 
         Yields None, and shows nothing, where the work is short or nobody is looking.
         """
-        if self.quiet or total < LONG_WORK or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        if total < LONG_WORK or not self._watched:
             yield None
             return
         from rich.console import Console
@@ -218,6 +222,36 @@ class Screen:
                     bar.update(task, total=None)
 
             yield advance
+
+    @contextmanager
+    def layers(self, what: str, total: int) -> Iterator[Callable[[], None] | None]:
+        """`what: layer 45 of 175` on stderr, cleared in the end; yields what to call for each layer that is done.
+
+        Yields None, and shows nothing, where nobody is looking; begins when the work takes longer than `PATIENCE`.
+        """
+        if not self._watched:
+            yield None
+            return
+        started, done, shown = time.monotonic(), 0, False
+
+        def advance() -> None:
+            nonlocal done, shown
+            done += 1
+            if time.monotonic() - started >= PATIENCE:
+                shown = True
+                sys.stderr.write(f"\r{what}: layer {done:,} of {total:,}\x1b[K")
+                sys.stderr.flush()
+
+        try:
+            yield advance
+        finally:
+            if shown:
+                sys.stderr.write("\r\x1b[K")
+
+    @property
+    def _watched(self) -> bool:
+        """Whether somebody sees what moves on stderr."""
+        return not self.quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
     def _shown(self, text: str, stream: TextIO) -> str:
         if text.isascii():

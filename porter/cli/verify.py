@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -53,15 +52,11 @@ def command(screen: Screen, /, a: str, b: str, **given: Any) -> ExitCode:
     Where they part, each layer of B is run again on A's own inputs: so the layer that is wrong is told from those that inherit it. Exits
     with 0 if all values agree within the tolerance, with 1 if not.
     """
-    from porter.parity.verifying import Watch, verify
+    from porter.parity.verifying import verify
 
     options = _options(given)
     with ExitStack() as stack:
-
-        def started(total: int) -> Callable[[int], None] | None:
-            return stack.enter_context(screen.progress("comparing", total))
-
-        verified = verify(a, b, options, Watch(started))
+        verified = verify(a, b, options, lambda what, layers: stack.enter_context(screen.layers(what, layers)))
     if screen.json:
         screen.document(document(verified, options))
     else:

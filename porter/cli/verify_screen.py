@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from porter.parity.measures import Measured
     from porter.parity.pieces import Piece
     from porter.parity.verifying import SideInfo, Verified, VerifyOptions
+    from porter.parity.weights import Beside
 
 ROWS = 12
 """Rows that a table of the worst values has."""
@@ -55,10 +56,21 @@ def document(verified: Verified, options: VerifyOptions) -> dict[str, Any]:
             "ambiguous": list(c.matching.ambiguous),
             "unobserved": [{"a": p.a, "b": p.b} for p in c.missing],
         },
+        "weights": _weights(verified.weights) if verified.weights is not None else None,
         "failed": verified.failed,
         "compared": [_compared(entry) for entry in c.compared],
         "divergence": _divergence(verified.divergence) if verified.divergence is not None else None,
         "notices": list(verified.notices),
+    }
+
+
+def _weights(weights: Beside) -> dict[str, Any]:
+    return {
+        "equal": weights.equal,
+        "moved": weights.moved,
+        "scaled": weights.scaled,
+        "apart": [{"a": apart.a, "b": apart.b, "relative": apart.relative} for apart in weights.apart],
+        "alone": list(weights.alone),
     }
 
 
@@ -147,7 +159,8 @@ def print_verified(screen: Screen, verified: Verified, options: VerifyOptions, e
     """What was compared, layer by layer, and what came of it."""
     c = verified.comparison
     if not screen.quiet:
-        screen.aligned([*_sides(screen, verified), ("fed", _fed(screen, verified, options)), ("matched", _ways(c.matching.ways))])
+        rows = [*_sides(screen, verified), ("fed", _fed(screen, verified, options)), ("matched", _ways(c.matching.ways))]
+        screen.aligned([*rows, *([("weights", _beside(screen, verified.weights))] if verified.weights is not None else [])])
         _print_table(screen, verified, everything)
     _print_verdict(screen, verified)
     if verified.divergence is not None:
@@ -189,6 +202,18 @@ def _fed(screen: Screen, verified: Verified, options: VerifyOptions) -> str:
 def _ways(ways: Mapping[str, int]) -> str:
     words = {"name": "by name", "layers.json": "by layers.json", "output": "as outputs", "structure": "by structure", "order": "by order"}
     return ", ".join(f"{number:,} {words[way]}" for way, number in ways.items())
+
+
+def _beside(screen: Screen, weights: Beside) -> str:
+    words = [
+        (weights.moved, "the same values in another order"),
+        (weights.scaled, "a number times A's"),
+        (len(weights.apart), "different"),
+    ]
+    said = [f"{weights.equal:,} of {weights.count:,} equal bit for bit", *(f"{number:,} {what}" for number, what in words if number)]
+    if (worst := weights.worst) is not None:
+        said.append(f"'{screen.name(worst.b)}' most, by {worst.relative:.1e} of its largest magnitude")
+    return ", ".join(said) + (f"; {len(weights.alone):,} of B's have no like in A" if weights.alone else "")
 
 
 def _print_table(screen: Screen, verified: Verified, everything: bool) -> None:

@@ -96,6 +96,8 @@ class Runnable:
         onnxruntime = _onnxruntime()
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        # A session runs once: what it would keep for a next time only takes memory.
+        options.enable_cpu_mem_arena = False
         # It writes its errors to stderr as well.
         options.log_severity_level = 4
         # Threads that wait for work in a loop take it from everybody else.

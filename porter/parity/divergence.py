@@ -8,20 +8,22 @@ What is run again is a *piece*: the steps between one matched value and those be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from porter.dataclass import dataclass, replace
 from porter.errors import PorterError
 from porter.parity.causes.table import Explained, explain
-from porter.parity.comparison import Compared, Comparison
+from porter.parity.comparison import Advance, Compared, Comparison
 from porter.parity.matching import Pair
 from porter.parity.measures import Measured, measured
-from porter.parity.pieces import Piece, SideOf, related_weights, trial
+from porter.parity.pieces import Piece, SideOf, related_weights, sides_of, trial
 from porter.parity.side import BUDGET, Observed, Side
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from porter.parity.comparison import Fed
 
 SUSPECT = 0.1
 """Of the tolerance: from there on a value is looked at."""
@@ -92,20 +94,19 @@ class Divergence:
 def find(
     a: Side,
     b: Side,
-    fed: tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]],
+    fed: Fed,
     comparison: Comparison,
     *,
     everything: bool = True,
-    advance: Callable[[Examined], None] | None = None,
+    advance: Advance | None = None,
 ) -> Divergence:
     """Where `b` goes wrong against `a`. B's layers are run again; A's, where B is a recording.
 
     fed, comparison: as for and of `porter.parity.comparison.compare`; where `b` does not run as a whole, one of which all pairs are
     missing. everything: go on behind the first guilty layer.
-    advance: is told of each pair that was looked at.
+    advance: is called for each of `suspects` that was looked at.
     """
-    known = {"a": frozenset(p.a for p in comparison.matching.pairs), "b": frozenset(p.b for p in comparison.matching.pairs)}
-    sides = SideOf("a", a, fed[0], known["a"]), SideOf("b", b, fed[1], known["b"])
+    sides = sides_of(a, b, fed, comparison.matching)
     backwards = b.kind == "golden" and a.kind != "golden"
     search = _Search(sides[1], sides[0], comparison) if backwards else _Search(sides[0], sides[1], comparison)
     examined: list[Examined] = []
@@ -114,11 +115,20 @@ def find(
         examined.append(entry)
         guilty = guilty or found
         if advance is not None:
-            advance(entry)
+            advance()
         if guilty is not None and not everything:
             break
     others = [e for e in examined if e.is_wrong() and guilty is not None and e is not guilty.examined]
     return Divergence(_verdict(comparison, examined, guilty), guilty, tuple(others), tuple(examined), search.replayed.letter)
+
+
+def suspects(comparison: Comparison) -> list[Compared]:
+    """The values that are worth a look, in the order of A's layers."""
+    if not comparison.compared:
+        # The network does not run as a whole; its layers may, one by one.
+        return [Compared(pair, None, None, ((), ()), False, None, "the network cannot be run") for pair in comparison.missing]
+    bound = SUSPECT * comparison.tolerance
+    return [c for c in comparison.compared if c.problem is not None or c.relative > bound]
 
 
 def _verdict(comparison: Comparison, examined: Sequence[Examined], guilty: Guilty | None) -> Verdict:
@@ -156,20 +166,12 @@ class _Search:
                 if not first and not everything:
                     return
 
-    def _suspects(self) -> list[Compared]:
-        order = {v: number for number, step in enumerate(self.replayed.side.steps) for v in step.outputs}
-        bound = SUSPECT * self.comparison.tolerance
-        found = [c for c in self.comparison.compared if c.problem is not None or c.relative > bound]
-        if not self.comparison.compared:
-            # The network does not run as a whole; its layers may, one by one.
-            found = [Compared(pair, None, None, ((), ()), False, None, "the network cannot be run") for pair in self.comparison.missing]
-        return sorted(found, key=lambda c: order.get(self.replayed.name(c.pair), len(order)))
-
     def _batches(self) -> Iterator[list[Compared]]:
         """Suspects in groups, the values for which take about `BUDGET` bytes."""
         batch: list[Compared] = []
         room = BUDGET
-        for compared in self._suspects():
+        order = {v: number for number, step in enumerate(self.replayed.side.steps) for v in step.outputs}
+        for compared in sorted(suspects(self.comparison), key=lambda c: order.get(self.replayed.name(c.pair), len(order))):
             size = 4 * sum(self._size(name) for name in self._needed(compared))
             if batch and size > room:
                 yield batch

@@ -12,12 +12,14 @@ from porter.errors import PorterError
 from porter.parity.causes import fragment
 from porter.parity.causes.equality import related
 from porter.parity.causes.experiment import Trial
-from porter.parity.matching import Pair
+from porter.parity.matching import Matching, Pair
 from porter.parity.side import Observed, Side, Step
 
 if TYPE_CHECKING:
     import onnx_ir as ir
     from numpy.typing import NDArray
+
+    from porter.parity.comparison import Fed
 
 _CLOSENESS = ("bit-equal", "equal", "the same values", "of another size", "different")
 
@@ -75,6 +77,12 @@ class SideOf:
                 steps[self._order[name]] = step
                 todo += step.inputs
         return Piece(tuple([steps[n] for n in sorted(steps)]), tuple(inputs), output)
+
+    def weighed(self, output: str) -> tuple[Step, ...]:
+        """The steps with weights among those that make `output`."""
+        piece, maker = self.piece(output), self._makers.get(output)
+        steps = piece.steps if piece is not None else (maker,) if maker is not None else ()
+        return tuple([step for step in steps if step.weights])
 
     def values(self, names: Sequence[str]) -> dict[str, Observed]:
         """Copies of those of the values that can be observed."""
@@ -140,6 +148,14 @@ class SideOf:
         return None if shape is None else math.prod(n or 1 for n in shape)
 
 
+def sides_of(a: Side, b: Side, fed: Fed, matching: Matching) -> tuple[SideOf, SideOf]:
+    """Both sides with what they are fed, and which of their values are matched."""
+    return (
+        SideOf("a", a, fed[0], frozenset(pair.a for pair in matching.pairs)),
+        SideOf("b", b, fed[1], frozenset(pair.b for pair in matching.pairs)),
+    )
+
+
 def trial(
     changed: SideOf, other: SideOf, pair: Pair, given: Mapping[str, NDArray[Any]], made: NDArray[Any] | None, wanted: Observed
 ) -> Trial | None:
@@ -173,21 +189,14 @@ def _numbers(piece: Piece | None) -> dict[str, float]:
 
 
 def related_weights(a: SideOf, b: SideOf, pair: Pair) -> tuple[tuple[str, str, str], ...]:
-    """For each weight of B's piece the one of A's that is nearest to it, and what it is to that."""
-    ours, theirs = a.piece(pair.a), b.piece(pair.b)
-    if ours is None or theirs is None:
-        return ()
-    of_a = {name: t for step in ours.steps for name in step.weights if (t := a.side.weight(name)) is not None}
-    found = []
-    for name in (name for step in theirs.steps for name in step.weights):
-        tensor = b.side.weight(name)
-        if tensor is None:
-            continue
-        said = [(related(t.numpy(), tensor.numpy()), candidate) for candidate, t in of_a.items() if t.size == tensor.size]
-        if said:
-            relation, nearest = min(said, key=lambda pair: _rank(pair[0]))
-            found.append((nearest, name, relation))
-    return tuple(found)
+    """Each weight of B's piece with the one of A's nearest to it, and what it is to that; each of A's once, the nearest first."""
+    of_a, of_b = ({n: t for step in s.weighed(s.name(pair)) for n in step.weights if (t := s.side.weight(n)) is not None} for s in (a, b))
+    said = {(x, y): related(t.numpy(), u.numpy()) for y, u in of_b.items() for x, t in of_a.items() if t.size == u.size}
+    found: dict[str, tuple[str, str, str]] = {}
+    for x, y in sorted(said, key=lambda names: _rank(said[names])):
+        if y not in found and x not in {a for a, _, _ in found.values()}:
+            found[y] = (x, y, said[x, y])
+    return tuple([found[y] for y in of_b if y in found])
 
 
 def _rank(relation: str) -> int:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     from numpy.typing import NDArray
 
-BUDGET = 1 << 27
+BUDGET = 1 << 26
 """Bytes of values that a side, and a comparison, hold at once."""
 
 Shape = tuple[int | None, ...]

@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING
 
 from porter.dataclass import dataclass, field
 from porter.errors import PorterError, UsageError
-from porter.parity.comparison import Comparison, compare, nbytes
-from porter.parity.divergence import Divergence, Examined, find
+from porter.parity.comparison import Advance, Comparison, compare
+from porter.parity.divergence import Divergence, find, suspects
 from porter.parity.feeding import FeedOptions, feeds
 from porter.parity.matching import Matching, match, read_layers
 from porter.parity.measures import TOLERANCE
 from porter.parity.opening import OpenOptions, open_side, parse
+from porter.parity.pieces import sides_of
 from porter.parity.side import Side
+from porter.parity.weights import Beside, beside
 
 if TYPE_CHECKING:
     from porter.parity.comparison import Fed
 
-Advance = Callable[[int], None]
+Watch = Callable[[str, int], Advance | None]
+"""Is told what is done next, and with how many layers, and gives what is called for each of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +53,17 @@ class SideInfo:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What came of it. divergence: None where all values agree, or it was not asked for. failed: why B could not be run as a whole."""
+    """What came of it.
+
+    divergence: None where all values agree, or it was not asked for. weights: None where one side has none, as recordings. failed: why B
+    could not be run as a whole.
+    """
 
     a: SideInfo
     b: SideInfo
     comparison: Comparison
     divergence: Divergence | None
+    weights: Beside | None
     notices: tuple[str, ...]
     failed: str | None = None
 
@@ -65,35 +73,25 @@ class Verified:
         return self.comparison.same and self.failed is None
 
 
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """Who wants to know how far it is. started: is told the bytes of values to be compared, and gives what is told of each part of them.
-
-    examined: is told of each layer that is run again.
-    """
-
-    started: Callable[[int], Advance | None] = lambda total: None
-    examined: Callable[[Examined], None] | None = None
-
-
-def verify(a: str, b: str, options: VerifyOptions, watch: Watch | None = None) -> Verified:
+def verify(a: str, b: str, options: VerifyOptions, watch: Watch = lambda what, layers: None) -> Verified:
     """Compare the networks that `a` and `b` name. Runs the files of those that are sources. Writes nothing.
 
     Raises:
         PorterError: a side cannot be opened, fed or run, or the two have nothing in common.
     """
-    watch = watch or Watch()
     with ExitStack() as stack:
         left, right = (stack.enter_context(side) for side in _opened(a, b, options.opening))
         known = [p for side in (left, right) for p in getattr(side, "preprocessing", ())]
         fed, said = feeds(left, right, options.feeding, known)
         matching = match(left, right, read_layers(options.layers) if options.layers is not None else None)
-        comparison, failed = _compared(left, right, fed, matching, options.tolerance, watch.started(nbytes(left, right, matching)))
+        comparison, failed = _compared(left, right, fed, matching, options.tolerance, watch("comparing", len(matching.pairs)))
         divergence = None
         if options.first and not (comparison.same and failed is None):
-            divergence = find(left, right, fed, comparison, everything=options.everything, advance=watch.examined)
+            advance = watch("looking for the first that is wrong", len(suspects(comparison)))
+            divergence = find(left, right, fed, comparison, everything=options.everything, advance=advance)
+        weights = beside(*sides_of(left, right, fed, matching), matching.pairs)
         infos = [SideInfo(s.label, s.kind, s.runner, len(s.steps)) for s in (left, right)]
-        return Verified(infos[0], infos[1], comparison, divergence, (*left.notices, *right.notices, *said), failed)
+        return Verified(infos[0], infos[1], comparison, divergence, weights, (*left.notices, *right.notices, *said), failed)
 
 
 def _opened(a: str, b: str, options: OpenOptions) -> tuple[Side, Side]:
