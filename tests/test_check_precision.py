@@ -17,10 +17,11 @@ from onnx import helper
 
 import porter
 from porter.check.precision import ranges
-from porter.check.precision.audit import TensorAudit, audit, audit_tensor, epsilons
+from porter.check.precision.audit import TensorAudit, audit, audit_tensor
 from porter.check.precision.costs import Cost
-from porter.check.precision.equalisation import advise
-from porter.check.precision.folding import audit_folded, fold, pairs
+from porter.check.precision.epsilons import epsilons
+from porter.check.precision.equalisation import advise, by_order
+from porter.check.precision.folding import audit_folded, fold, folded_by_order, pairs
 from porter.check.precision.grids import NF4
 from porter.check.precision.rounding import Rounder, limits
 from porter.check.precision.targets import TARGETS, parse_targets
@@ -425,11 +426,15 @@ def test_folding_is_torchs(bias: bool, scale: bool) -> None:
     state = {name: torch.from_numpy(store[name].numpy().astype(np.float64)) for name in store}
     conv.load_state_dict({k.partition(".")[2]: v for k, v in state.items() if k.startswith("conv.")})
     norm.load_state_dict({k.partition(".")[2]: v for k, v in state.items() if k.startswith("bn.")}, strict=False)
-    fused = torch.nn.utils.fusion.fuse_conv_bn_eval(conv.eval(), norm).weight.detach().numpy()
-    np.testing.assert_allclose(fold(pair, 1e-5).numpy(), fused, rtol=1e-7)
+    fused = torch.nn.utils.fusion.fuse_conv_bn_eval(conv.eval(), norm)
+    weight, offset = fold(pair, 1e-5)
+    np.testing.assert_allclose(weight.numpy(), fused.weight.detach().numpy(), rtol=1e-7)
+    np.testing.assert_allclose(offset.numpy(), fused.bias.detach().numpy(), rtol=1e-7, atol=1e-7)
     targets = parse_targets("f16,i8")
-    (found,) = audit_folded(store, audit(store, targets).tensors, targets, 1e-5, every_scheme=False, least_snr=20)
-    expected = cost(fold(pair, 1e-5).numpy(), "f16")
+    made = folded_by_order(store, lambda spec: 1e-5)
+    found, of_bias = audit_folded(made, audit(store, targets).tensors, targets, every_scheme=False, least_snr=20)
+    assert (of_bias.after.spec.name, of_bias.before is not None) == ("conv.bias", bias)
+    expected = cost(weight.numpy(), "f16")
     after = found.after.verdicts[0].best
     assert after is not None
     assert (after.underflow, after.subnormal, after.snr) == (expected.underflow, expected.subnormal, pytest.approx(expected.snr, abs=1e-4))
@@ -448,9 +453,9 @@ def test_equalisation() -> None:
     first, second = rng.standard_normal((6, 40)).astype("<f4"), rng.standard_normal((7, 6)).astype("<f4")
     first[2] *= 100
     second[:, 2] /= 100
-    (advice,) = advise([Tensor.from_array("a.weight", first), Tensor.from_array("b.weight", second)])
+    (advice,) = advise(by_order([Tensor.from_array("a.weight", first), Tensor.from_array("b.weight", second)]))
     r1, r2 = np.abs(first).max(1).astype(np.float64), np.abs(second).max(0).astype(np.float64)
     assert advice.before == pytest.approx(r1.max() / np.median(r1))
     even = np.abs(first * (np.sqrt(r1 * r2) / r1)[:, None]).max(1)
     assert advice.after == pytest.approx(even.max() / np.median(even))
-    assert not list(advise([Tensor.from_array("a.weight", first), Tensor.from_array("c.weight", rng.standard_normal((7, 5)))]))
+    assert not list(advise(by_order([Tensor.from_array("a.weight", first), Tensor.from_array("c.weight", rng.standard_normal((7, 5)))])))

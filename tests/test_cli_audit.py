@@ -57,6 +57,7 @@ def test_terminal(porter_cli: Porter, weights: str) -> None:
     run = porter_cli("audit", weights, "--to", "f16,bf16,tf32,f8_e4m3,i8,i4", "--fold", "--equalise", "--details", terminal=True)
     assert all(len(line) <= 80 for line in run.out.splitlines())
     assert "  f16: 1 of 4 numbers overflow" in run.out
+    assert "a guess: " in run.out
 
 
 def test_json(porter_cli: Porter, weights: str) -> None:
@@ -64,14 +65,16 @@ def test_json(porter_cli: Porter, weights: str) -> None:
     document = porter_cli("audit", weights, "--to", types, "--schemes", "--fold", "--equalise", "--json").json
     assert document["targets"] == types.split(",")
     assert len(document["tensors"]) == 7
-    (folded,) = document["folded"]
-    assert folded["name"] == "conv.weight"
+    folded, bias = document["folded"]
+    assert (folded["name"], bias["name"], bias["before"]) == ("conv.weight", "conv.bias", None)
+    assert document["order_of_layers"] == "order"
     assert folded["with"] == ["bn.running_mean", "bn.running_var", "bn.weight", "bn.bias"]
     watched = {t["name"]: t["watch"] for t in document["tensors"] if t["watch"]}
     assert watched == {"bn.running_var": "variance"}
     schemes = {c["scheme"] for v in document["tensors"][0]["verdicts"] if v["to"] == "i8" for c in v["costs"]}
     assert {"tensor", "channel", "group 32", "group 128 affine", "tensor kl", "tensor mse", "tensor percentile"} <= schemes
-    assert porter_cli("audit", weights, "--json").json["folded"] is None
+    plain = porter_cli("audit", weights, "--json").json
+    assert (plain["folded"], plain["equalisation"], plain["order_of_layers"]) == (None, None, None)
 
 
 @pytest.mark.parametrize(

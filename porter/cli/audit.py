@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from porter.check.precision.audit import Audit, Epsilon, audit, epsilons
+from porter.check.precision.audit import Audit, audit
 from porter.check.precision.targets import USUAL, parse_targets
 from porter.check.precision.verdicts import SNR
 from porter.cli.options import common_options, read_options
 from porter.cli.screen import Screen, document_text
 from porter.cli.status import ExitCode
-from porter.errors import UsageError
+from porter.dataclass import dataclass
+from porter.errors import PorterError, UsageError
 from porter.formats.base import ReadOptions, WriteOptions, refuse_overwrite
 from porter.formats.registry import open_store
 from porter.store import TensorStore
+from porter.tensor import TensorSpec
+
+if TYPE_CHECKING:
+    from porter.check.precision.epsilons import Epsilon, StatedEpsilons
+    from porter.check.precision.equalisation import Advice
+    from porter.check.precision.folding import FoldedAudit
+    from porter.check.precision.topology import Topology
 
 
 @click.command("audit", short_help="Say what lower precision would do to a weight file.")
@@ -33,8 +42,8 @@ from porter.store import TensorStore
 @click.option("--details", is_flag=True, help="Show every cost: each type, each way into it.")
 @click.option("--schemes", is_flag=True, help="Try every way into scaled types: affine, groups of 32, 64, 128, percentile, MSE, KL.")
 @click.option("--snr", type=float, default=SNR, show_default=True, metavar="DB", help="The signal-to-noise ratio that is enough.")
-@click.option("--fold", is_flag=True, help="The same after batch normalisation is folded into the weights before it.")
-@click.option("--eps", type=float, default=1e-5, show_default=True, help="Batch normalisation's epsilon, for --fold.")
+@click.option("--fold", is_flag=True, help="The same before and after batch normalisation is folded into the weights before it.")
+@click.option("--eps", type=float, help="Batch normalisation's epsilon, where the file does not say it (1e-5).")
 @click.option("--equalise", is_flag=True, help="Say which weights would gain from cross-layer equalisation.")
 @click.option("--plan", "plan_path", metavar="PATH", help="Write a mixed-precision plan as JSON, for 'convert --dtype-plan'.")
 @click.option("--overwrite", is_flag=True, help="Replace the plan if it exists.")
@@ -51,7 +60,7 @@ def command(
     schemes: bool,
     snr: float,
     fold: bool,
-    eps: float,
+    eps: float | None,
     equalise: bool,
     plan_path: str | None,
     overwrite: bool,
@@ -67,48 +76,111 @@ def command(
     targets = parse_targets(types)
     if not math.isfinite(snr):
         raise UsageError("U808", f"an SNR of {snr} dB is no threshold")
-    if not (math.isfinite(eps) and eps >= 0):
+    if eps is not None and not (math.isfinite(eps) and eps >= 0):
         raise UsageError("U808", f"an epsilon of {eps} means nothing", hint="it is a small positive number, such as 1e-5")
     if plan_path is not None:
         refuse_overwrite(plan_path, WriteOptions(overwrite=overwrite))
     with open_store(file, source_format, options=ReadOptions(select=select, net=net)) as store:
         with screen.progress("reading", 2 * store.nbytes) as advance:
             result = audit(store, targets, pattern, every_scheme=schemes, least_snr=snr, advance=advance)
-        _report(screen, store, result, everything, details, schemes, eps, fold, equalise)
+        layers = _layers(store, result, net, eps, fold, equalise, schemes)
+        _report(screen, store, result, layers, everything, details)
         if plan_path is not None:
             _write_plan(screen, result, plan_path)
         screen.notices(store.notices)
     return ExitCode.YES
 
 
-def _report(
-    screen: Screen,
-    store: TensorStore,
-    result: Audit,
-    everything: bool,
-    details: bool,
-    schemes: bool,
-    eps: float,
-    fold: bool,
-    equalise: bool,
-) -> None:
-    from porter.check.precision.equalisation import advise
-    from porter.check.precision.folding import audit_folded
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """What an audit tells of layers that follow each other, None where it was not asked for; known: by what that is known.
 
-    folded = None
-    if fold:
-        folded = audit_folded(store, result.tensors, result.targets, eps, every_scheme=schemes, least_snr=result.least_snr)
-    advice = list(advise([store[t.spec.name] for t in result.tensors])) if equalise else None
-    small: list[Epsilon] = []
-    if any(t.watch == "variance" for t in result.tensors):
-        small = epsilons(result.targets, eps)
+    epsilons: what becomes of those of the normalisations.
+    """
+
+    epsilons: tuple[Epsilon, ...]
+    folded: tuple[FoldedAudit, ...] | None
+    advice: tuple[Advice, ...] | None
+    known: Literal["graph", "order"] | None
+
+
+def _layers(
+    store: TensorStore, result: Audit, net: str | None, eps: float | None, fold: bool, equalise: bool, every_scheme: bool
+) -> Layers:
+    from porter.check.precision.epsilons import StatedEpsilons, epsilons
+
+    topology = _topology(store, net) if fold or equalise else None
+    stated = StatedEpsilons(store, net)
+    found = _epsilons(result, topology, stated, eps)
+    small = tuple([e for value in found for e in epsilons(result.targets, value)])
+    folded = _folded(store, result, topology, stated, eps, every_scheme) if fold else None
+    advice = _advice(store, result, topology) if equalise else None
+    return Layers(small, folded, advice, ("order" if topology is None else "graph") if fold or equalise else None)
+
+
+def _topology(store: TensorStore, net: str | None) -> Topology | None:
+    """What follows what; None where nothing but the order of the tensors says it."""
+    from porter.check.precision.topology import Topology
+    from porter.graph.weight_file import graph_of
+
+    try:
+        model = graph_of(store, net)
+    except PorterError as error:
+        # The prototxt that was given has to be right; a net of training, which a caffemodel may have in itself, seldom is.
+        if net is not None:
+            raise
+        store.note("assumed", f"what follows what is taken from the file's order: {error.message}; --net deploy.prototxt says it")
+        return None
+    return Topology(model, store) if model is not None else None
+
+
+def _epsilons(result: Audit, topology: Topology | None, stated: StatedEpsilons, eps: float | None) -> tuple[float, ...]:
+    """Each epsilon of the variances once.
+
+    Raises:
+        UsageError: the file says them, and `eps` is given as well.
+    """
+    from porter.check.precision.epsilons import USUAL
+
+    variances = [t.spec for t in result.tensors if t.watch == "variance"]
+    found = topology.epsilons if topology is not None else tuple([e for v in variances if (e := stated.of(v)) is not None])
+    if found and eps is not None:
+        said = ", ".join(f"{e:g}" for e in dict.fromkeys(found))
+        raise UsageError("U808", f"the network itself says its epsilons ({said}), and --eps {eps:g} is given", hint="leave --eps out")
+    unknown = any(stated.of(v) is None for v in variances) and topology is None
+    return tuple(dict.fromkeys([*found, *([USUAL if eps is None else eps] if unknown else [])]))
+
+
+def _folded(
+    store: TensorStore, result: Audit, topology: Topology | None, stated: StatedEpsilons, eps: float | None, every_scheme: bool
+) -> tuple[FoldedAudit, ...]:
+    from porter.check.precision.epsilons import USUAL
+    from porter.check.precision.folding import audit_folded, folded_by_order
+
+    def of(spec: TensorSpec) -> float:
+        found = stated.of(spec)
+        return found if found is not None else USUAL if eps is None else eps
+
+    tensors = topology.fold() if topology is not None else folded_by_order(store, of)
+    return audit_folded(tensors, result.tensors, result.targets, every_scheme=every_scheme, least_snr=result.least_snr)
+
+
+def _advice(store: TensorStore, result: Audit, topology: Topology | None) -> tuple[Advice, ...]:
+    from porter.check.precision.equalisation import advise, by_order
+
+    names = [t.spec.name for t in result.tensors]
+    return tuple(advise(topology.neighbours(names) if topology is not None else by_order([store[n] for n in names])))
+
+
+def _report(screen: Screen, store: TensorStore, result: Audit, layers: Layers, everything: bool, details: bool) -> None:
     if screen.json:
         from porter.check.precision.document import document
 
         source = store.source
         notices = [{"kind": n.kind, "message": n.message, "tensor": n.tensor} for n in store.notices]
         where = {"path": source.path if source else None, "format": source.format if source else None}
-        screen.document({**where, **document(result, small, folded, advice), "notices": notices})
+        found = document(result, layers.epsilons, layers.folded, layers.advice, layers.known)
+        screen.document({**where, **found, "notices": notices})
         return
     if screen.quiet:
         return
@@ -117,11 +189,11 @@ def _report(
     audit_screen.overview(screen, result, everything)
     if details:
         audit_screen.details(screen, result, everything)
-    audit_screen.totals(screen, result, small)
-    if folded is not None:
-        audit_screen.folded(screen, result, folded, everything)
-    if advice is not None:
-        audit_screen.equalisation(screen, advice)
+    audit_screen.totals(screen, result, layers.epsilons)
+    if layers.folded is not None:
+        audit_screen.folded(screen, result, layers.folded, everything, guessed=layers.known == "order")
+    if layers.advice is not None:
+        audit_screen.equalisation(screen, layers.advice, guessed=layers.known == "order")
 
 
 def _write_plan(screen: Screen, result: Audit, path: str) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from porter.check.precision.audit import Audit, Epsilon, TensorAudit
+from porter.check.precision.audit import Audit, TensorAudit
 from porter.check.precision.costs import Cost
+from porter.check.precision.epsilons import Epsilon
 from porter.check.precision.equalisation import Advice
 from porter.check.precision.folding import FoldedAudit
 from porter.check.precision.verdicts import LOST, WATCHED_SNR, Judged
@@ -134,39 +135,52 @@ def totals(screen: Screen, result: Audit, small: Sequence[Epsilon]) -> None:
                 screen.paragraph(f"an epsilon of {e.eps:g} becomes {how} in {e.target}: add it in float32")
 
 
-def folded(screen: Screen, result: Audit, pairs: Sequence[FoldedAudit], everything: bool) -> None:
-    """Weights before and after their normalisation is folded in."""
+def folded(screen: Screen, result: Audit, tensors: Sequence[FoldedAudit], everything: bool, *, guessed: bool) -> None:
+    """Weights and biases before and after their normalisation is folded in. guessed: by the order of the file."""
     screen.line()
-    if not pairs:
-        screen.line("no batch normalisation follows a weight in this file")
+    if not tensors:
+        where = "stands behind a weight in this file" if guessed else "can be folded in this network"
+        screen.line(f"no batch normalisation {where}")
         return
-    shown = pairs if everything or not screen.terminal or len(pairs) <= ROWS else pairs[: ROWS - 5]
+    shown = tensors if everything or not screen.terminal or len(tensors) <= ROWS else tensors[: ROWS - 5]
     columns = [Column("FOLDED", fit="shrink")]
     columns += [Column(t.name.upper(), fit="keep" if i < 3 else "drop") for i, t in enumerate(result.targets)]
-    rows = [
-        (
-            screen.name(p.before.spec.name),
-            *(_change(b, a) for b, a in zip(p.before.verdicts, p.after.verdicts, strict=True)),
-        )
-        for p in shown
-    ]
+    rows = [(screen.name(f.after.spec.name), *_changes(f)) for f in shown]
     screen.table(columns, rows)
-    _more(screen, len(pairs) - len(shown))
-    screen.paragraph("each normalisation is taken to follow the weight before it in the file; its bias is not shown")
+    _more(screen, len(tensors) - len(shown))
+    if guessed:
+        screen.paragraph("a guess: the file does not say what follows what, and each normalisation is taken to follow the weight before it")
+    else:
+        screen.paragraph("what follows what is the graph's; SNR in dB before → after, and the verdict where it changes")
+
+
+def _changes(one: FoldedAudit) -> list[str | Cell]:
+    if one.before is None:
+        return [_cell(after) for after in one.after.verdicts]
+    return [_change(before, after) for before, after in zip(one.before.verdicts, one.after.verdicts, strict=True)]
 
 
 def _change(before: Judged, after: Judged) -> str | Cell:
-    old, new = (_decibels(v.best.snr) if v.best is not None else "" for v in (before, after))
-    text = f"{old}→{new}" + (f" {after.verdict}" if after.verdict != before.verdict else "")
-    return Cell(text, "bad") if after.verdict == "keep f32" and before.verdict != "keep f32" else text
+    """`73.7→73.9`, with the verdict where it changes."""
+    changed = f" {after.verdict}" if after.verdict != before.verdict else ""
+    if before.best is None or after.best is None:
+        return after.verdict
+    text = f"{_decibels(before.best.snr)}→{_decibels(after.best.snr)}{changed}"
+    return Cell(text, "bad") if changed and after.verdict == "keep f32" else text
 
 
-def equalisation(screen: Screen, advice: Sequence[Advice]) -> None:
-    """Pairs of weights whose channels could be made more even."""
+def equalisation(screen: Screen, advice: Sequence[Advice], *, guessed: bool) -> None:
+    """Pairs of weights whose channels could be made more even. guessed: by the order of the file."""
     screen.line()
     if not advice:
         screen.line("no pair of weights would gain from equalisation")
         return
     columns = (Column("EQUALISE", fit="shrink"), Column("WITH", fit="shrink"), Column("SPREAD", "right"), Column("AFTER", "right"))
     screen.table(columns, [(screen.name(a.first), screen.name(a.second), f"{a.before:.1f}×", f"{a.after:.1f}×") for a in advice])
-    screen.paragraph("where the second takes what the first gives, through nothing but ReLU or PReLU, and nothing else reads it")
+    if guessed:
+        screen.paragraph(
+            "a guess by the order of the file: it holds where the second takes what the first gives, through nothing but ReLU, PReLU or"
+            " pooling, and nothing else reads it"
+        )
+    else:
+        screen.paragraph("the second alone reads what the first gives, through nothing but ReLU, PReLU or pooling")

@@ -273,32 +273,6 @@ def _total(target: Target, tensors: Sequence[TensorAudit], at: int) -> Total:
     return Total(target.name, overflow, underflow, subnormal, snr, counts["ok"], counts["per-channel"], counts["keep f32"], nbytes)
 
 
-@dataclass(frozen=True, slots=True)
-class Epsilon:
-    """What a cast makes of the small number that batch normalisation adds to the variance."""
-
-    target: str
-    eps: float
-    becomes: float
-    subnormal: bool
-
-
-def epsilons(targets: Sequence[Target], eps: float) -> list[Epsilon]:
-    """What casts to these types make of `eps`."""
-    import numpy as np
-
-    from porter.check.precision.rounding import Rounder, limits
-
-    found = []
-    for target in targets:
-        if target.layout is not None:
-            x = np.array([eps])
-            becomes = float(Rounder(target.layout, True).rounded(x, np.empty(1))[0])
-            at = limits(target.layout)
-            found.append(Epsilon(target.name, eps, becomes, at.zero < eps < at.subnormal))
-    return found
-
-
 def dtype_of(target: Target) -> str | None:
     """The name of the element type that a plan gives for a target; None where porter has none."""
     return DTYPES[target.dtype].name if target.dtype is not None and not target.scaled else None

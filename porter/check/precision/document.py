@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from porter.check.precision.audit import Audit, Epsilon, TensorAudit, Total
+from porter.check.precision.audit import Audit, TensorAudit, Total
+from porter.check.precision.epsilons import Epsilon
 from porter.check.precision.equalisation import Advice
 from porter.check.precision.folding import FoldedAudit
 from porter.check.precision.verdicts import LOST, WATCHED_SNR
@@ -14,19 +15,21 @@ from porter.tensor import Json
 
 
 def document(
-    result: Audit, epsilons: Sequence[Epsilon], folded: Sequence[FoldedAudit] | None, advice: Sequence[Advice] | None
+    result: Audit,
+    epsilons: Sequence[Epsilon],
+    folded: Sequence[FoldedAudit] | None = None,
+    advice: Sequence[Advice] | None = None,
+    known: str | None = None,
 ) -> dict[str, Json]:
-    """Everything but where it was read from; None where it was not asked for."""
+    """Everything but where it was read from; None where it was not asked for. known: by what it is known what follows what."""
     return {
         "targets": [t.name for t in result.targets],
         "thresholds": {"snr": result.least_snr, "watched_snr": max(WATCHED_SNR, result.least_snr), "lost": LOST},
         "totals": [_total(t) for t in result.totals],
         "tensors": [_tensor(t) for t in result.tensors],
         "passed_over": list(result.passed_over),
-        "epsilons": [
-            {"to": e.target, "eps": e.eps, "becomes": e.becomes, "subnormal": e.subnormal, "relative": abs(e.becomes - e.eps) / e.eps}
-            for e in epsilons
-        ],
+        "epsilons": [_epsilon(e) for e in epsilons],
+        "order_of_layers": known,
         "folded": None if folded is None else [_folded(f) for f in folded],
         "equalisation": None
         if advice is None
@@ -39,11 +42,16 @@ def _total(total: Total) -> dict[str, Json]:
     return {"to": entry.pop("target"), **entry}
 
 
+def _epsilon(one: Epsilon) -> dict[str, Json]:
+    relative = abs(one.becomes - one.eps) / one.eps if one.eps else 0.0
+    return {"to": one.target, "eps": one.eps, "becomes": one.becomes, "subnormal": one.subnormal, "relative": relative}
+
+
 def _folded(folded: FoldedAudit) -> dict[str, Json]:
     return {
-        "name": folded.before.spec.name,
+        "name": folded.after.spec.name,
         "with": list(folded.names),
-        "before": [v.to_json() for v in folded.before.verdicts],
+        "before": [v.to_json() for v in folded.before.verdicts] if folded.before is not None else None,
         "after": [v.to_json() for v in folded.after.verdicts],
     }
 

@@ -1,7 +1,8 @@
 """Cross-layer equalisation, as advice: which pairs of weights would have more even channels if one gave its range to the next.
 
-Where a layer's output goes through nothing, ReLU or PReLU into the next layer, channel i of the first may be divided by s_i and the
-next layer's input channel i multiplied by it: the network computes the same. s_i = sqrt(r1_i · r2_i) / r2_i makes both ranges equal.
+Where a layer's output goes through nothing, ReLU, PReLU or a pooling into the next layer, channel i of the first may be divided by s_i
+and the next layer's input channel i multiplied by it: the network computes the same.
+s_i = sqrt(r1_i · r2_i) / r2_i makes both ranges equal.
 
 Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", arXiv 1906.04721, section 4.1.
 """
@@ -9,7 +10,7 @@ Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bi
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from porter.check.statistics.channels import ChannelAxis, ChannelRanges, ChannelRangesOf, channel_axis
@@ -26,8 +27,18 @@ WORTH = 1.5
 
 
 @dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Two weights that follow each other, with the axes of the channels between them."""
+
+    first: Tensor
+    out_axis: int
+    second: Tensor
+    in_axis: int
+
+
+@dataclass(frozen=True, slots=True)
 class Advice:
-    """Two weights that follow each other in the file, and the spread of the output channels of the first, before and after."""
+    """Two weights that follow each other, and the spread of the output channels of the first, before and after."""
 
     first: str
     second: str
@@ -35,20 +46,23 @@ class Advice:
     after: float
 
 
-def advise(tensors: Sequence[Tensor]) -> Iterator[Advice]:
-    """Advice for weights in the order of the file; whether they follow each other in the network is for the reader to know.
-
-    Reads the weights of convolutions and products whose channels fit.
-    """
-    import numpy as np
-
+def by_order(tensors: Sequence[Tensor]) -> Iterator[Neighbours]:
+    """Weights that follow each other in the file; whether they do in the network is for the reader to know."""
     weights = [t for t in tensors if t.dtype.kind == "float" and channel_axis(t.spec) is not None]
     for first, second in itertools.pairwise(weights):
-        out = channel_axis(first.spec)
-        into = _input_axis(second)
-        if out is None or into is None or first.shape[out.axis] != second.shape[into]:
+        out, into = channel_axis(first.spec), _input_axis(second)
+        if out is not None and into is not None:
+            yield Neighbours(first, out.axis, second, into)
+
+
+def advise(pairs: Iterable[Neighbours]) -> Iterator[Advice]:
+    """Advice for weights that follow each other. Reads those whose channels fit."""
+    import numpy as np
+
+    for pair in pairs:
+        if pair.first.shape[pair.out_axis] != pair.second.shape[pair.in_axis]:
             continue
-        r1, r2 = _largest(first, out), _largest(second, ChannelAxis(into, True))
+        r1, r2 = _largest(pair.first, pair.out_axis), _largest(pair.second, pair.in_axis)
         alive = (r1 > 0) & (r2 > 0)
         if not alive.any():
             continue
@@ -56,7 +70,7 @@ def advise(tensors: Sequence[Tensor]) -> Iterator[Advice]:
         even = np.sqrt(r1[alive] * r2[alive])
         after = float(even.max() / np.median(even))
         if before >= WORTH * after:
-            yield Advice(first.name, second.name, before, after)
+            yield Advice(pair.first.name, pair.second.name, before, after)
 
 
 def _input_axis(tensor: Tensor) -> int | None:
@@ -69,10 +83,11 @@ def _input_axis(tensor: Tensor) -> int | None:
     return axis.axis if tensor.shape[into] == 1 else into
 
 
-def _largest(tensor: Tensor, axis: ChannelAxis) -> NDArray[np.float64]:
+def _largest(tensor: Tensor, axis: int) -> NDArray[np.float64]:
+    """The largest finite magnitude of each channel."""
     import numpy as np
 
-    ranges = ChannelRangesOf(tensor.shape, axis)
+    ranges = ChannelRangesOf(tensor.shape, ChannelAxis(axis, True))
     with np.errstate(all="ignore"):
         for start, block in blocks(tensor, ranges.unit):
             ranges.add(start, np.where(np.isfinite(block), block, np.nan))

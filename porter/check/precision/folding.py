@@ -1,13 +1,13 @@
 """The same audit after batch normalisation is folded into the weights before it: what an engine's builder will round.
 
-A weight file lists tensors, not how layers follow each other. Here a normalisation belongs to the weight that stands before it in the
-file with as many output channels, which is how frameworks list them; each pair is told. Where the order says otherwise, fold with a map
-(`fold_bn`), or port the network with `--fold-bn`, and audit what comes out.
+Where the file has a graph, or belongs to one, `topology` tells what follows what. A file that only lists tensors does not say it: here
+a normalisation is then taken to belong to the weight that stands before it in the file with as many output channels, which is how
+frameworks list them. That is a guess, and whoever shows what comes of it has to say so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from porter.check.precision.audit import TensorAudit, audit_tensor
@@ -18,13 +18,11 @@ from porter.mapping.ops.base import Operand, OperationError
 from porter.mapping.ops.folding import FoldBn
 from porter.mapping.ops.rounding import rounded, widened
 from porter.store import TensorStore
-from porter.tensor import Tensor
+from porter.tensor import Tensor, TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-USUAL_EPS = 1e-5
 
 _MEANS = ("running_mean", "mean", "moving_mean")
 _VARIANCES = ("running_var", "variance", "moving_variance")
@@ -43,11 +41,23 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
+class FoldedTensor:
+    """A weight or a bias with the normalisation folded in. old: as the file has it, None for a bias that there was not.
+
+    names: the tensors that went in.
+    """
+
+    new: Tensor
+    old: Tensor | None
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FoldedAudit:
-    """A weight before and after folding. `names`: what was folded into it."""
+    """A weight or a bias before and after folding; before: None for a bias that there was not. names: what was folded into it."""
 
     names: tuple[str, ...]
-    before: TensorAudit
+    before: TensorAudit | None
     after: TensorAudit
 
 
@@ -93,7 +103,10 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _joined(name: str, last: str) -> str:
-    return name[: len(name) - len(_split(name)[1])] + last
+    """`name` with another last part: `conv/bias:0` for `conv/kernel:0`."""
+    begin = max(name.rfind("."), name.rfind("/")) + 1
+    _, colon, number = name[begin:].partition(":")
+    return f"{name[:begin]}{last}{colon}{number}"
 
 
 def _before(store: TensorStore, names: Sequence[str], at: int) -> Iterator[str]:
@@ -109,8 +122,8 @@ def _channels(tensor: Tensor) -> int | None:
     return tensor.shape[axis.axis] if axis is not None else None
 
 
-def fold(pair: Pair, eps: float) -> Tensor:
-    """The weight with the normalisation folded in, computed in float64 and rounded once. Reads all tensors of the pair.
+def fold(pair: Pair, eps: float) -> tuple[Tensor, Tensor]:
+    """The weight and the bias with the normalisation folded in, computed in float64 and rounded once. Reads all tensors of the pair.
 
     Raises:
         OperationError: they do not go together.
@@ -119,28 +132,38 @@ def fold(pair: Pair, eps: float) -> Tensor:
     assert axis is not None
     operands = [Operand(t.name, t.dtype, t.shape, label) for label, t in pair.parts.items()]
     operation = FoldBn(eps, axis.axis)
-    operation.outputs(operands)
+    described = operation.outputs(operands)
     arrays: list[NDArray[np.float64]] = [widened(t.numpy(), t.dtype) for t in pair.parts.values()]
-    array, _ = rounded(operation.compute(arrays, operands)[0], pair.weight.dtype)
-    spec = pair.weight.spec
-    return Tensor.from_array(spec.name, array, axes=spec.axes, role=spec.role, attributes=spec.attributes)
+    weight, bias = (rounded(a, o.dtype)[0] for a, o in zip(operation.compute(arrays, operands), described, strict=True))
+    spec, old = pair.weight.spec, pair.parts.get("bias")
+    name = old.name if old is not None else _joined(spec.name, "bias")
+    made = Tensor.from_array(spec.name, weight, axes=spec.axes, role=spec.role, attributes=spec.attributes)
+    return made, Tensor.from_array(name, bias, role="bias")
+
+
+def folded_by_order(store: TensorStore, eps: Callable[[TensorSpec], float]) -> Iterator[FoldedTensor]:
+    """What the weights and biases of `store` become. eps: of a normalisation, by its variance. Those that do not fit are noted there."""
+    for pair in pairs(store):
+        try:
+            weight, bias = fold(pair, eps(pair.parts["variance"].spec))
+        except OperationError as error:
+            store.note("skipped", f"the normalisation after it is not folded: {error}", pair.weight.name)
+            continue
+        names = tuple([t.name for label, t in pair.parts.items() if label not in ("weight", "bias")])
+        yield FoldedTensor(weight, pair.weight, names)
+        yield FoldedTensor(bias, pair.parts.get("bias"), names)
 
 
 def audit_folded(
-    store: TensorStore, before: Sequence[TensorAudit], targets: Sequence[Target], eps: float, *, every_scheme: bool, least_snr: float
+    found: Iterable[FoldedTensor], before: Sequence[TensorAudit], targets: Sequence[Target], *, every_scheme: bool, least_snr: float
 ) -> tuple[FoldedAudit, ...]:
-    """Audit the weights of `before` that a normalisation follows, folded. Holds one of them in memory at a time."""
+    """Audit what became of the tensors of `before`, and biases that are new. Holds one tensor in memory at a time."""
     known = {a.spec.name: a for a in before}
-    found = []
-    for pair in pairs(store):
-        name = pair.weight.name
-        if name not in known:
-            continue
-        try:
-            folded = fold(pair, eps)
-        except OperationError as error:
-            store.note("skipped", f"the normalisation after it is not folded: {error}", name)
-            continue
-        after = audit_tensor(folded, targets, every_scheme=every_scheme, least_snr=least_snr)
-        found.append(FoldedAudit(tuple([t.name for label, t in pair.parts.items() if label != "weight"]), known[name], after))
-    return tuple(found)
+    audited, chosen = [], False
+    for one in found:
+        # A bias that there was not follows its weight.
+        chosen = one.old.name in known if one.old is not None else chosen
+        if chosen:
+            after = audit_tensor(one.new, targets, every_scheme=every_scheme, least_snr=least_snr)
+            audited.append(FoldedAudit(one.names, known[one.old.name] if one.old is not None else None, after))
+    return tuple(audited)
