@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from porter.check.compare import Comparison, TensorComparison
 from porter.check.precision.audit import Audit, audit
-from porter.check.precision.epsilons import epsilons
 from porter.check.precision.document import document as audit_document
+from porter.check.precision.epsilons import epsilons
 from porter.check.statistics.document import document as statistics_document
 from porter.check.statistics.histograms import step_for
 from porter.check.statistics.measure import Statistics, TensorStatistics, measure, measure_tensor
