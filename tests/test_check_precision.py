@@ -25,7 +25,7 @@ from porter.check.precision.folding import audit_folded, fold, folded_by_order, 
 from porter.check.precision.grids import NF4
 from porter.check.precision.rounding import Rounder, limits
 from porter.check.precision.targets import TARGETS, parse_targets
-from porter.check.precision.verdicts import watched
+from porter.check.precision.verdicts import landing, watched
 from porter.dtypes import DTYPES
 from porter.errors import UsageError
 from porter.io.float_layouts import FLOAT_LAYOUTS
@@ -336,9 +336,10 @@ def test_what_is_watched(name: str, what: str | None) -> None:
 
 def test_verdicts() -> None:
     small = np.array([1e-6, 1.0, 2.0, 3.0], "<f4")
-    assert one(small, "f16", "bn.running_var").verdicts[0].reason == "1 become subnormal of a variance"
-    assert one(small, "f16", "a.bias").verdicts[0].verdict == "ok"
-    assert one(np.array([7e4, 1], "<f4"), "f16").verdicts[0].reason == "1 of 2 numbers overflow"
+    assert one(small, "f16", "bn.running_var").verdicts[0].reason == "1 of 4 numbers becomes subnormal, and a variance is watched"
+    (bias,) = one(small, "f16", "a.bias").verdicts
+    assert (bias.verdict, landing(bias.costs[0], 4), landing(bias.costs[0], 11)) == ("ok", "1 of 4 numbers becomes subnormal", None)
+    assert one(np.array([7e4, 1], "<f4"), "f16").verdicts[0].reason == "1 of 2 numbers overflows"
     assert one(small, "i8", "a.bias").verdicts[0].verdict == "keep f32"
     uneven = weights()
     assert one(uneven, "i8").verdicts[0].verdict == "per-channel"

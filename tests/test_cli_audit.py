@@ -43,8 +43,8 @@ def test_piped(porter_cli: Porter, weights: str) -> None:
         "TENSOR",
         *("conv.weight", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var", "fc.weight", "tiny.weight"),
     ]
-    assert lines[4].endswith("f16: 1 of 4 numbers overflow")
-    assert lines[5].endswith("f16: 1 of 4 numbers become zero of a variance")
+    assert lines[4].endswith("f16: 1 of 4 numbers overflows")
+    assert lines[5].endswith("f16: 1 of 4 numbers becomes zero, and a variance is watched")
     assert "per-channel" in lines[6]
     assert lines[7].endswith("f16: 6 of 6 numbers become zero")
     assert lines[8] == "1 tensor of integers left as they are (bn.num_batches_tracked)"
@@ -56,7 +56,7 @@ def test_piped(porter_cli: Porter, weights: str) -> None:
 def test_terminal(porter_cli: Porter, weights: str) -> None:
     run = porter_cli("audit", weights, "--to", "f16,bf16,tf32,f8_e4m3,i8,i4", "--fold", "--equalise", "--details", terminal=True)
     assert all(len(line) <= 80 for line in run.out.splitlines())
-    assert "  f16: 1 of 4 numbers overflow" in run.out
+    assert "  f16: 1 of 4 numbers overflows" in run.out
     assert "a guess: " in run.out
 
 

@@ -10,7 +10,8 @@ from porter.check.precision.costs import Cost
 from porter.check.precision.epsilons import Epsilon
 from porter.check.precision.equalisation import Advice
 from porter.check.precision.folding import FoldedAudit
-from porter.check.precision.verdicts import LOST, WATCHED_SNR, Judged
+from porter.check.precision.targets import TARGETS
+from porter.check.precision.verdicts import LOST, WATCHED_SNR, Judged, landing
 from porter.cli.quantities import bytes_text, count, shape_text
 from porter.cli.screen import ROWS, Screen
 from porter.cli.table import Cell, Column
@@ -38,6 +39,9 @@ TOTALS = (
     Column("KEEP F32", "right"),
     Column("BYTES", "right"),
 )
+
+
+OVERFLOW = "overflow"
 
 
 def overview(screen: Screen, result: Audit, everything: bool) -> None:
@@ -71,10 +75,18 @@ def _short(screen: Screen, text: str) -> str:
 
 
 def _cell(judged: Judged) -> str | Cell:
-    snr = f" {_decibels(judged.best.snr)}" if judged.best is not None else ""
+    said = _snr(judged)
+    # Of overflow the line below tells.
+    snr = f" {said}" if said not in ("", OVERFLOW) else ""
     if judged.verdict == "keep f32":
         return Cell(f"keep f32{snr}", "bad")
     return Cell(f"{judged.verdict}{snr}", "good") if judged.verdict == "ok" else f"{judged.verdict}{snr}"
+
+
+def _snr(judged: Judged) -> str:
+    """That of the best way; where numbers overflow in a cast, what is left of the others says nothing."""
+    best = judged.best
+    return "" if best is None else OVERFLOW if best.overflow and best.scheme is None else _decibels(best.snr)
 
 
 def _decibels(snr: float | None) -> str:
@@ -86,6 +98,8 @@ def _remarks(one: TensorAudit) -> str:
     """Why not, for each type, and what the tensor holds that is no number."""
     parts = [f"{v.target}: {v.reason}" for v in one.verdicts if v.verdict == "keep f32" and v.costs]
     c = one.summary.counts
+    good = [v for v in one.verdicts if v.verdict != "keep f32" and v.best is not None]
+    parts += [f"{v.target}: {said}" for v in good if v.best is not None and (said := landing(v.best, c.finite)) is not None]
     parts += [f"{n:,} {what}" for n, what in ((c.nan, "NaN"), (c.infinite, "Inf")) if n]
     return "; ".join(parts)
 
@@ -116,7 +130,7 @@ def totals(screen: Screen, result: Audit, small: Sequence[Epsilon]) -> None:
         (
             t.target,
             *(f"{n:,}" for n in (t.overflow, t.underflow, t.subnormal)),
-            _decibels(t.snr),
+            _decibels(t.snr) if not t.overflow or TARGETS[t.target].scaled else "",
             *(f"{n:,}" for n in (t.ok, t.per_channel, t.keep)),
             bytes_text(t.nbytes),
         )
@@ -165,7 +179,7 @@ def _change(before: Judged, after: Judged) -> str | Cell:
     changed = f" {after.verdict}" if after.verdict != before.verdict else ""
     if before.best is None or after.best is None:
         return after.verdict
-    text = f"{_decibels(before.best.snr)}→{_decibels(after.best.snr)}{changed}"
+    text = f"{_snr(before)}→{_snr(after)}{changed}"
     return Cell(text, "bad") if changed and after.verdict == "keep f32" else text
 
 

@@ -25,6 +25,7 @@ Verdict = Literal["ok", "per-channel", "keep f32"]
 SNR = 20.0
 WATCHED_SNR = 40.0
 LOST = 1e-3
+SUBNORMAL = 0.1
 GAIN = 6.0
 SLACK = 10.0
 
@@ -88,16 +89,28 @@ def _judge_cast(target: Target, cost: Cost, numbers: int, watch: str | None, lea
     snr = math.inf if cost.snr is None else cost.snr
     enough = max(WATCHED_SNR, least) if watch else least
     if cost.overflow:
-        reason = f"{cost.overflow:,} of {numbers:,} numbers overflow"
+        reason = _happens(cost.overflow, numbers, "overflow", "overflows")
     elif lost > (0 if watch else LOST * numbers):
-        reason = f"{cost.underflow:,} of {numbers:,} numbers become zero" if cost.underflow else f"{cost.subnormal:,} become subnormal"
+        some, what = (cost.underflow, "zero") if cost.underflow else (cost.subnormal, "subnormal")
+        reason = _happens(some, numbers, f"become {what}", f"becomes {what}")
     elif snr < enough:
         reason = f"an SNR of {snr:.1f} dB, below {enough:g}"
     else:
         verdict, reason = "ok", "exact" if math.isinf(snr) else f"an SNR of {snr:.1f} dB"
     if watch and verdict != "ok":
-        reason += f" of a {watch}"
+        reason = f"{reason}, and a {watch} is watched"
     return Judged(target.name, verdict, reason, (cost,), cost)
+
+
+def _happens(some: int, numbers: int, many: str, one: str) -> str:
+    return f"{some:,} of {numbers:,} numbers {one if some == 1 else many}"
+
+
+def landing(cost: Cost, numbers: int) -> str | None:
+    """What is to be said of a cast though it is good enough: that much of the tensor becomes subnormal, which some processors flush."""
+    if cost.scheme is not None or cost.subnormal < SUBNORMAL * numbers or not cost.subnormal:
+        return None
+    return _happens(cost.subnormal, numbers, "become subnormal", "becomes subnormal")
 
 
 def _judge_scaled(target: Target, costs: Sequence[Cost], least: float) -> Judged:
