@@ -89,19 +89,16 @@ def assignment(text: str) -> tuple[str, str]:
     return (text[: place + 3], text[place + 3 :]) if place is not None else (text, "")
 
 
-def _parenthesised(indent: str, head: str, value: str) -> list[str]:
+def _parenthesised(indent: str, head: str, value: str, tail: str = ")") -> list[str]:
     """The value in parentheses of its own: on one line, or broken before each operator, or one item a line for a bare tuple."""
     items = _split(value, ", ")
     if len(items) > 1:
-        return _items(indent, f"{head}(", items, ")")
+        return _items(indent, f"{head}(", items, tail)
     inner = indent + _INDENT
     if len(inner) + len(value) <= WIDTH:
-        return [f"{indent}{head}(", inner + value, f"{indent})"]
-    parts = _operators(value)
-    if not parts:
-        return [f"{indent}{head}(", *_broken(inner, value, ""), f"{indent})"]
-    lines = [line for i, part in enumerate(parts) for line in _broken(inner, part, "")]
-    return [f"{indent}{head}(", *lines, f"{indent})"]
+        return [f"{indent}{head}(", inner + value, indent + tail]
+    lines = [line for part in _operators(value) or [value] for line in _broken(inner, part, "")]
+    return [f"{indent}{head}(", *lines, indent + tail]
 
 
 def _broken(indent: str, text: str, end: str) -> list[str]:
@@ -112,13 +109,18 @@ def _broken(indent: str, text: str, end: str) -> list[str]:
     if start is None:
         return [indent + text + end]
     close = _matching(text, start)
-    head, inner, tail = text[: start + 1], text[start + 1 : close].rstrip(","), text[close:] + end
+    head, bare, tail = text[: start + 1], text[start + 1 : close], text[close:] + end
     collection = start == 0 or not (text[start - 1].isalnum() or text[start - 1] in "_)]")
+    inner = bare.rstrip(",")
     items = _split(inner, ", ")
-    subscript = text[start] == "[" and not collection
-    if not collection and (subscript or not inner.endswith(",")) and len(indent) + len(_INDENT) + len(inner) <= WIDTH:
+    if collection and text[start] == "(" and inner == bare and len(items) == 1:
+        # These only group what is within them: a comma would make a tuple of it.
+        return _parenthesised(indent, head[:-1], inner, tail)
+    # One subscript and a comma are a tuple, one subscript alone is none.
+    subscript = text[start] == "[" and not collection and inner == bare
+    if not collection and (subscript or text[start] == "(") and len(indent) + len(_INDENT) + len(inner) <= WIDTH:
         return [indent + head, indent + _INDENT + inner, indent + tail]
-    return _items(indent, head, items, tail, comma=not (subscript and len(items) == 1))
+    return _items(indent, head, items, tail, comma=not (subscript and len(items) == 1) and _find(inner, " for ") is None)
 
 
 def _items(indent: str, head: str, items: Sequence[str], tail: str, comma: bool = True) -> list[str]:
