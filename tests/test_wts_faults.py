@@ -57,6 +57,7 @@ FAULTS: dict[str, tuple[bytes, str, int, int | None, str | None, str]] = {
     "v1, count too small": (b"2\na 0 1 3f800000 1 \nb 0 1 2 \n", "F404", 2, 16, "a", "1 values, here is one more"),
     "v1, truncated inside a word": (b"2\na 0 1 3f800000 \nb 0 2 3f800000 3f8", "F001", 3, 19, "b", "may lack digits"),
     "v1, truncated behind the type": (b"2\na 0 1 3f800000 \nb 0", "F001", 3, 4, "b", "before its count"),
+    "a control character behind white space": (b"1\n  a\x01b 1 3f800000\n", "F402", 2, 4, None, "has a control character"),
 }
 
 

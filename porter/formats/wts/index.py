@@ -163,7 +163,7 @@ class _Scanner:
         """What the line beginning at `at` says before its values; `end` is not known yet."""
         found = self._match_header(at)
         raw_name, gap, second, gap2, third = found.group(1), found.group(2), found.group(3), found.group(4), found.group(5)
-        name = self._name(raw_name)
+        name = self._name(raw_name, 1 + found.start(1) - found.start())
         column = 1 + len(found[0][: found.start(2) - found.start()].decode("utf-8", "surrogateescape")) + len(gap)
         if not second:
             raise self._short(name, column, self.base + found.end(3))
@@ -201,12 +201,12 @@ class _Scanner:
             "F402", f"no count within the line's first {_LONGEST_HEADER} bytes", 1, None, "the file is damaged, or of another kind"
         )
 
-    def _name(self, raw: bytes) -> str:
+    def _name(self, raw: bytes, column: int) -> str:
         name = raw.decode("utf-8", "surrogateescape")
         control = _CONTROL.search(name)
         if control:
             raise self._error(
-                "F402", f"the name {printable(name[:64])!r} has a control character", 1 + control.start(), None, "the file is damaged"
+                "F402", f"the name {printable(name[:64])!r} has a control character", column + control.start(), None, "the file is damaged"
             )
         return name
 
