@@ -7,6 +7,7 @@
     ├── GraphError             G…  the network cannot be taken over, or not exactly               (ValueError)
     ├── LossError              L…  the target cannot hold this exactly, and no one allowed it     (ValueError)
     ├── UsageError             U…  the request itself makes no sense                               (ValueError)
+    │   └── UnknownTensorError U018  a store is asked for a tensor that it does not have            (KeyError)
     ├── MissingDependencyError D…  an optional library is needed                                   (ImportError)
     └── FileAccessError        I…  the operating system said no                                    (OSError)
 
@@ -187,6 +188,10 @@ class LossError(PorterError, ValueError):
 
 class UsageError(PorterError, ValueError):
     """The request makes no sense: an unknown format, an option that the format does not know, an ambiguous choice."""
+
+
+class UnknownTensorError(UsageError, KeyError):
+    """A store has no tensor of this name."""
 
 
 class MissingDependencyError(PorterError, ImportError):

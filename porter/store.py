@@ -6,11 +6,13 @@ Every adapter reads into a `TensorStore` and writes out of one; it is the only r
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol, Self, TypeVar, overload
 
 from porter.dataclass import dataclass
-from porter.errors import FormatError, UsageError
+from porter.errors import FormatError, UnknownTensorError, UsageError, did_you_mean
 from porter.tensor import Json, Tensor
+
+T = TypeVar("T")
 
 NoticeKind = Literal["note", "skipped", "assumed", "changed"]
 
@@ -51,6 +53,8 @@ class TensorStore(Mapping[str, Tensor]):
         notices: what reading skipped, assumed or changed.
         source: where it came from, or None for a store made in memory.
 
+    Asked for a name that it does not have, a store raises `UnknownTensorError`, a `KeyError` that knows the nearest of its names.
+
     A store read from a file holds the file open; `close` (or `with`) releases it, and so does dropping the last
     reference. Arrays taken from it stay valid.
     """
@@ -73,7 +77,25 @@ class TensorStore(Mapping[str, Tensor]):
             self.add(tensor)
 
     def __getitem__(self, name: str) -> Tensor:
-        return self._tensors[name]
+        try:
+            return self._tensors[name]
+        except KeyError:
+            some = ", ".join(f"'{known}'" for known in list(self)[:3]) or "no tensors"
+            hint = did_you_mean(str(name), self) or f"it has {some}{' and others' if len(self) > 3 else ''}"
+            path = self.source.path if self.source is not None else None
+            raise UnknownTensorError("U018", "there is no tensor of this name", path=path, tensor=str(name), hint=hint) from None
+
+    # A `Mapping` would ask for the tensor and catch the error, which takes its time to look for names.
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors
+
+    @overload
+    def get(self, name: str, /) -> Tensor | None: ...
+    @overload
+    def get(self, name: str, /, default: Tensor | T) -> Tensor | T: ...
+    def get(self, name: str, /, default: Tensor | T | None = None) -> Tensor | T | None:
+        """The tensor called `name`, or `default`."""
+        return self._tensors.get(name, default)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)

@@ -14,8 +14,8 @@ import pytest
 
 import porter
 from porter import manifest
-from porter.errors import FormatError, PorterError, UsageError
-from porter.store import TensorStore, digest_of
+from porter.errors import FormatError, PorterError, UnknownTensorError, UsageError
+from porter.store import Provenance, TensorStore, digest_of
 from porter.tensor import Tensor
 
 
@@ -30,9 +30,23 @@ def test_a_store_is_an_ordered_mapping() -> None:
     assert "a" in store
     assert "c" not in store
     assert (store.nbytes, store.size) == (16, 4)
-    with pytest.raises(KeyError):
-        store["c"]
+    assert (store.get("c"), store.get("c", 5), store.get("a")) == (None, 5, store["a"])
     assert repr(store) == "<TensorStore of 2 tensors, 16 bytes>"
+
+
+def test_a_tensor_that_is_not_there() -> None:
+    store = TensorStore([tensor("fc.weight"), tensor("fc.bias")], source=Provenance("a.pth", "pytorch"))
+    with pytest.raises(KeyError) as caught:
+        store["fc.weights"]
+    assert isinstance(caught.value, UnknownTensorError)
+    where = caught.value.where
+    assert (caught.value.code, where.path, where.tensor) == ("U018", "a.pth", "fc.weights")
+    assert caught.value.hint == "did you mean 'fc.weight'?"
+    assert str(caught.value).startswith("error[U018]: there is no tensor of this name")
+    with pytest.raises(UnknownTensorError) as caught:
+        store["?"]
+    assert caught.value.hint == "it has 'fc.weight', 'fc.bias'"
+    assert "fc.weights" not in store
 
 
 def test_two_tensors_of_one_name_are_refused() -> None:
