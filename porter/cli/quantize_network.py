@@ -45,13 +45,14 @@ def _initializers(network: Network) -> TensorStore:
 def weights(screen: Screen, conversion: Conversion, way: Way, given: dict[str, Any]) -> ExitCode:
     """Quantise the weights of the network."""
     from porter.graph.onnx_output import write_model
-    from porter.quantisation.onnx_weights import chosen, put, raised
+    from porter.quantisation.onnx_weights import chosen, fix, put, raised
 
     with _opened(conversion, given["fold_bn"]) as (network, store, notices):
         model, changed = raised(network.model, way)
-        notices += [Notice("changed", changed)] if changed is not None else []
+        notices += _changed(changed)
         with screen.progress("measuring", store.nbytes) as advance:
             found, kept = chosen(model, store, way, given["only"], given["exclude"], advance)
+        notices += _changed(fix(model, found))
         put(model, found)
         paths: tuple[str, ...] = ()
         if not given["dry_run"]:
@@ -84,7 +85,7 @@ def numbers(screen: Screen, conversion: Conversion, way: Way, given: dict[str, A
 def static(screen: Screen, conversion: Conversion, network: bool, way: Way, method: str, given: dict[str, Any]) -> ExitCode:
     """Quantise weights and activations, with ranges measured on samples."""
     from porter.quantisation.comparison import runtime
-    from porter.quantisation.onnx_weights import raised
+    from porter.quantisation.onnx_weights import fix, raised
     from porter.quantisation.samples import Samples, inputs_of
     from porter.quantisation.static import METHODS, quantise_network
 
@@ -106,7 +107,7 @@ def static(screen: Screen, conversion: Conversion, network: bool, way: Way, meth
                 notices.append(Notice("skipped", text, samples.path))
         half = any(value.dtype is not None and value.dtype.name == "FLOAT16" for value in opened.model.graph.initializers.values())
         model, changed = raised(opened.model, way, scales="float16" if half else "float32")
-        notices += [Notice("changed", changed)] if changed is not None else []
+        notices += _changed(changed) + _changed(fix(model, list(model.graph.initializers)))
         made = quantise_network(
             model,
             conversion.target,
@@ -122,6 +123,10 @@ def static(screen: Screen, conversion: Conversion, network: bool, way: Way, meth
     sizes = (os.path.getsize(conversion.source), sum(os.path.getsize(p) for p in made.paths))
     quantize_screen.show_static(screen, conversion, way, method, made, (calibration, test), sizes, notices)
     return ExitCode.YES
+
+
+def _changed(text: str | None) -> list[Notice]:
+    return [Notice("changed", text)] if text is not None else []
 
 
 def _step(screen: Screen, text: str) -> None:

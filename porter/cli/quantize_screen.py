@@ -160,10 +160,10 @@ def show_static(
     lines: list[tuple[str, ...]] = []
     if compared.right is not None:
         right = [f"{n / compared.count:.2%}" for n in compared.right]
-        lines.append(("accuracy", f"{right[0]} float, {right[1]} quantised", f"{compared.count:,} samples of {screen.name(sets[1].path)}"))
+        lines.append(("accuracy", f"{right[0]} float, {right[1]} quantised", f"{sets[1]} of {screen.name(sets[1].path)}"))
     else:
-        lines.append(("compared", "float and quantised", f"{compared.count:,} samples of {screen.name(sets[1].path)}"))
-    lines.append(("ranges", method, f"{sets[0].count:,} samples of {screen.name(sets[0].path)}"))
+        lines.append(("compared", "float and quantised", f"{sets[1]} of {screen.name(sets[1].path)}"))
+    lines.append(("ranges", method, f"{sets[0]} of {screen.name(sets[0].path)}"))
     nodes = ", ".join(f"{n:,} {op_type}" for op_type, n in made.nodes.items())
     lines.append(("nodes", str(way), nodes))
     kind = f"{bytes_text(sizes[0])} → {bytes_text(sizes[1])}"

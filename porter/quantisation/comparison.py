@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from porter.dataclass import dataclass
-from porter.errors import GraphError, MissingDependencyError
+from porter.errors import GraphError, MissingDependencyError, UsageError
 from porter.quantisation.samples import Samples
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def compare(first: str, second: str, samples: Samples) -> Comparison:
 
     Raises:
         GraphError: onnxruntime cannot run one of them.
+        UsageError: a label is the number of no class.
     """
     sessions = [session(first, "the network"), session(second, "the quantised network")]
     names = [o.name for o in sessions[0].get_outputs()]
@@ -56,6 +57,7 @@ def compare(first: str, second: str, samples: Samples) -> Comparison:
         classes = next((i for i, a in enumerate(made[0]) if _has_classes(a)), None)
         if labels is not None and classes is not None:
             labelled = True
+            _check_labels(labels, made[0][classes], samples.path)
             for i in range(2):
                 right[i] += int((_classes(made[i][classes]) == labels).sum())
     return Comparison(samples.count, tuple([s.result() for s in sums.values()]), (right[0], right[1]) if labelled else None)
@@ -100,6 +102,12 @@ def _run(session: Any, names: list[str], feeds: dict[str, NDArray[Any]]) -> list
     except Exception as error:
         raise GraphError("G090", f"onnxruntime cannot run the model: {' '.join(str(error).split())[:300]}") from error
     return made
+
+
+def _check_labels(labels: NDArray[Any], scores: NDArray[Any], path: str) -> None:
+    wrong = labels[(labels < 0) | (labels >= scores.shape[1])]
+    if wrong.size:
+        raise UsageError("U824", f"the label {wrong[0]} is none of {scores.shape[1]} classes, which count from 0", path=path)
 
 
 def _has_classes(array: NDArray[Any]) -> bool:

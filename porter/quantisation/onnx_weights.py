@@ -10,7 +10,7 @@ onnx `onnx/onnx.proto` (IR versions 9 and 10, which introduced those types).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from porter.check.statistics.reading import Advance
@@ -56,8 +56,6 @@ def _role(model: ir.Model, value: ir.Value | None, tensor: Tensor) -> tuple[str 
     """Why a tensor is no weight to be quantised, or None, and the axis of its channels."""
     if value is None:
         return "no initialiser of the main graph", 0
-    if value in model.graph.inputs:
-        return "an input of the graph, with a default", 0
     readers = [(use.node, use.idx) for use in value.uses()]
     axes = [axis for node, place in readers if (axis := _channel_axis(node, place, len(tensor.shape))) is not None]
     if not axes:
@@ -107,8 +105,21 @@ def raised(model: ir.Model, way: Way, *, scales: str = "float32") -> tuple[ir.Mo
             hint = f"export the model for opset {opset}, or take a way that opset {stated} has, such as i8 for each channel (13)"
             raise GraphError("G048", f"{way} needs opset {opset}, and onnx's converter cannot raise {stated}: {said}", hint=hint) from error
         notice = f"opset {stated} became {opset}, which {way} needs, by onnx's own converter of versions"
-    model.ir_version = max(model.ir_version or 0, version)
+    # Before version 4 every initialiser had to be an input as well.
+    model.ir_version = max(model.ir_version or 0, version, 4)
     return model, notice
+
+
+def fix(model: ir.Model, names: Iterable[str]) -> str | None:
+    """Make plain initialisers of those that are inputs of the graph as well, in place, and what has to be said of that.
+
+    Exporters before IR version 4 had to list every initialiser so; a caller may feed another value for each.
+    """
+    listed = {value.name: value for value in model.graph.inputs}
+    fixed = [name for name in names if name in listed]
+    for name in fixed:
+        model.graph.inputs.remove(listed[name])
+    return f"{len(fixed):,} of the initialisers are constants now: they were inputs too, which a caller may replace" if fixed else None
 
 
 def put(model: ir.Model, found: Mapping[str, Quantised]) -> None:

@@ -2,7 +2,8 @@
 
 A file is anything with arrays that porter reads (`.npz`, `.npy`, `.safetensors` …); in a folder every file is a part of the set, in the
 order of their names. Arrays are called as the inputs are; where a network has one input, an array of any name does if it is alone. The
-first axis counts samples; an array without it, in a file of its own, is one sample.
+first axis counts samples; an array without it, in a file of its own, is one sample. Numbers are rounded to the type of the input, as a
+program that feeds it would do; they have to be finite, and integers where it takes integers.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from porter.dataclass import dataclass
-from porter.errors import FileAccessError, UsageError, access_error
+from porter.dtypes import DTYPES
+from porter.errors import FileAccessError, FormatError, UsageError, access_error
 from porter.formats.registry import open_store
 from porter.store import TensorStore
 
@@ -75,7 +77,7 @@ class Samples:
         self._whole = bool(fixed)
         self.count = self.left_out = 0
         for file in _files(path):
-            with open_store(file) as store:
+            with _opened(file) as store:
                 n = self._size(store, self._named(store, file), file)
             used = n - n % self._batch if self._whole else n
             self.count, self.left_out = self.count + used, self.left_out + n - used
@@ -83,19 +85,24 @@ class Samples:
             what = f"{self.left_out} samples, and the network takes {self._batch} at once" if self.left_out else "no samples"
             raise UsageError("U824", what, path=path, hint="give more of them, or export the network with an open batch")
 
-    def batches(self) -> Iterator[tuple[dict[str, NDArray[Any]], NDArray[Any] | None]]:
-        """Feeds by the names of inputs, and the labels of their samples where there are such. Reads a file at a time."""
-        import numpy as np
+    def __str__(self) -> str:
+        return f"{self.count:,} sample{'' if self.count == 1 else 's'}"
 
+    def batches(self) -> Iterator[tuple[dict[str, NDArray[Any]], NDArray[Any] | None]]:
+        """Feeds by the names of inputs, and the labels of their samples where there are such. Reads a file at a time.
+
+        Raises:
+            UsageError: a number is not finite, or none that the input's type has.
+        """
         for file in _files(self.path):
-            with open_store(file) as store:
+            with _opened(file) as store:
                 names = self._named(store, file)
                 arrays = {i.name: _batched(store[names[i.name]].numpy(), i) for i in self._inputs}
                 labels = store[self._labels].numpy() if self._labels is not None else None
                 n = self._size(store, names, file)
                 for start in range(0, n - n % self._batch if self._whole else n, self._batch):
                     part = slice(start, start + self._batch)
-                    feeds = {i.name: np.ascontiguousarray(arrays[i.name][part].astype(i.dtype)) for i in self._inputs}
+                    feeds = {i.name: _fed(arrays[i.name][part], i, start, file) for i in self._inputs}
                     yield feeds, labels.reshape(-1)[part] if labels is not None else None
 
     def _named(self, store: TensorStore, file: str) -> dict[str, str]:
@@ -136,6 +143,31 @@ class Samples:
 
 def _batched(array: NDArray[Any], each: Input) -> NDArray[Any]:
     return array if array.ndim == len(each.shape) else array[None]
+
+
+def _fed(array: NDArray[Any], each: Input, start: int, file: str) -> NDArray[Any]:
+    """`array`, whose first sample is number `start` of the file, in the type that the input takes."""
+    import numpy as np
+
+    dtype = DTYPES[each.dtype]
+    with np.errstate(over="ignore", invalid="ignore"):
+        made = np.ascontiguousarray(array.astype(dtype.numpy()))
+        fits = np.isfinite(made) if dtype.kind == "float" else made == array
+    if fits.all():
+        return made
+    at = [int(i) for i in np.unravel_index(int(np.argmin(fits)), fits.shape)]
+    why = "is not finite" if dtype.kind == "float" else f"is none that {dtype} has"
+    message = f"{array[tuple(at)]} at {[at[0] + start, *at[1:]]} {why}{' as ' + str(dtype) if dtype.kind == 'float' else ''}"
+    raise UsageError("U824", message, path=file, tensor=each.name, hint="leave the sample out, or prepare it as the network expects it")
+
+
+def _opened(file: str) -> TensorStore:
+    try:
+        return open_store(file)
+    except FormatError as error:
+        if error.code == "F009":
+            error.hint = "samples are arrays: numpy.savez('data.npz', INPUT=array), of images as they are fed to the network"
+        raise
 
 
 def _files(path: str) -> list[str]:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from porter.dataclass import dataclass
-from porter.errors import GraphError
+from porter.errors import GraphError, PorterError
 from porter.graph.onnx_output import write_model
 from porter.quantisation.comparison import Comparison, compare, runtime
 from porter.quantisation.samples import Samples
@@ -36,6 +36,9 @@ _WEIGHTS_ALONE = "quantise its weights: leave --calib out"
 
 EMBEDDED = 1 << 30
 """Bytes of weights up to which onnxruntime is handed one file."""
+
+_WARNING, _FATAL = 2, 4
+"""Severities of onnxruntime's logger: from which on it writes to stderr by default, and while it quantises."""
 
 Step = Callable[[str], None]
 
@@ -56,7 +59,7 @@ def quantise_network(
 
     Raises:
         MissingDependencyError: onnxruntime is not there.
-        GraphError: onnxruntime cannot quantise or run the network, or finds nothing to quantise.
+        GraphError: onnxruntime cannot quantise or run the network, or finds nothing to quantise; or what it computes is not finite.
         FileAccessError: the output exists.
     """
     import onnx_ir as ir
@@ -65,14 +68,15 @@ def quantise_network(
     with tempfile.TemporaryDirectory(prefix="porter-") as folder:
         whole, made = os.path.join(folder, "float.onnx"), os.path.join(folder, "quantised.onnx")
         write_model(model, whole)
-        step(f"measuring ranges on {calibration.count:,} samples")
+        step(f"measuring ranges on {calibration}")
         large = os.path.getsize(whole) > EMBEDDED or os.path.exists(whole + ".data")
         _quantise(whole, made, calibration, method, per_channel, large)
         quantised = ir.load(made)
         nodes = _quantised_nodes(quantised)
         if not nodes:
             raise GraphError("G049", "onnxruntime finds no operator in this network that it quantises", hint=_WEIGHTS_ALONE)
-        step(f"comparing on {test.count:,} samples")
+        _check_ranges(quantised)
+        step(f"comparing on {test}")
         comparison = compare(whole, made, test)
         return Static(write_model(quantised, target, overwrite=overwrite), nodes, comparison)
 
@@ -99,6 +103,8 @@ def _quantise(source: str, target: str, samples: Samples, method: str, per_chann
                 use_external_data_format=large,
                 extra_options=options,
             )
+    except PorterError:
+        raise
     except Exception as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise GraphError("G049", f"onnxruntime cannot quantise the network: {said}", hint=_WEIGHTS_ALONE) from error
@@ -154,17 +160,36 @@ def _reader(samples: Samples) -> Any:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """No advice from onnxruntime's own logger, nor from what it prints, for the time being."""
+    """No advice from onnxruntime's loggers, nor from what it prints, nor warnings of its arithmetic, for the time being."""
     import contextlib
     import io
+    import warnings
 
+    onnxruntime = runtime()
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
+    onnxruntime.set_default_logger_severity(_FATAL)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
     finally:
+        onnxruntime.set_default_logger_severity(_WARNING)
         logging.disable(before)
+
+
+def _check_ranges(model: ir.Model) -> None:
+    """Refuse scales that are no numbers: some value of the network was not finite on the samples, or is so always."""
+    import numpy as np
+
+    for node in model.graph:
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        scale = node.inputs[1].const_value if node.inputs[1] is not None else None
+        if scale is not None and not (np.isfinite(scale.numpy()) & (scale.numpy() > 0)).all():
+            name = str(scale.name).removesuffix("_scale")
+            hint = "look at what it computes: 'porter verify' shows every value; weights alone are quantised without --calib"
+            raise GraphError("G049", f"'{name}' has no range: NaN, infinity or what is too large for float32 is in it", hint=hint)
 
 
 def _quantised_nodes(model: ir.Model) -> dict[str, int]:
