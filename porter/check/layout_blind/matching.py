@@ -12,7 +12,7 @@ from porter.check.layout_blind.leftovers import excused
 from porter.check.layout_blind.movement import Moved, between
 from porter.check.layout_blind.orders import gathered
 from porter.check.layout_blind.records import LayoutBlind, Relation, Step
-from porter.check.layout_blind.roundings import Narrowing, applied, candidates
+from porter.check.layout_blind.roundings import Narrowing, applied, candidates, spare_bits
 from porter.check.layout_blind.translation import named, relation, type_steps
 from porter.dtypes import DType
 from porter.mapping.inference.assignment import paired
@@ -162,29 +162,30 @@ class _Comparison:
             if ours[0].size < scales.FEWEST:
                 continue
             for one, other, swapped in ((ours, theirs, False), (theirs, ours, True)):
-                for a in one:
-                    self._rounded(a, [e for e in other if e.dtype.kind == a.dtype.kind == "float"], swapped)
+                # What each may have been rounded to is told once: most may not.
+                found = [(e, spare_bits(e)) for e in other if e.dtype.kind == "float"]
+                able = [(e, spare, fingerprint(e)) for e, spare in found if spare or any(x.dtype.bits > e.dtype.bits for x in one)]
+                able = [each for each in able if not each[2].constant]
+                for a in one if able else ():
+                    if a.dtype.kind == "float":
+                        self._rounded(a, able, swapped)
 
-    def _rounded(self, a: Entry, others: Sequence[Entry], swapped: bool) -> None:
-        """The first of `others` that is `a` rounded. swapped: `a` is a tensor of B."""
+    def _rounded(self, a: Entry, others: Sequence[tuple[Entry, int, Fingerprint]], swapped: bool) -> None:
+        """The first of `others`, with their spare bits and fingerprints, that is `a` rounded. swapped: `a` is a tensor of B."""
         lefts = (self.state.left_b, self.state.left_a) if swapped else (self.state.left_a, self.state.left_b)
         made = dict[tuple[Narrowing, DType], tuple[Fingerprint, Entry]]()
-        for b in others:
+        for b, spare, theirs in others:
             if a.name not in lefts[0] or b.name not in lefts[1]:
                 continue
-            theirs = fingerprint(b)
-            for way in () if theirs.constant else candidates(a, b):
+            for way in candidates(a, b, spare):
                 if (way, b.dtype) not in made:
                     narrow = Entry(TensorSpec(a.name, b.dtype, a.shape), a.order, _held(a, way, b.dtype))
                     made[way, b.dtype] = fingerprint(narrow), narrow
                 mine, narrow = made[way, b.dtype]
                 found = mine == theirs and self._found_rounded(narrow, b, swapped)
                 if found:
-                    of = "b" if swapped else "a"
-                    text = f"A is B {way.text}" if swapped else way.text
-                    step = Step("rounding", text, {"to": way.target.name, "of": of, "cut": way.cut})
                     one, other = (b, a) if swapped else (a, b)
-                    self._add(one, other, found, [step])
+                    self._add(one, other, found, [way.step(swapped=swapped)])
                     break
 
     def _found_rounded(self, narrow: Entry, b: Entry, swapped: bool) -> Moved | None:
@@ -206,19 +207,30 @@ class _Comparison:
             self._translate(of=back)
 
     def _scaled(self) -> None:
+        """B's numbers are A's, multiplied by one; or, where A is narrower, A's are B's."""
+        import numpy as np
+
         for ours, theirs in list(self._by_size()):
             if ours[0].size < scales.FEWEST:
                 continue
             ours, theirs = ([e for e in side if e.dtype.kind == "float"] for side in (ours, theirs))
             one, other = ([(e, p) for e in side if (p := scales.profile(e)) is not None] for side in (ours, theirs))
+            if not one or not other:
+                continue
+            profiles, narrow = np.stack([p for _, p in other]), np.array([scales.narrow(e) for e, _ in other])
             for a, mine in one:
-                for b, its in other:
-                    if b.name not in self.state.left_b or not scales.alike(mine, its, min(a.dtype.bits, b.dtype.bits)):
-                        continue
-                    found = scales.scaled(a, b, float(its[-1] / mine[-1]), self.state.channels)
-                    if found is not None:
-                        self._add(a, b, found[0], [found[1]])
+                for place in np.flatnonzero(scales.alike(mine, profiles, narrow | scales.narrow(a))):
+                    b = other[place][0]
+                    if b.name in self.state.left_b and self._found_scaled(a, b):
                         break
+
+    def _found_scaled(self, a: Entry, b: Entry) -> bool:
+        for one, other, swapped in ((a, b, False), (b, a, True)):
+            found = scales.scaled(one, other, self.state.channels, swapped=swapped)
+            if found is not None:
+                self._add(a, b, found.moved, found.steps(swapped=swapped))
+                return True
+        return False
 
     def _statistics(self) -> None:
         """Means and variances that are A's divided by Caffe's scale factor, as Caffe divides: not to the last bit."""

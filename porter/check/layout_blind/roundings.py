@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from porter.check.layout_blind.records import Step
 from porter.check.precision.rounding import Rounder, limits
 from porter.check.precision.targets import TARGETS, Target
 from porter.dataclass import dataclass
@@ -30,6 +31,11 @@ class Narrowing:
     @property
     def text(self) -> str:
         return f"{'cut' if self.cut else 'rounded'} to {self.target.name}"
+
+    def step(self, *, swapped: bool = False) -> Step:
+        """What lies between A and B. swapped: it is B that is rounded."""
+        text = f"A is B {self.text}" if swapped else self.text
+        return Step("rounding", text, {"to": self.target.name, "of": "b" if swapped else "a", "cut": self.cut})
 
     def values(self, wide: NDArray[np.float64]) -> NDArray[np.float64]:
         """float64 values, which hold float32's or less, rounded; exact in float64."""
@@ -73,24 +79,28 @@ def _towards_zero(result: NDArray[np.float64], target: Target) -> NDArray[np.flo
         return np.where(np.isfinite(result), np.copysign(near, result), np.copysign(limits(target.layout).largest, result))
 
 
-def candidates(a: Entry, b: Entry) -> Iterator[Narrowing]:
-    """The types that all values of `b` may be of, narrower than its own and than that of `a`, or of which only cutting is open."""
-    low = spare_bits(b) if b.dtype.name == "float32" else 0
+def candidates(a: Entry, b: Entry, spare: int) -> Iterator[Narrowing]:
+    """The types that all values of `b` may be of, narrower than its own and than that of `a`, or of which only cutting is open.
+
+    spare: the `spare_bits` of `b`.
+    """
     for name in TYPES:
         target = TARGETS[name]
         assert target.layout is not None
         if target.dtype == b.dtype.name:
             if a.dtype.bits > b.dtype.bits:
                 yield Narrowing(target, cut=True)
-        elif b.dtype.name == "float32" and a.dtype.name in ("float32", "float64") and low >= 23 - target.layout.mantissa_bits:
+        elif b.dtype.name == "float32" and a.dtype.name in ("float32", "float64") and spare >= 23 - target.layout.mantissa_bits:
             yield Narrowing(target)
             yield Narrowing(target, cut=True)
 
 
 def spare_bits(entry: Entry) -> int:
-    """How many of the last bits of a float32's fraction are zero in every element; 23 where all are."""
+    """How many of the last bits of a float32's fraction are zero in every element, 23 where all are; of other types none is looked for."""
     import numpy as np
 
+    if entry.dtype.name != "float32":
+        return 0
     used = int(np.bitwise_or.reduce(codes(entry.array()).astype(np.uint32, copy=False), initial=0)) & 0x7FFFFF
     return (used & -used).bit_length() - 1 if used else 23
 

@@ -1,4 +1,8 @@
-"""Tensors that are another, multiplied by one number: 1/255, 0.017, -1, or whatever it is."""
+"""Tensors that are another, multiplied by one number and rounded: 1/255, 0.017, -1, or whatever it is.
+
+Products keep the order of the numbers. So both sides are put in order, and each pair says between which two numbers the factor must
+lie for the product to be rounded to what is there; a factor that lies between them all is then tried bit for bit.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,13 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from porter.check.layout_blind.movement import Moved, between, layout_steps
+from porter.check.layout_blind.movement import Moved, between
 from porter.check.layout_blind.records import Step
-from porter.mapping.inference.digits import merged, moved
+from porter.check.layout_blind.roundings import Narrowing, candidates, spare_bits
+from porter.check.layout_blind.translation import type_steps
+from porter.dataclass import dataclass
+from porter.io.float_layouts import FLOAT_LAYOUTS
 from porter.mapping.inference.entries import Entry, codes
-from porter.mapping.inference.layouts import SAME, USUAL
 from porter.mapping.ops.rounding import rounded, widened
 
 if TYPE_CHECKING:
@@ -21,10 +27,16 @@ FEWEST = 8
 """Elements below which one factor is no evidence."""
 
 ULP = 2
-"""How far B may be from a multiple of A, in units of the last place: a product that was rounded, by a factor that was."""
+"""How far statistics may be from a multiple of A, in units of the last place: Caffe divides by the reciprocal, in float32."""
 
 _ALIKE, _ALIKE_NARROW = 1e-5, 1e-2
 """How far profiles may be apart, in float32 and in narrower types."""
+
+_TWICE = 1 + 2.0**-9
+"""What half a unit in the last place grows to where a product is rounded twice: to A's type, then to B's."""
+
+_ONE = 4
+"""Units in the last place within which a factor is taken for 1: what differs in last bits alone is no multiple."""
 
 
 def profile(entry: Entry) -> NDArray[np.float64] | None:
@@ -43,73 +55,116 @@ def profile(entry: Entry) -> NDArray[np.float64] | None:
     return np.array([np.abs(unit).mean() / size, abs(unit.mean()) / size, size, abs(cubes) / size**3, size * largest])
 
 
-def alike(one: NDArray[np.float64], other: NDArray[np.float64], bits: int) -> bool:
-    """Whether two profiles may be of multiples of each other; `bits` of the narrower type."""
+def alike(one: NDArray[np.float64], others: NDArray[np.float64], narrow: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """For each row of `others` whether it may be the profile of a multiple; `narrow`: where either has fewer bits than float32."""
     import numpy as np
 
-    limit = _ALIKE if bits >= 32 else _ALIKE_NARROW
-    return bool((np.abs(one[:-1] - other[:-1]) <= limit * np.maximum(1, np.abs(other[:-1]))).all())
+    limit = np.where(narrow, _ALIKE_NARROW, _ALIKE)[:, None]
+    near = np.abs(others[:, :-1] - one[:-1]) <= limit * np.maximum(1, np.abs(others[:, :-1]))
+    return np.asarray(near.all(1))
 
 
-def scaled(a: Entry, b: Entry, size: float, channels: frozenset[int]) -> tuple[Moved, Step] | None:
-    """How A's elements, multiplied by about plus or minus `size`, stand in B, and the factor; None where they do not."""
+def narrow(entry: Entry) -> bool:
+    """Whether its elements have fewer bits than float32's, or have spare ones."""
+    return entry.dtype.bits < 32 or spare_bits(entry) > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """A multiple that was found: how its elements moved, the number, and how products were rounded."""
+
+    moved: Moved
+    factor: float
+    text: str
+    rounding: tuple[Step, ...]
+
+    def steps(self, *, swapped: bool) -> list[Step]:
+        """What was multiplied, and rounded. swapped: it is A that is made of B."""
+        if swapped:
+            return [Step("scale", f"A is B × {self.text}", {"factor": self.factor, "of": "b"}), *self.rounding]
+        return [Step("scale", f"× {self.text}", {"factor": self.factor, "of": "a"}), *self.rounding]
+
+
+def scaled(a: Entry, b: Entry, channels: frozenset[int], *, swapped: bool = False) -> Scaled | None:
+    """How A's elements, multiplied by a number and rounded, stand in B; None where they do not. swapped: it is A that is made of B."""
     import numpy as np
 
     source, target = widened(a.array().reshape(-1), a.dtype), codes(b.array())
-    for factor, text in (pair for sign in (1, -1) for pair in _simple(sign * size, min(a.dtype.bits, b.dtype.bits))):
-        # What is divided is not what is multiplied by the reciprocal.
-        ways = [source * factor, source * float(np.float32(factor)), *([source / (1 / factor)] if abs(factor) < 1 else [])]
-        for made in ways:
-            values = codes(rounded(made, b.dtype)[0])
-            found = between(values, target, a, b, channels) if _same_numbers(values, target) else None
-            if found is not None:
-                return found, Step("scale", f"× {text}", {"factor": factor, "ulp": 0})
-    return _near(source, a, b)
-
-
-def _same_numbers(one: NDArray[Any], other: NDArray[Any]) -> bool:
-    import numpy as np
-
-    return np.array_equal(np.sort(one), np.sort(other))
-
-
-def _simple(factor: float, bits: int) -> Iterator[tuple[float, str]]:
-    """Numbers of few digits near `factor`, or whose reciprocals are."""
-    near = 1e-6 if bits >= 32 else 1e-3
-    seen = set[float]()
-    for digits in range(1, 6):
-        for value, text in ((float(f"{factor:.{digits}g}"), "{:g}"), (float(f"{1 / factor:.{digits}g}"), "1/{:g}")):
-            exact = value if text == "{:g}" else 1 / value
-            if abs(exact - factor) <= near * abs(factor) and exact not in seen:
-                seen.add(exact)
-                yield exact, text.format(value)
-
-
-def _near(source: NDArray[np.float64], a: Entry, b: Entry) -> tuple[Moved, Step] | None:
-    """Within some units of the last place, in a layout that frameworks use."""
-    import numpy as np
-
-    target = widened(b.array().reshape(-1), b.dtype)
-    plain = [SAME] if a.shape == b.shape else []
-    unit = _units(target, b)
-    for layout in (*plain, *USUAL):
-        digits = merged(((a.size, 1),)) if layout == SAME else layout.digits(a.shape, b.shape)
-        if digits is None:
-            continue
-        laid = moved(source, digits).reshape(-1)
-        factor = float(np.dot(laid, target) / np.dot(laid, laid))
-        apart = float((np.abs(laid * factor - target) / unit).max())
-        if apart <= ULP:
-            text = f"× {factor:.7g}, within {max(1, math.ceil(apart))} ULP"
-            return Moved(layout_steps(layout, a.shape, b.shape)), Step("scale", text, {"factor": factor, "ulp": math.ceil(apart)})
+    there, spare = widened(b.array().reshape(-1), b.dtype), spare_bits(b)
+    ordered = np.sort(there)
+    for sign in (1, -1):
+        ends = _ends(np.sort(sign * source), ordered, b, spare)
+        for factor, text in _factors(*ends, sign, _precision(b, spare)) if ends is not None else ():
+            for values, steps in _products(source, factor, a, b, spare):
+                made = codes(values)
+                found = _placed(made, target, a, b, channels, swapped) if np.array_equal(np.sort(made), np.sort(target)) else None
+                if found is not None:
+                    return Scaled(found, factor, text, steps)
     return None
 
 
-def _units(target: NDArray[np.float64], b: Entry) -> NDArray[np.float64]:
-    """A unit in the last place of each element of B."""
+def _placed(made: NDArray[Any], target: NDArray[Any], a: Entry, b: Entry, channels: frozenset[int], swapped: bool) -> Moved | None:
+    return between(target, made, b, a, channels) if swapped else between(made, target, a, b, channels)
+
+
+def _precision(entry: Entry, spare: int) -> int:
+    """How many bits the fractions of its elements have."""
+    return FLOAT_LAYOUTS[entry.dtype.name].mantissa_bits - spare
+
+
+def _ends(source: NDArray[np.float64], target: NDArray[np.float64], b: Entry, spare: int) -> tuple[float, float] | None:
+    """Between which factors the one must lie that makes `target` of `source`, both in order; None where no factor does."""
     import numpy as np
 
-    return np.asarray(np.spacing(np.maximum(np.abs(target), np.finfo(np.float32).tiny).astype(b.dtype.numpy())).astype(np.float64))
+    if np.any((source == 0) & (target != 0)):
+        return None
+    layout = FLOAT_LAYOUTS[b.dtype.name]
+    used = (source != 0) & np.isfinite(target)
+    x, y = source[used], target[used]
+    exponent = np.maximum(np.frexp(y)[1] - 1, 1 - layout.bias)
+    half = np.ldexp(0.5 * _TWICE, exponent - (layout.mantissa_bits - spare))
+    one, other = (y - half) / x, (y + half) / x
+    low, high = float(np.minimum(one, other).max(initial=-math.inf)), float(np.maximum(one, other).min(initial=math.inf))
+    return (low, high) if 0 < high < math.inf and low <= high else None
+
+
+def _factors(low: float, high: float, sign: int, bits: int) -> Iterator[tuple[float, str]]:
+    """Numbers between `low` and `high`, those that people write first: of few digits, or whose reciprocals are."""
+    import numpy as np
+
+    middle = (max(low, 0.0) + high) / 2
+    if abs(middle - 1) <= _ONE * 2.0**-bits:
+        if sign < 0:
+            yield -1.0, "-1"
+        return
+    for digits in range(1, 7):
+        value, below = float(f"{middle:.{digits}g}"), float(f"{1 / middle:.{digits}g}")
+        if low <= value <= high:
+            yield sign * value, f"{sign * value:g}"
+            break
+        if below and low <= 1 / below <= high:
+            yield sign / below, f"1/{sign * below:g}"
+            break
+    for value in (float(np.float32(middle)), middle):
+        if low <= value <= high:
+            yield sign * value, f"{sign * value:.7g}"
+
+
+def _products(
+    source: NDArray[np.float64], factor: float, a: Entry, b: Entry, spare: int
+) -> Iterator[tuple[NDArray[Any], tuple[Step, ...]]]:
+    """What multiplying makes, in B's type, and how it is rounded: to that type alone, or to fewer bits."""
+    import numpy as np
+
+    ways: list[Narrowing | None] = [None, *(candidates(a, b, spare) if spare else ())]
+    # What is divided is not what is multiplied by the reciprocal.
+    wide = [source * factor, source * float(np.float32(factor)), *([source / (1 / factor)] if abs(factor) < 1 else [])]
+    if a.dtype.bits < 64:
+        wide += [widened(rounded(x, a.dtype)[0], a.dtype) for x in wide]
+    for way in ways:
+        steps = tuple(type_steps(a.dtype, b.dtype)) if way is None else (way.step(),)
+        for values in wide:
+            yield rounded(values if way is None else way.values(values), b.dtype)[0], steps
 
 
 def divided(a: Entry, by: float, b: Entry) -> float | None:
@@ -117,5 +172,6 @@ def divided(a: Entry, by: float, b: Entry) -> float | None:
     import numpy as np
 
     source, target = (widened(e.array().reshape(-1), e.dtype) for e in (a, b))
-    apart = float(np.max(np.abs(source / by - target) / _units(target, b), initial=0.0))
+    unit = np.spacing(np.maximum(np.abs(target), np.finfo(np.float32).tiny).astype(b.dtype.numpy())).astype(np.float64)
+    apart = float(np.max(np.abs(source / by - target) / unit, initial=0.0))
     return apart if apart <= ULP else None
