@@ -7,12 +7,14 @@ magnitude; `output/NAME`, an output, whole.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from porter.dataclass import dataclass
-from porter.errors import GraphError, access_error
+from porter.errors import GraphError
+from porter.graph.npz_arrays import read_arrays
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,28 +32,6 @@ class Recorded:
     data: NDArray[Any]
     index: NDArray[np.integer[Any]] | None
     scale: float
-
-
-def arrays(path: str) -> dict[str, NDArray[Any]]:
-    """The arrays of an .npz file. Reads it whole.
-
-    Raises:
-        FileAccessError, GraphError: it cannot be read, or is none.
-    """
-    import zipfile
-
-    import numpy as np
-
-    try:
-        with open(path, "rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if isinstance(archive, np.ndarray):
-                raise ValueError("one array, and no archive")
-            return {name: archive[name] for name in archive.files}
-    except OSError as error:
-        raise access_error(error, path, "reading") from error
-    except (ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
-        raise GraphError("G091", f"this is no .npz file of arrays: {' '.join(str(error).split())[:200]}", path=path) from error
 
 
 def inputs(record: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -92,14 +72,57 @@ def _keys(record: Mapping[str, NDArray[Any]]) -> list[str]:
 
 
 def read(path: str) -> dict[str, NDArray[Any]]:
-    """A recorded run.
+    """A recorded run. Reads the file whole; what it says of its values is checked.
 
     Raises:
-        GraphError: the file has no arrays that such a run has.
+        FileAccessError: it cannot be read.
+        GraphError: the file has no arrays that such a run has, or they contradict each other.
     """
-    record = arrays(path)
-    broken = [k for k in _keys(record) if any(name not in record for name in (k, f"{k}@shape", f"{k}@absmax")) or k.count("/") < 3]
-    if broken or not any(key.startswith(("input/", "layer/")) for key in record):
-        what = f"it lacks what belongs to '{broken[0]}'" if broken else "it has no 'input/…' and no 'layer/…'"
-        raise GraphError("G091", f"'{os.path.basename(path)}' is no recorded run: {what}", path=path)
+    record = read_arrays(path)
+    said = _broken(record)
+    if said is None and not any(key.startswith(("input/", "layer/")) for key in record):
+        said = "it has no 'input/…' and no 'layer/…'"
+    if said is not None:
+        raise GraphError("G091", f"'{os.path.basename(path)}' is no recorded run: {said}", path=path)
     return record
+
+
+def _broken(record: Mapping[str, NDArray[Any]]) -> str | None:
+    """What is wrong with a record, the first thing found."""
+    keys, types = record.get("layer_keys"), record.get("layer_types")
+    if keys is not None and (keys.ndim != 1 or (keys.dtype.kind != "U" and keys.size)):
+        return "'layer_keys' is no list of names"
+    if types is not None and (keys is None or types.shape != keys.shape or (types.dtype.kind != "U" and types.size)):
+        return "'layer_types' is no list of a name for each of 'layer_keys'"
+    for key in record:
+        if key.startswith(("input/", "output/")) and not _is_real(record[key]):
+            return f"'{key}' holds {record[key].dtype}, and no real numbers"
+    return next((said for key in _keys(record) if (said := _broken_layer(record, key)) is not None), None)
+
+
+def _broken_layer(record: Mapping[str, NDArray[Any]], key: str) -> str | None:
+    import numpy as np
+
+    if any(name not in record for name in (key, f"{key}@shape", f"{key}@absmax")) or key.count("/") < 3:
+        return f"it lacks what belongs to '{key}'"
+    data, shape, scale, index = record[key], record[f"{key}@shape"], record[f"{key}@absmax"], record.get(f"{key}@idx")
+    if not _is_real(data):
+        return f"'{key}' holds {data.dtype}, and no real numbers"
+    if shape.ndim != 1 or (shape.dtype.kind not in "iu" and shape.size) or (shape < 0).any():
+        return f"'{key}@shape' is no list of sizes"
+    count = math.prod(map(int, shape))
+    if index is None and data.size != count:
+        return f"'{key}' has {data.size} numbers, its shape {count}, and there is no '{key}@idx'"
+    if index is not None and (index.dtype.kind not in "iu" or index.size != data.size):
+        return f"'{key}@idx' is no list of an index for each of the {data.size} numbers of '{key}'"
+    if index is not None and index.size and not (int(index.min()) >= 0 and int(index.max()) < count):
+        return f"'{key}@idx' goes from {index.min()} to {index.max()}, and the value has {count} elements"
+    largest = float(np.abs(data[np.isfinite(data)].astype(np.float64)).max(initial=0))
+    # An allowance for a scale that another program computed in a narrower type.
+    if scale.size != 1 or not _is_real(scale) or not math.isfinite(scale.item()) or scale.item() < largest * (1 - 1e-3):
+        return f"'{key}@absmax' has to be one finite number of at least {largest:g}, the largest magnitude of '{key}'"
+    return None
+
+
+def _is_real(array: NDArray[Any]) -> bool:
+    return array.dtype.kind in "biuf"
