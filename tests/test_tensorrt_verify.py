@@ -353,12 +353,6 @@ def test_files_that_are_no_record_are_refused(tmp_path: Path, arrays: dict[str, 
     np.savez(tmp_path / "g.npz", **arrays)
     with pytest.raises(GraphError, match=said):
         recording.read(str(tmp_path / "g.npz"))
-    (tmp_path / "no.npz").write_bytes(b"PK\x03\x04 and so on")
-    with pytest.raises(GraphError, match=r"no \.npz file"):
-        recording.arrays(str(tmp_path / "no.npz"))
-    np.save(tmp_path / "one.npy", np.zeros(3))
-    with pytest.raises(GraphError, match="one array"):
-        recording.arrays(str(tmp_path / "one.npy"))
 
 
 # ---- the command -------------------------------------------------------------------------------------------------------
@@ -533,14 +527,14 @@ def test_values_to_feed_may_come_from_a_file(porter_cli: Porter, files: Callable
     np.savez(folder / "x.npz", data=FEED)
     assert porter_cli("tensorrt", "verify", "small.onnx", "--input", "x.npz").code == 0
     for arrays, said in (
-        ({"image": FEED}, "no array for the input 'data'"),
-        ({"data": FEED[:1]}, "has the shape [1, 3, 9, 8], and the input is 2x3x9x8"),
-        ({"data": FEED.astype(np.float64)}, "is float64, and the input is float32"),
+        ({"image": FEED, "other": FEED}, "no array is called 'data'"),
+        ({"data": FEED[:1]}, "has the shape [1, 3, 9, 8], and the input is 2×3×9×8"),
+        ({"data": FEED.astype(np.int64)}, "is int64, and the input is float32"),
     ):
         np.savez(folder / "x.npz", **arrays)
         found = porter_cli("tensorrt", "verify", "small.onnx", "--input", "x.npz")
         assert found.code == 2
-        assert "error[T341]" in found.err
+        assert "error[U953]" in found.err
         assert said in found.err
 
 

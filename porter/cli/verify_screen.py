@@ -11,9 +11,9 @@ from porter.cli.screen import Screen
 from porter.cli.table import Cell, Column
 
 if TYPE_CHECKING:
+    from porter.check.measures import Measured
     from porter.parity.comparison import Compared
     from porter.parity.divergence import Divergence, Examined, Guilty
-    from porter.parity.measures import Measured
     from porter.parity.pieces import Piece
     from porter.parity.verifying import SideInfo, Verified, VerifyOptions
     from porter.parity.weights import Beside

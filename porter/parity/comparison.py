@@ -9,10 +9,10 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from porter.check.measures import TOLERANCE, Measured, measured
 from porter.dataclass import dataclass
 from porter.errors import GraphError
 from porter.parity.matching import Matching, Pair
-from porter.parity.measures import TOLERANCE, Measured, measured
 from porter.parity.side import Observed, Side, Step
 from porter.parity.sides.model import batches
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from porter.check.measures import Measured, measured
 from porter.dataclass import dataclass, replace
 from porter.errors import PorterError
 from porter.parity.causes.table import Explained, explain
 from porter.parity.comparison import Advance, Compared, Comparison
 from porter.parity.matching import Pair
-from porter.parity.measures import Measured, measured
 from porter.parity.pieces import Piece, SideOf, related_weights, sides_of, trial
 from porter.parity.side import BUDGET, Observed, Side
 

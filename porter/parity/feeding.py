@@ -6,20 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from porter.dataclass import dataclass, field
-from porter.dtypes import DTYPES
 from porter.errors import UsageError
-from porter.graph import recording
+from porter.graph.feeds import Given, Shape, cast, made_up, taken
+from porter.graph.npz_arrays import read_arrays
 from porter.graph.preprocessing import Preprocessing, Wanted
 from porter.parity.image import image_for
-from porter.parity.side import Given, Shape, Side
+from porter.parity.side import Side
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from porter.parity.comparison import Fed
-
-FILLS = ("normal", "uniform")
-"""Made-up values: of the standard normal distribution, or uniform from 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +46,7 @@ def feeds(a: Side, b: Side, options: FeedOptions, known: Sequence[Preprocessing]
     made: dict[str, NDArray[Any]] = {}
     notices = [f"the input '{theirs}' of B is taken to be '{ours}' of A" for theirs, ours in partners.items() if theirs != ours]
     recorded = next((side.recorded_inputs() for side in (a, b) if side.recorded_inputs()), {})
-    arrays = recording.arrays(options.inputs) if options.inputs is not None else dict(recorded)
+    arrays = read_arrays(options.inputs) if options.inputs is not None else dict(recorded)
     path = options.inputs or next((side.label for side in (a, b) if side.recorded_inputs()), None)
     inputs = _inputs(a, b, partners, options)
     if options.image is not None:
@@ -59,9 +56,12 @@ def feeds(a: Side, b: Side, options: FeedOptions, known: Sequence[Preprocessing]
     for theirs, ours in partners.items():
         if ours not in made:
             given = inputs[ours]
-            use = arrays if options.image is None else {}
-            made[ours] = _found(use, (ours, theirs), given, path) if use else _made_up(ours, given, options, len(made), notices)
-    return (made, {theirs: _as(made[ours], b.inputs[theirs]) for theirs, ours in partners.items()}), tuple(notices)
+            if arrays and options.image is None:
+                made[ours] = taken(arrays, (ours, theirs), given, path, notices)
+            else:
+                made[ours] = made_up(ours, given, seed=options.seed, number=len(made), fill=options.fill, notices=notices)
+    fed = {theirs: cast(made[ours], theirs, b.inputs[theirs], None, notices) for theirs, ours in partners.items()}
+    return (made, fed), tuple(notices)
 
 
 def _is_caffe(a: Side, b: Side) -> bool:
@@ -105,45 +105,3 @@ def _merged(a: Given, b: Given, names: tuple[str, str], stated: Mapping[str, tup
 
 def _whose(said: tuple[int, ...] | None, a: Given, b: Given) -> list[tuple[str, Shape]]:
     return [(whose, shape) for whose, shape in (("'--input-shape'", said), ("A", a.shape), ("B", b.shape)) if shape is not None]
-
-
-def _found(arrays: Mapping[str, NDArray[Any]], names: Sequence[str], given: Given, path: str | None) -> NDArray[Any]:
-    name = next((n for n in names if n in arrays), None)
-    if name is None and len(arrays) == 1:
-        name = next(iter(arrays))
-    if name is None:
-        raise UsageError("U953", f"no array is called '{names[0]}', as the input is", path=path, hint=f"there are: {', '.join(arrays)}")
-    array = arrays[name]
-    fits = given.shape is None or (
-        len(given.shape) == array.ndim and all(n is None or n == m for n, m in zip(given.shape, array.shape, strict=True))
-    )
-    if not fits:
-        shape = "×".join("?" if n is None else str(n) for n in given.shape or ())
-        message = f"the array for '{names[0]}' has the shape {list(array.shape)}, and the input is {shape}"
-        raise UsageError("U953", message, path=path, hint=f"'--input-shape {names[0]}={'x'.join(map(str, array.shape))}' says another")
-    return _as(array, given)
-
-
-def _as(array: NDArray[Any], given: Given) -> NDArray[Any]:
-    """`array` in an input's type, where that only changes how wide floating-point numbers are."""
-    dtype = DTYPES[given.dtype].numpy()
-    if array.dtype == dtype:
-        return array
-    if array.dtype.kind != "f" or DTYPES[given.dtype].kind != "float":
-        raise UsageError("U953", f"the array is {array.dtype}, and the input is {given.dtype}", hint=f"array.astype('{given.dtype}')")
-    return array.astype(dtype)
-
-
-def _made_up(name: str, given: Given, options: FeedOptions, number: int, notices: list[str]) -> NDArray[Any]:
-    import numpy as np
-
-    if given.shape is None or any(n is None for n in given.shape[1:]):
-        hint = f"'--input-shape {name}=1x3x224x224' says it, or feed values with '--input'"
-        raise UsageError("U953", f"nothing says the shape of the input '{name}'", hint=hint)
-    shape = [1 if n is None else n for n in given.shape]
-    random, dtype = np.random.default_rng([options.seed, number]), DTYPES[given.dtype]
-    if dtype.kind != "float":
-        notices.append(f"the input '{name}' is {given.dtype} and is fed 0 and 1: '--input' feeds real values")
-        return random.integers(0, 2, shape).astype(dtype.numpy())
-    values = random.standard_normal(shape, np.float32) if options.fill == "normal" else random.random(shape, np.float32)
-    return values.astype(dtype.numpy())

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from porter.errors import MissingDependencyError, UsageError, access_error
+from porter.graph.feeds import Given
 from porter.graph.preprocessing import Preprocessing, Wanted
-from porter.parity.side import Given
 
 if TYPE_CHECKING:
     import numpy as np

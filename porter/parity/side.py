@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from porter.dataclass import dataclass, field
+from porter.graph.feeds import Given, Shape
 from porter.tensor import Json, Tensor
 
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 
 BUDGET = 1 << 26
 """Bytes of values that a side, and a comparison, hold at once."""
-
-Shape = tuple[int | None, ...]
-"""Sizes; None for one that is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +35,6 @@ class Step:
     outputs: tuple[str, ...]
     settings: Mapping[str, Json] = field(default_factory=dict)
     weights: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """An input of a network. shape: None where nothing says it. dtype: porter's name of it."""
-
-    shape: Shape | None
-    dtype: str = "float32"
 
 
 @dataclass(frozen=True, slots=True)

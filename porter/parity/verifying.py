@@ -6,13 +6,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from porter.check.measures import TOLERANCE
 from porter.dataclass import dataclass, field
 from porter.errors import PorterError, UsageError
 from porter.parity.comparison import Advance, Comparison, compare
 from porter.parity.divergence import Divergence, find, suspects
 from porter.parity.feeding import FeedOptions, feeds
 from porter.parity.matching import Matching, match, read_layers
-from porter.parity.measures import TOLERANCE
 from porter.parity.opening import OpenOptions, open_side, parse
 from porter.parity.pieces import sides_of
 from porter.parity.side import Side

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from porter.check.difference import BLOCK
+from porter.check.measures import measured, scale_of
 from porter.dataclass import dataclass
 from porter.parity.kinds import kind_of
 from porter.parity.matching import Pair
-from porter.parity.measures import measured, scale_of
 from porter.parity.pieces import SideOf
 from porter.tensor import Tensor
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from porter.check.measures import TOLERANCE, measured
 from porter.dataclass import dataclass, field_names, replace
 from porter.dtypes import DTYPES
 from porter.errors import TensorRTError
@@ -23,9 +24,6 @@ from porter.tensorrt.layers import Layer, Network, Weights, agree
 if TYPE_CHECKING:
     import onnx_ir as ir
     from numpy.typing import NDArray
-
-TOLERANCE = 1e-4
-"""Of a value's largest magnitude: float32 in another order of sums stays well below."""
 
 BUDGET = 1 << 28
 """Bytes of values that are held at once, of either network."""
@@ -298,32 +296,19 @@ def _against(like: Compared, record: Recorded, made: NDArray[Any], tolerance: fl
 def compare(like: Compared, wanted: NDArray[Any], found: NDArray[Any], tolerance: float, scale: float | None = None) -> Compared:
     """`like` with how far `found` is from `wanted`, and nothing else of what it said. Integers and booleans have to be equal.
 
-    scale: the largest magnitude; by default that of `wanted`. A NaN is equal to a NaN, and an infinity to itself alone.
+    scale: the largest magnitude; by default that of `wanted`. Numbers as `porter.check.measures` has them.
     """
     import numpy as np
 
     if wanted.shape != found.shape:
         return replace(like, problem=f"its shape is {list(found.shape)}, and the original's {list(wanted.shape)}")
-    a, b = wanted.reshape(-1), found.reshape(-1)
-    same = (a == b) | (np.isnan(a) & np.isnan(b)) if a.dtype.kind == "f" else a == b
-    if scale is None:
-        scale = float(np.abs(a, where=np.isfinite(a), out=np.zeros(a.shape, a.dtype)).max(initial=0)) if a.dtype.kind == "f" else 0.0
-    like = replace(like, difference=0.0, scale=scale, place=None, wanted=None, found=None, problem=None)
-    if bool(same.all()):
+    m = measured(wanted, found, tolerance, scale)
+    difference = math.nan if m.apart else m.max_abs
+    like = replace(like, difference=difference, scale=m.scale, place=None, wanted=None, found=None, problem=None)
+    if m.first is None:
         return like
-    with np.errstate(invalid="ignore", over="ignore"):
-        delta = np.abs(a.astype(np.float64) - b.astype(np.float64))
-    delta[same] = 0
-    # Where one alone is NaN or infinite no tolerance helps.
-    beyond = ~(delta <= (tolerance * (scale or 1.0) if a.dtype.kind == "f" else 0.0))
-    difference = float(delta.max()) if not np.isnan(delta).any() else math.nan
-    like = replace(like, difference=difference)
-    if not beyond.any():
-        return like
-    first = int(beyond.argmax())
-    place = tuple([int(n) for n in np.unravel_index(first, wanted.shape)])
-    problem = f"{int(beyond.sum()):,} of {beyond.size:,} values differ"
-    return replace(like, place=place, wanted=float(a[first]), found=float(b[first]), problem=problem)
+    place = tuple([int(n) for n in np.unravel_index(m.first, wanted.shape)])
+    return replace(like, place=place, wanted=m.first_a, found=m.first_b, problem=f"{m.beyond:,} of {m.count:,} values differ")
 
 
 def settings(layer: Layer) -> dict[str, object]:

@@ -6,10 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from porter.check.compare import compare
+from porter.check.measures import TOLERANCE, measured
 from porter.dataclass import dataclass, field
 from porter.errors import TensorRTError
-from porter.graph import recording
+from porter.graph import feeds, recording
+from porter.graph.analysis.values import DTYPES
 from porter.graph.network import Network as Graph
+from porter.graph.npz_arrays import read_arrays
 from porter.graph.porting import PortOptions, open_network
 from porter.store import TensorStore
 from porter.tensor import Tensor
@@ -23,10 +26,11 @@ from porter.tensorrt.lowering.lower import lower
 from porter.tensorrt.lowering.precision import narrowed
 from porter.tensorrt.package import Package, find
 from porter.tensorrt.substitution import with_values
-from porter.tensorrt.verification import TOLERANCE, Compared, Verification, compare_outputs, renamed, verify
+from porter.tensorrt.verification import Compared, Verification, compare_outputs, renamed, verify
 from porter.tensorrt.walk import read
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
     from numpy.typing import NDArray
 
 TOLERANCES = {"float32": TOLERANCE, "float16": 2e-2, "bfloat16": 1e-1}
@@ -100,20 +104,21 @@ def verify_network(source: str, weights: str | None, options: VerifyOptions) -> 
             side = _built(_lowered(graph, wts, options.dtype), package)
         else:
             side = _hand_built(options.network, graph, wts, package)
-        feeds, notices = _feeds(graph, record, options)
+        fed, notices = _feeds(graph, record, options)
         records = recording.recorded(record, graph.layers, [v.name or "" for v in graph.model.graph.outputs])
         tolerance = options.tolerance if options.tolerance is not None else TOLERANCES[_computed_in(side.held)]
         matching = side.matching
         verification = verify(
-            graph.model, side.held, feeds, values=matching.values, inputs=matching.inputs, records=records, tolerance=tolerance
+            graph.model, side.held, fed, values=matching.values, inputs=matching.inputs, records=records, tolerance=tolerance
         )
         engine = None
         if options.gpu and engine_run.device() is not None:
-            fed = renamed(side.held, feeds, matching.inputs)
-            outputs = engine_run.run(package, engine_run.plan(package, *side.live, fed), fed, side.held.outputs)
-            engine = compare_outputs(graph.model, side.held, feeds, outputs, matching.values, tolerance)
+            theirs = renamed(side.held, fed, matching.inputs)
+            outputs = engine_run.run(package, engine_run.plan(package, *side.live, theirs), theirs, side.held.outputs)
+            engine = compare_outputs(graph.model, side.held, fed, outputs, matching.values, tolerance)
         by_order = [f"matched by their order: {', '.join(matching.by_order)}"] if matching.by_order else []
-        said = (*_said(graph), *side.notices, *by_order, *notices)
+        other = _other_bits(graph, wts, options.wts or "") if wts is not None else ()
+        said = (*_said(graph), *other, *side.notices, *by_order, *notices)
         return Verified(side.held, package, verification, side.weights, options.network is not None, engine, said)
 
 
@@ -159,6 +164,18 @@ def _lowered(graph: Graph, wts: TensorStore | None, dtype: str) -> Network:
     if wts is not None:
         network = with_values(network, wts)
     return network if dtype == "float32" else narrowed(network, dtype)
+
+
+def _other_bits(graph: Graph, wts: TensorStore, path: str) -> Iterator[str]:
+    """What is said of weights in the file that are not the original's own, however near the outputs come."""
+    lowered = _layers_of_its_own(graph)
+    held = {name: w.tensor for name, w in stored(lowered).items()} if lowered is not None else {}
+    pairs = [(tensor, wts[name]) for name, tensor in held.items() if name in wts and wts[name].size == tensor.size]
+    apart = [(a, measured(a.numpy(), b.numpy(), 0.0).relative) for a, b in pairs if a.dtype != b.dtype or a.digest() != b.digest()]
+    if apart:
+        worst, far = max(apart, key=lambda found: found[1])
+        most = f"by {far:.1e} of a tensor's largest magnitude at most, at '{worst.name}'"
+        yield f"{len(apart):,} of {len(pairs):,} tensors of '{path}' are not the original's bit for bit: {most}"
 
 
 def _layers_of_its_own(graph: Graph) -> Network | None:
@@ -215,40 +232,29 @@ def _apart(held: Tensor, wanted: Tensor | None) -> str:
 
 def _feeds(graph: Graph, record: Mapping[str, NDArray[Any]], options: VerifyOptions) -> tuple[dict[str, NDArray[Any]], list[str]]:
     """What both networks are fed: from a file, from the record, or made up."""
-    import numpy as np
-
-    given = recording.arrays(options.inputs) if options.inputs is not None else recording.inputs(record)
+    arrays = read_arrays(options.inputs) if options.inputs is not None else recording.inputs(record)
     path = options.inputs or options.golden
-    random = np.random.default_rng(options.seed)
-    feeds, notices = {}, []
+    notices: list[str] = []
+    found: dict[str, NDArray[Any]] = {}
     for value in graph.model.graph.inputs:
         name = value.name or ""
         if name in graph.model.graph.initializers:
             continue
-        assert value.dtype is not None
-        dtype, real = value.dtype.numpy(), value.dtype.is_floating_point()
-        sizes = [n if isinstance(n, int) else None for n in value.shape or ()]
+        given = _given(value, options.graph.importing.input_shapes.get(name))
         if path is not None:
-            feeds[name] = _given(name, given, sizes, dtype, path)
-            continue
-        shape = [1 if n is None else n for n in sizes]
-        feeds[name] = random.standard_normal(shape).astype(dtype) if real else random.integers(0, 2, shape).astype(dtype)
-        if not real:
-            notices.append(f"'{name}' is {dtype} and is fed 0 and 1; '--input' feeds real values")
-    return feeds, notices
+            found[name] = feeds.taken(arrays, (name,), given, path, notices)
+        else:
+            found[name] = feeds.made_up(name, given, seed=options.seed, number=len(found), fill="normal", notices=notices)
+    return found, notices
 
 
-def _given(name: str, given: Mapping[str, NDArray[Any]], sizes: Sequence[int | None], dtype: Any, path: str) -> NDArray[Any]:
-    if name not in given:
-        raise TensorRTError("T341", f"the file has no array for the input '{name}'", path=path, hint=f"it has {', '.join(given) or 'none'}")
-    array = given[name]
-    if len(array.shape) != len(sizes) or any(n is not None and n != m for n, m in zip(sizes, array.shape, strict=True)):
-        shape = "x".join("?" if n is None else str(n) for n in sizes)
-        raise TensorRTError("T341", f"the array for '{name}' has the shape {list(array.shape)}, and the input is {shape}", path=path)
-    if array.dtype != dtype:
-        hint = f"array.astype('{dtype}') rounds it"
-        raise TensorRTError("T341", f"the array for '{name}' is {array.dtype}, and the input is {dtype}", path=path, hint=hint)
-    return array
+def _given(value: ir.Value, said: Sequence[int] | None) -> feeds.Given:
+    """An input of the graph; the sizes that are open there may be `said`."""
+    assert value.dtype is not None
+    shape = [n if isinstance(n, int) else None for n in value.shape or ()]
+    if said is not None and len(said) == len(shape):
+        shape = [m if n is None else n for n, m in zip(shape, said, strict=True)]
+    return feeds.Given(tuple(shape), DTYPES[value.dtype.name])
 
 
 def _said(graph: Graph) -> Iterator[str]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from porter.dataclass import dataclass, replace
 from porter.graph import recording
 from porter.graph.caffe.preparation import SOURCES
-from porter.parity.side import Given, Observed, Shape, Step
+from porter.graph.feeds import Given, Shape
+from porter.parity.side import Observed, Step
 from porter.tensor import Tensor
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from porter.graph.analysis.values import DTYPES
+from porter.graph.feeds import Given, Shape
 from porter.graph.runtime import Runnable
-from porter.parity.side import BUDGET, Given, Observed, Shape, Step
+from porter.parity.side import BUDGET, Observed, Step
 from porter.tensor import Tensor
 
 if TYPE_CHECKING:

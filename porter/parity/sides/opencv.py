@@ -15,8 +15,9 @@ from porter.formats.base import ReadOptions
 from porter.formats.caffe.net import CaffeLayer, net_from_prototxt
 from porter.formats.registry import open_store
 from porter.graph.caffe.preparation import SOURCES, prepare
+from porter.graph.feeds import Given, Shape
 from porter.graph.porting import PortOptions
-from porter.parity.side import Given, Observed, Shape, Step
+from porter.parity.side import Observed, Step
 from porter.parity.sides.caffe import settings_of, weights_by_layer
 from porter.store import TensorStore
 from porter.tensor import Tensor

@@ -11,8 +11,9 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from porter.errors import GraphError, MissingDependencyError, PorterError
+from porter.graph.feeds import Given, Shape
 from porter.graph.user_code import line_of
-from porter.parity.side import Given, Observed, Shape, Step
+from porter.parity.side import Observed, Step
 from porter.parity.sides.torch_graph import Traced, settings_of_module, trace
 from porter.parity.sides.torch_state import load
 from porter.tensor import Tensor
