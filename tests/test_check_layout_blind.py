@@ -143,9 +143,9 @@ def test_permuted_channels_are_followed_through_the_network() -> None:
 
 
 def test_permuted_and_transposed_and_rounded() -> None:
-    a = network()
+    a = {"conv2.weight": network()["conv2.weight"]}
     p = np.random.default_rng(1).permutation(24)
-    b = dict(a, **{"conv2.weight": np.ascontiguousarray(a["conv2.weight"][p].transpose(2, 3, 1, 0).astype("<f2"))})
+    b = {"conv2.weight": np.ascontiguousarray(a["conv2.weight"][p].transpose(2, 3, 1, 0).astype("<f2"))}
     result = blind(a, b)
     found = only(result, "conv2.weight")
     assert result.equal
@@ -154,11 +154,49 @@ def test_permuted_and_transposed_and_rounded() -> None:
     assert not result.permutations[0].followed
 
 
-def test_equal_channels_are_put_in_any_order_that_fits() -> None:
+@pytest.mark.parametrize("last", [False, True], ids=["OIHW", "HWIO"])
+@pytest.mark.parametrize(
+    ("changed", "stray"),
+    [
+        ({"conv1.weight"}, {"conv1.bias", "conv2.weight"}),
+        ({"conv1.bias"}, {"conv1.weight"}),
+        ({"conv1.weight", "conv1.bias"}, {"conv2.weight"}),
+        ({"conv2.weight"}, {"conv1.weight"}),
+        ({"conv1.weight", "conv1.bias", "conv2.weight"}, set()),
+    ],
+    ids=["weight", "bias", "outputs", "inputs", "all"],
+)
+def test_an_order_that_not_all_have_is_another_network(last: bool, changed: set[str], stray: set[str]) -> None:
+    """The channels between two layers, in another order on one side alone."""
     a = network()
+    p = np.random.default_rng(4).permutation(16)
+    b = {k: v[:, p] if k == "conv2.weight" and k in changed else v[p] if k in changed else v for k, v in a.items()}
+    b = {k: np.ascontiguousarray(v.transpose(2, 3, 1, 0)) if last and v.ndim == 4 else v for k, v in b.items()}
+    result = blind(a, b)
+    assert {name for found in result.permutations for name in found.stray} == stray
+    assert result.equal == (not stray)
+    assert result.verdict == ("differs" if stray else "equal")
+
+
+def test_branches_that_are_joined_and_flattened_follow() -> None:
+    rng = np.random.default_rng(8)
+    one, two, after = (rng.standard_normal(shape).astype("<f4") for shape in ((8, 3, 3, 3), (6, 3, 3, 3), (5, 14, 1, 1)))
+    p, q = rng.permutation(8), rng.permutation(6)
+    joined = np.concatenate([p, 8 + q])
+    result = blind({"x.w": one, "y.w": two, "z.w": after}, {"x.w": one[p], "y.w": two[q], "z.w": after[:, joined]})
+    assert result.equal, result.permutations
+    dense = rng.standard_normal((10, 8 * 4)).astype("<f4")
+    last = dense.reshape(10, 8, 4)[:, p].transpose(0, 2, 1).reshape(10, 32)
+    result = blind({"x.w": one, "z.w": dense}, {"x.w": one[p], "z.w": np.ascontiguousarray(last)})
+    assert result.equal, result.permutations
+    assert "flattened channels first in one and last in the other" in texts(only(result, "z.w"))[-1]
+
+
+def test_equal_channels_are_put_in_any_order_that_fits() -> None:
+    a = {"conv2.weight": network()["conv2.weight"]}
     a["conv2.weight"][4] = a["conv2.weight"][9] = 0
     p = np.random.default_rng(2).permutation(24)
-    result = blind(a, dict(a, **{"conv2.weight": a["conv2.weight"][p]}))
+    result = blind(a, {"conv2.weight": a["conv2.weight"][p]})
     assert result.equal
     (found,) = result.permutations
     assert np.array_equal(a["conv2.weight"][list(found.order)], a["conv2.weight"][p])

@@ -86,6 +86,8 @@ def _permutation(screen: Screen, permutation: Permutation) -> str:
     few = ", ".join(map(str, order[:8])) + (", …" if len(order) > 8 else "")
     uses = screen.listed([f"axis {u.axis} of {u.tensor}" for u in permutation.uses], 4)
     text = f"{permutation.name}: {len(order):,} channels, B's are A's [{few}]: {uses}"
+    if permutation.stray:
+        return f"{text}; another network, since these are not: {screen.listed(permutation.stray, 4)}"
     return text if permutation.followed else f"{text}; no other axis is seen to follow this order"
 
 
@@ -107,9 +109,15 @@ def _print_excused(screen: Screen, excused: Iterable[Excused]) -> None:
         screen.paragraph(f"only in {side}, no difference: {text or WORDS[kind]} ({screen.listed(names)})")
 
 
+def _within(result: LayoutBlind, kind: str) -> str:
+    """How far from exact the steps of a kind are, of those that are computed in more ways than one."""
+    apart = max([int(str(s.detail.get("ulp", 0))) for r in result.relations if r.equal for s in r.steps if s.kind == kind], default=0)
+    return f" (within {apart} ULP)" if apart else ""
+
+
 def verdict(result: LayoutBlind) -> str:
     """One line: equal, and up to what; or not."""
-    kinds = ", ".join(WORDS[k] for k in result.up_to if k in WORDS)
+    kinds = ", ".join(WORDS[k] + _within(result, k) for k in result.up_to)
     pairs = count(sum(len(r.b) for r in result.relations if r.equal), "tensor")
     if result.equal:
         return f"equal up to {kinds}: {pairs} of B" if kinds else f"equal: {pairs}, names included"
@@ -119,6 +127,9 @@ def verdict(result: LayoutBlind) -> str:
     for number, text in ((near, "near, not equal"), (other, "with other values")):
         if number:
             parts.append(f"{number:,} {text}")
+    astray = [p.name for p in result.permutations if p.stray]
+    if astray:
+        parts.append(f"{', '.join(astray)} not followed by all")
     unpaired = len(result.only_a) + len(result.only_b)
     if unpaired:
         parts.append(f"{unpaired:,} unpaired")

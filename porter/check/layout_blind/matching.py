@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from porter.check.compare import equal_bytes
 from porter.check.layout_blind import padding, scales
+from porter.check.layout_blind.following import with_strays
 from porter.check.layout_blind.leftovers import excused
 from porter.check.layout_blind.movement import Moved, between
 from porter.check.layout_blind.orders import gathered
@@ -280,6 +281,7 @@ class _Comparison:
         order = {name: entry.order for name, entry in self.state.a.items()}
         self.relations.sort(key=lambda r: min(order[n] for n in r.a))
         relations, permutations = gathered(self.relations)
+        permutations = with_strays(self.state, relations, permutations)
         out = tuple(excused(self.state, self.used))
         for side, left in (("a", self.state.left_a), ("b", self.state.left_b)):
             for e in out:

@@ -39,7 +39,9 @@ def _parts(order: Order, base: Order) -> tuple[Order, int, int] | None:
         return base, times, 1
     if order == tuple([k * len(base) + i for k in range(times) for i in base]):
         return base, 1, times
-    return None
+    # Channels that are flattened first on one side (NCHW) and last on the other (NHWC).
+    last = tuple([i * times + k for k in range(times) for i in base])
+    return (base, times, times) if order in (last, tuple([k * len(base) + i for i in base for k in range(times)])) else None
 
 
 def _with_steps(relation: Relation, known: dict[Order, tuple[Order, int, int]], names: dict[Order, str]) -> Relation:
@@ -48,6 +50,7 @@ def _with_steps(relation: Relation, known: dict[Order, tuple[Order, int, int]], 
         whole, blocks, repeats = known[order]
         name = names[whole]
         more = f", in blocks of {blocks}" if blocks > 1 else f", {repeats} times" if repeats > 1 else ""
+        more = ", flattened channels first in one and last in the other" if blocks > 1 and repeats > 1 else more
         text = f"axis {axis} in the order {name}{more}"
         steps.append(Step("permutation", text, {"axis": axis, "permutation": name, "blocks": blocks, "repeats": repeats}))
     return replace(relation, steps=tuple(steps))

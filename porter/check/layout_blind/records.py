@@ -96,7 +96,10 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """An axis of a tensor of B that a permutation orders; blocks: neighbours that move together; repeats: how often it is repeated."""
+    """An axis of a tensor of B that a permutation orders; blocks: neighbours that move together; repeats: how often it is repeated.
+
+    Both are more than 1 where channels were flattened as blocks on one side and are repeated on the other.
+    """
 
     tensor: str
     axis: int
@@ -106,17 +109,18 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Permutation:
-    """An order of channels. `order[i]` is the index in A of B's channel i. followed: whether axes of two kinds have it, such as the
-    outputs of one layer and the inputs of another; None where there is but one tensor to be seen.
+    """An order of channels. `order[i]` is the index in A of B's channel i. stray: tensors of B that would have to be in this order for
+    the networks to be the same, and are not.
     """
 
     name: str
     order: tuple[int, ...]
     uses: tuple[Use, ...]
+    stray: tuple[str, ...] = ()
 
     @property
     def followed(self) -> bool:
-        """Whether the channels that come out in this order also go in somewhere."""
+        """Whether axes of two kinds have it, such as the outputs of one layer and the inputs of another."""
         return len({(u.axis, u.blocks, u.repeats) for u in self.uses}) > 1
 
     def to_json(self) -> dict[str, Json]:
@@ -126,6 +130,7 @@ class Permutation:
             "order": list(self.order),
             "uses": [{"tensor": u.tensor, "axis": u.axis, "blocks": u.blocks, "repeats": u.repeats} for u in self.uses],
             "followed": self.followed,
+            "stray": list(self.stray),
         }
 
 
@@ -161,7 +166,8 @@ class LayoutBlind:
     @property
     def verdict(self) -> Literal["equal", "differs", "unrelated"]:
         """What all of it comes to."""
-        if not self.only_a and not self.only_b and all(r.equal for r in self.relations):
+        astray = any(p.stray for p in self.permutations)
+        if not self.only_a and not self.only_b and not astray and all(r.equal for r in self.relations):
             return "equal"
         related = self.shared >= UNRELATED or any(s.kind == "near" for r in self.relations for s in r.steps)
         return "differs" if related else "unrelated"

@@ -81,7 +81,13 @@ def _computed(match: Match, swapped: bool) -> list[Step]:
             exact = match.reason == "equal once batch normalisation is folded"
             how = "bit for bit" if exact else "near" if match.reason.endswith(NOT_EQUAL) else f"within {ULP} ULP"
             text = f"batch norm folded{of} (eps {eps:g}), {how}"
-            steps.append(Step("batch norm folded", text, {"eps": eps, "exact": exact, **{k: v for k, v in given.items() if k != "eps"}}))
+            steps.append(
+                Step(
+                    "batch norm folded",
+                    text,
+                    {"eps": eps, "exact": exact, "ulp": 0 if exact else ULP, **{k: v for k, v in given.items() if k != "eps"}},
+                )
+            )
         elif call.name == "bn_stats":
             steps.append(Step("batch norm scale factor", f"divided by the scale factor{of}", {"ulp": 0}))
         elif call.name == "add":
