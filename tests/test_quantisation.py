@@ -269,6 +269,16 @@ def test_edges() -> None:
     for way in (settle("i8"), settle("i4", "tensor", None, True)):
         q = quantised(tiny, way)
         assert np.abs(numbers_of(q).astype(np.float64) - tiny).max() <= q.scale.max() / 2
+    lost = quantised(np.full((2, 2), 1e-200), settle("i8"))
+    assert (lost.fidelity.zeros, lost.fidelity.worst > 0) == (4, True)
+    # Half a step further out there is nothing but infinity.
+    for array, way in (
+        (np.array([[3.4028235e38, -3.4028235e38]], "<f4"), settle("i8")),
+        (np.array([[62368, -65504]], "<f2"), settle("i8", None, None, True)),
+    ):
+        kept = quantise(tensor_of(array), way)
+        assert isinstance(kept, Kept)
+        assert kept.reason == "its largest numbers would come back as infinity"
     wide = np.array([[1e30, -1e-30], [1.0, 0.25]])
     assert numbers_of(quantised(wide, settle("f8_e5m2"))).dtype == np.float64
 

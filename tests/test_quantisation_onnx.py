@@ -362,3 +362,31 @@ def test_tensorrt_takes_it(porter_cli: Porter) -> None:
     run = porter_cli("tensorrt", "build", "q.onnx", "-o", "net.engine")
     assert run.code == 0, run.err
     assert "equal, bit for bit" in run.out
+    # TensorRT's own parser: integers stay integers, behind convolutions too.
+    import tensorrt_rtx as trt
+
+    logger = trt.Logger(trt.Logger.ERROR)
+    network = trt.Builder(logger).create_network(0)
+    parser = trt.OnnxParser(network, logger)
+    assert parser.parse(Path("q.onnx").read_bytes())
+    layers = [network.get_layer(i) for i in range(network.num_layers)]
+    quantised = {layer.get_input(0).dtype for layer in layers if layer.type == trt.LayerType.DEQUANTIZE}
+    assert quantised == {trt.int8}
+    held = [layer.get_output(0) for layer in layers if layer.type == trt.LayerType.CONSTANT]
+    assert sum(tensor.dtype == trt.int8 and len(tensor.shape) > 1 for tensor in held) == 4
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.machine() != "x86_64", reason="TensorRT's package has no wheel for this platform")
+def test_one_scale_as_pytorch_exports_it(porter_cli: Porter) -> None:
+    """An array of one number, where the axis has three."""
+    model = small_network(RNG.normal(size=(6, 3)).astype("f4"), np.ones(3, "f4"))
+    held = [numpy_helper.from_array(np.array([0.02], "f4"), "s"), numpy_helper.from_array(np.zeros(1, np.int8), "z")]
+    model.graph.initializer.extend(held)
+    names = ["x", "s", "z"]
+    model.graph.node.insert(0, helper.make_node("QuantizeLinear", names, ["q"]))
+    model.graph.node.insert(1, helper.make_node("DequantizeLinear", ["q", *names[1:]], ["d"]))
+    model.graph.node[2].input[0] = "d"
+    onnx.save(model, "net.onnx")
+    run = porter_cli("tensorrt", "verify", "net.onnx")
+    assert run.code == 0, run.err
+    assert "same: 4 values" in run.out, run.out

@@ -82,7 +82,7 @@ def _row(screen: Screen, q: Quantised) -> tuple[str | Cell, ...]:
         shape_text(q.tensor.shape),
         f"{q.scale.size:,}",
         bytes_text(q.nbytes),
-        "exact" if f.snr is None else f"{f.snr:.1f}",
+        f"{f.snr:.1f}" if f.snr is not None else "" if f.worst else "exact",
         f"{f.worst:.2f}",
         f"{f.clipped:,}" if f.clipped else "",
         f"{f.zeros:,}" if f.zeros else "",

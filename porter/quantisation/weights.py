@@ -11,6 +11,7 @@ from porter.check.statistics.channels import channel_axis
 from porter.check.statistics.kinds import kind_of
 from porter.check.statistics.reading import Advance
 from porter.dataclass import dataclass
+from porter.dtypes import FLOAT32
 from porter.errors import UsageError, did_you_mean
 from porter.mapping.ops.rounding import widened
 from porter.quantisation.arithmetic import FLOATS, decoded, encoded, scale_of, zero_of
@@ -211,6 +212,8 @@ def quantise(tensor: Tensor, way: Way, *, axis: int | None = None, advance: Adva
     if not np.isfinite(scale).all():
         return Kept(tensor.spec, "too large for scales of float32")
     zero = None if scheme.symmetric else zero_of(low, scale, way.type.top)
+    if _overflows(tensor, way, (low, high), scale, zero):
+        return Kept(tensor.spec, "its largest numbers would come back as infinity")
     return Quantised(tensor, way, layout, scale, zero, assumed and scheme.granularity != "tensor")
 
 
@@ -229,6 +232,18 @@ def _ranges(tensor: Tensor, layout: Layout, advance: Advance | None) -> tuple[ND
         if advance is not None:
             advance(tensor.dtype.nbytes(x.size))
     return low, high
+
+
+def _overflows(
+    tensor: Tensor, way: Way, ends: tuple[NDArray[np.float64], ...], scale: NDArray[np.float32], zero: NDArray[np.int64] | None
+) -> bool:
+    """Whether an end of a range, up to half a step further out than it was, is beyond float32, or beyond the type of the numbers."""
+    import numpy as np
+
+    kind = way.type
+    codes = [encoded(end, kind, scale, zero) for end in ends]
+    back = [decoded(each, kind.dtype, scale, zero, kind.name == "nf4", to) for each in codes for to in {FLOAT32, tensor.dtype}]
+    return not all(np.isfinite(each).all() for each in back)
 
 
 def _places(layout: Layout, rows: slice) -> Any:

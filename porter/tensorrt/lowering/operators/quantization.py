@@ -110,7 +110,8 @@ def _checked(op: Op, dtype: str) -> int | None:
     zero = op.array(2) if op.has(2) else None
     if op.has(2) and (zero is None or zero.astype("float32").any()):
         raise op.refuse("its zero point is not 0; TensorRT's quantised values are symmetric")
-    if scale.size == 1 and scale.ndim == 0:
+    if scale.size == 1:
+        # PyTorch exports the one scale of a tensor as an array of one.
         return None
     if op.constant(0) is None:
         raise op.refuse("TensorRT has scales for each channel of weights only")
