@@ -241,6 +241,36 @@ def test_equal_tensors_are_said_to_be_ambiguous() -> None:
     assert "all elements alike" in only(constant, "x").why
 
 
+def test_integers_of_both_sides_are_compared() -> None:
+    """A shape that only one side stores is no weight; what differs, or may be a zero point, is no shape."""
+    w = network()["conv1.weight"]
+    assert blind({"w": w}, {"w": w, "shape": np.array([1, -1])}).up_to == ("constant",)
+    assert not blind({"w": w, "x": np.array([1, 2])}, {"w": w, "y": np.array([3, 4])}).equal
+    assert not blind({"w": w}, {"w": w, "zero_point": np.array([1, 2], "i1")}).equal
+
+
+@pytest.mark.parametrize("dtype", ["<f2", ml_dtypes.bfloat16, "<f8"], ids=["f16", "bf16", "f64"])
+def test_constants_are_rounded_with_the_rest(dtype: str) -> None:
+    a = dict(network(), **{"conv1.bias": np.zeros(16, "<f4"), "conv2.bias": np.full(24, 1 / 3, "<f4")})
+    b = {f"x/{k}": v.astype(dtype) for k, v in a.items()}
+    result = blind(a, b)
+    assert result.equal, result.only_a
+    assert texts(only(result, "conv2.bias")) == [texts(only(result, "conv2.weight"))[0]]
+    b["x/conv2.bias"] = np.full(24, 0.5, dtype)
+    assert not blind(a, b).equal
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float8_e4m3fn", "float16", "float32", "float64"])
+def test_last_bits_are_no_scale(name: str) -> None:
+    """One bit of one element: neither a multiple nor anything else."""
+    dtype = np.dtype(getattr(ml_dtypes, name, name))
+    a = {k: v.astype(dtype) for k, v in network().items()}
+    for key in ("conv1.bias", "conv1.weight"):
+        other = a[key].T.copy()
+        other.view(f"u{dtype.itemsize}").reshape(-1)[5] ^= 1
+        assert not blind(a, dict(a, **{key: other})).equal
+
+
 def test_special_values_are_compared_by_their_bits() -> None:
     a = network()
     a["conv2.weight"][0, 0] = np.array([[np.nan, -np.nan, np.inf], [-np.inf, -0.0, 0.0], [1e-45, 3e38, -1e-40]], "<f4")

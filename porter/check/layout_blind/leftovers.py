@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 
 from porter.check.layout_blind.records import Excused
 from porter.mapping.inference.entries import Entry
@@ -13,13 +13,16 @@ from porter.mapping.inference.state import State
 FEW = 16
 """Integers up to which a vector of them is taken for a shape or an index of the graph."""
 
+_INTEGERS = {"int", "uint", "bool"}
+_INDICES = {"int32", "int64"}
 _ZERO = {"bias", "beta", "mean"}
 _ONE = {"gamma", "variance", "scale_factor"}
 
 
 def excused(state: State, used: Mapping[str, str]) -> Iterator[Excused]:
     """Those of the tensors left on either side. used: tensors of A that other tensors were computed with, and how."""
-    for side, left, whole in (("a", state.left_a, state.a), ("b", state.left_b, state.b)):
+    for side, left, other, whole in (("a", state.left_a, state.left_b, state.a), ("b", state.left_b, state.left_a, state.b)):
+        rivals = {e.size for e in other.values() if e.dtype.kind in _INTEGERS}
         held = [n for n in whole if n not in left]
         twins = dict(duplicates(state, list(left.values()), held, side))
         for name, entry in left.items():
@@ -28,17 +31,19 @@ def excused(state: State, used: Mapping[str, str]) -> Iterator[Excused]:
             elif side == "a" and name in used:
                 yield Excused(side, name, "neutral", used[name])
             else:
-                yield from _by_itself(side, entry)
+                yield from _by_itself(side, entry, rivals)
 
 
-def _by_itself(side: str, entry: Entry) -> Iterator[Excused]:
+def _by_itself(side: str, entry: Entry, rivals: Set[int]) -> Iterator[Excused]:
+    """What is no difference by what it is. rivals: sizes of integer tensors that the other side alone has: one may stand for the other."""
     role, vector = role_of(entry.spec), len(entry.shape) < 2
     if not entry.size:
         yield Excused(side, entry.name, "neutral", "no elements")
     elif role == "count":
         yield Excused(side, entry.name, "counter", "counts steps of training")
-    elif entry.dtype.kind in ("int", "uint", "bool"):
-        if vector and entry.size <= FEW:
+    elif entry.dtype.kind in _INTEGERS:
+        # Narrower integers are quantised weights and zero points.
+        if vector and entry.size <= FEW and entry.dtype.name in _INDICES and entry.size not in rivals:
             yield Excused(side, entry.name, "constant", "a few integers: a shape or an index, no weight")
     elif role in _ZERO and _all(entry, 0):
         yield Excused(side, entry.name, "neutral", f"a {role} of zeros")

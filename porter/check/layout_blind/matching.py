@@ -70,6 +70,8 @@ class _Comparison:
         self._padded()
         match_constants(state)
         self._translate()
+        for to in (_of_b, _of_a):
+            self._by_fingerprint(to, constant=True)
         match_folds(state, near=True)
         match_near(state)
         self._translate()
@@ -115,8 +117,11 @@ class _Comparison:
             if equal_bytes(a.tensor, b.tensor, None):
                 self._add(a, b, Moved(), ())
 
-    def _by_fingerprint(self, to: Callable[[DType, DType], DType | None]) -> None:
-        """Equal numbers, wherever they stand, once both are of the type that `to` says; those first that are alone with theirs."""
+    def _by_fingerprint(self, to: Callable[[DType, DType], DType | None], *, constant: bool = False) -> None:
+        """Equal numbers, wherever they stand, once both are of the type that `to` says; those first that are alone with theirs.
+
+        constant: tensors whose elements are all alike, which say little, and else are left.
+        """
         groups = defaultdict[Fingerprint, tuple[list[Entry], list[Entry]]](lambda: ([], []))
         for ours, theirs in self._by_size():
             wanted = {to(a.dtype, b.dtype) for a in ours for b in theirs}
@@ -126,11 +131,11 @@ class _Comparison:
                     for entry in found:
                         if entry.dtype == dtype or (to is not _own and castable(entry.dtype, dtype)):
                             groups[fingerprint(entry, dtype)][side].append(entry)
-        both = [(ours, theirs) for key, (ours, theirs) in groups.items() if ours and theirs and not key.constant]
+        both = [(ours, theirs) for key, (ours, theirs) in groups.items() if ours and theirs and key.constant == constant]
         for ours, theirs in sorted(both, key=lambda group: len(group[0]) + len(group[1]) > 2):
-            self._pair(ours, theirs, to)
+            self._pair(ours, theirs, to, constant)
 
-    def _pair(self, ours: list[Entry], theirs: list[Entry], to: Callable[[DType, DType], DType | None]) -> None:
+    def _pair(self, ours: list[Entry], theirs: list[Entry], to: Callable[[DType, DType], DType | None], constant: bool) -> None:
         ours = [e for e in ours if e.name in self.state.left_a]
         theirs = [e for e in theirs if e.name in self.state.left_b]
         for pairing in paired(self.state, ours, theirs):
@@ -142,7 +147,11 @@ class _Comparison:
             found = between(source, target, a, b, self.state.channels)
             if found is not None:
                 only = a.dtype != b.dtype and dtype == a.dtype
-                self._add(a, b, found, type_steps(a.dtype, b.dtype, only=only), pairing.rivals, pairing.reason if pairing.rivals else "")
+                why = pairing.reason if pairing.rivals else ""
+                if constant:
+                    why = f"equal but all elements alike: {pairing.reason}"
+                    self.weak.add(b.name)
+                self._add(a, b, found, type_steps(a.dtype, b.dtype, only=only), pairing.rivals, why)
 
     def _by_size(self) -> Iterator[tuple[list[Entry], list[Entry]]]:
         """What is left of one size, where both sides have some."""
