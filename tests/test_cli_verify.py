@@ -12,6 +12,8 @@ import pytest
 from cli_runner import Porter
 from parity_nets import FORMS, make, model
 
+from porter.tensorrt import engine_run
+
 CAFFE, ONNX, TORCH, TENSORRT, GOLDEN = FORMS
 
 
@@ -165,6 +167,13 @@ def test_opencv(nets: Path, porter_cli: Porter) -> None:
     assert found.code == 0
     assert (found.json["a"]["runner"], found.json["b"]["runner"]) == ("onnxruntime", "opencv")
     assert porter_cli("verify", CAFFE, ONNX, "--runner", "opencv", "--json").json["a"]["runner"] == "opencv"
+
+
+@pytest.mark.skipif(engine_run.device() is not None, reason="there is a GPU")
+def test_an_engine_takes_a_gpu(nets: Path, porter_cli: Porter) -> None:
+    found = porter_cli("verify", ONNX, TENSORRT, "--runner", "engine")
+    assert found.code == 2
+    assert found.err.startswith("error[T345]: an engine runs on a GPU, and there is none")
 
 
 @pytest.mark.parametrize(

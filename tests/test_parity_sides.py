@@ -16,6 +16,7 @@ from porter.parity.comparison import compare
 from porter.parity.matching import match
 from porter.parity.opening import OpenOptions, open_side, parse
 from porter.parity.side import Side
+from porter.parity.sides.engine import EngineSide
 
 FED = {"data": np.random.default_rng(0).standard_normal((1, 3, 14, 14)).astype(np.float32)}
 CAFFE, ONNX, TORCH, TENSORRT, GOLDEN = FORMS
@@ -73,6 +74,18 @@ def test_opencv_computes_the_same(nets: Path) -> None:
         assert b.replay(b.steps[0], FED) is None
         assert b.fragment(b.steps[0]) is None
         assert b.weight("conv1.weight") is not None
+
+
+def test_an_engine_is_built_for_values_inside_a_network(nets: Path) -> None:
+    """Up to where a GPU is needed."""
+    with side(nets, TENSORRT, runner="engine") as opened:
+        assert isinstance(opened, EngineSide)
+        assert (opened.kind, opened.runner) == ("tensorrt", "engine")
+        with opened.marked(["pool1", "prob"]) as (outputs, plan):
+            assert sorted(outputs) == ["pool1", "prob"]
+            assert b"pool1" in bytes(plan(FED))
+        with opened.marked([]) as (outputs, plan):
+            assert outputs == ["prob"]
 
 
 @pytest.mark.parametrize("form", FORMS[:4])

@@ -38,7 +38,12 @@ from porter.errors import UsageError
 )
 @click.option("--tolerance", type=float, default=1e-4, metavar="T", help="Of a value's largest magnitude in A (1e-4).")
 @click.option("--layers", metavar="layers.json", help="Which value holds what a Caffe layer makes: 'porter port' writes it.")
-@click.option("--runner", type=click.Choice(["onnxruntime", "opencv"]), default="onnxruntime", help="What runs the Caffe net: B, else A.")
+@click.option(
+    "--runner",
+    type=click.Choice(["onnxruntime", "opencv", "engine"]),
+    default="onnxruntime",
+    help="opencv: OpenCV's own importer runs the Caffe net (B, else A). engine: a GPU runs networks of TensorRT.",
+)
 @click.option("-a", "--all", "everything", is_flag=True, help="Show all values in the order of A's layers, and every layer that is wrong.")
 @click.option("--first/--no-first", default=True, help="Find the first layer that is wrong by itself, and why (--first).")
 @common_options()

@@ -71,8 +71,8 @@ def cast(array: NDArray[Any], name: str, given: Given, path: str | None, notices
     return made
 
 
-def made_up(name: str, given: Given, *, seed: int, number: int, fill: str, notices: list[str]) -> NDArray[Any]:
-    """Values for the input in place `number`. An open size of the batch is 1, which is said.
+def made_up(name: str, given: Given, *, seed: int, number: int, fill: str, notices: list[str], hint: str | None = None) -> NDArray[Any]:
+    """Values for the input in place `number`. An open size of the batch is 1, which is said. hint: what helps where sizes are not known.
 
     Raises:
         UsageError: nothing says the input's shape.
@@ -81,7 +81,7 @@ def made_up(name: str, given: Given, *, seed: int, number: int, fill: str, notic
 
     if given.shape is None or any(n is None for n in given.shape[1:]):
         said = "" if given.shape is None else f": it is {'×'.join('?' if n is None else str(n) for n in given.shape)}"
-        hint = f"'--input-shape {name}=1x3x224x224' says it, or feed values with '--input'"
+        hint = hint or f"'--input-shape {name}=1x3x224x224' says it, or feed values with '--input'"
         raise UsageError("U953", f"nothing says the shape of the input '{name}'{said}", hint=hint)
     if given.shape[:1] == (None,):
         notices.append(f"the size of the batch is open in '{name}', which is fed one")

@@ -12,8 +12,8 @@ from porter.graph.porting import PortOptions, kind_of
 from porter.graph.user_code import named, required
 from porter.parity.side import Side
 
-RUNNERS = ("onnxruntime", "opencv")
-"""What can run a Caffe net: porter's graph of it in onnxruntime, or OpenCV's own importer."""
+RUNNERS = ("onnxruntime", "opencv", "engine")
+"""What runs a network: onnxruntime, of porter's graph or of ONNX; a Caffe net OpenCV's own importer; one of TensorRT its engine."""
 
 WAYS = "a side is deploy.prototxt,model.caffemodel or model.onnx or model.py:Net,model.pth or net.py:build,net.wts or golden.npz"
 
@@ -22,7 +22,7 @@ _CODE = re.compile(r"(.+\.py):([A-Za-z_][A-Za-z0-9_]*)")
 
 @dataclass(frozen=True, slots=True)
 class OpenOptions:
-    """What a caller may say about a side. graph: how a Caffe net is taken over. runner: of `RUNNERS`, for a Caffe net."""
+    """What a caller may say about a side. graph: how a Caffe net is taken over. runner: of `RUNNERS`; PyTorch runs its own modules."""
 
     graph: PortOptions = field(default_factory=PortOptions)
     runner: str = "onnxruntime"
@@ -81,20 +81,20 @@ def open_side(text: str, options: OpenOptions | None = None) -> Side:
     from porter.parity.sides import caffe, golden, onnx, opencv
 
     source, options = parse(text), options or OpenOptions()
-    if options.runner != "onnxruntime" and source.kind != "caffe":
-        raise UsageError("U951", f"'{options.runner}' runs Caffe nets, and '{source.label}' is none", hint="leave '--runner' out")
+    if options.runner == "opencv" and source.kind != "caffe":
+        raise UsageError("U951", f"'opencv' runs Caffe nets, and '{source.label}' is none", hint="leave '--runner' out")
     if source.kind == "golden":
         return golden.open_side(source.path)
     if source.kind == "onnx":
         return onnx.open_side(source.path)
     if source.kind == "code":
-        return _open_code(source)
+        return _open_code(source, options.runner)
     if options.runner == "opencv":
         return opencv.open_side(source.path, source.weights, options.graph)
     return caffe.open_side(source.path, source.weights, options.graph)
 
 
-def _open_code(source: Source) -> Side:
+def _open_code(source: Source, runner: str) -> Side:
     """A class, or a function of nothing, makes a PyTorch module; a function of a network builds one of TensorRT."""
     from porter.parity.sides import tensorrt, torch
 
@@ -102,7 +102,7 @@ def _open_code(source: Source) -> Side:
     found = named(path, name, partial(GraphError, "G094"))
     if required(found) == 0:
         return torch.open_side(source.label, found, path, source.weights)
-    return tensorrt.open_side(source.label, found, path, source.weights)
+    return tensorrt.open_side(source.label, found, path, source.weights, runner)
 
 
 def _parts(text: str) -> tuple[str, str | None]:

@@ -70,7 +70,7 @@ class Side(Protocol):
 
     @property
     def runner(self) -> str:
-        """What computes: `onnxruntime`, `torch`, `opencv`; `recorded` where nothing does."""
+        """What computes: `onnxruntime`, `torch`, `opencv`, `engine`; `recorded` where nothing does."""
         ...
 
     @property

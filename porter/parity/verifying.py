@@ -16,6 +16,7 @@ from porter.parity.matching import Matching, match, read_layers
 from porter.parity.opening import OpenOptions, open_side, parse
 from porter.parity.pieces import sides_of
 from porter.parity.side import Side
+from porter.parity.sides.engine import need_gpu
 from porter.parity.weights import Beside, beside
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ Watch = Callable[[str, int], Advance | None]
 class VerifyOptions:
     """What a caller may say about verifying.
 
-    opening: how Caffe nets are taken over, and what runs one of them: B, or A where B is none. feeding: what is fed. layers: a
+    opening: how Caffe nets are taken over, and what runs the sides that can be run in several ways. feeding: what is fed. layers: a
     `layers.json`. first: whether the first value that is off is looked into. everything: whether all that are off are.
     """
 
@@ -95,17 +96,27 @@ def verify(a: str, b: str, options: VerifyOptions, watch: Watch = lambda what, l
 
 
 def _opened(a: str, b: str, options: OpenOptions) -> tuple[Side, Side]:
-    kinds = parse(a).kind, parse(b).kind
-    if options.runner != "onnxruntime" and "caffe" not in kinds:
-        raise UsageError("U951", f"'{options.runner}' runs Caffe nets, and neither side is one", hint="leave '--runner' out")
-    plain = OpenOptions(options.graph)
-    chosen = (plain, options) if kinds[1] == "caffe" else (options, plain)
+    chosen = _runners(parse(a).kind, parse(b).kind, options)
     first = open_side(a, chosen[0])
     try:
-        return first, open_side(b, chosen[1])
+        second = open_side(b, chosen[1])
+        if options.runner not in ("onnxruntime", first.runner, second.runner):
+            raise UsageError("U951", "'engine' runs networks of TensorRT, and neither side is one", hint="leave '--runner' out")
+        return first, second
     except BaseException:
         first.__exit__(None, None, None)
         raise
+
+
+def _runners(a: str, b: str, options: OpenOptions) -> tuple[OpenOptions, OpenOptions]:
+    """What runs each side: OpenCV runs B, or A where B is no Caffe net; an engine every network of TensorRT."""
+    if options.runner == "engine":
+        need_gpu()
+        return options, options
+    if options.runner == "opencv" and "caffe" not in (a, b):
+        raise UsageError("U951", "'opencv' runs Caffe nets, and neither side is one", hint="leave '--runner' out")
+    plain = OpenOptions(options.graph)
+    return (plain, options) if b == "caffe" else (options, plain)
 
 
 def _compared(a: Side, b: Side, fed: Fed, matching: Matching, tolerance: float, advance: Advance | None) -> tuple[Comparison, str | None]:

@@ -240,21 +240,18 @@ def _feeds(graph: Graph, record: Mapping[str, NDArray[Any]], options: VerifyOpti
         name = value.name or ""
         if name in graph.model.graph.initializers:
             continue
-        given = _given(value, options.graph.importing.input_shapes.get(name))
+        given = _given(value)
         if path is not None:
             found[name] = feeds.taken(arrays, (name,), given, path, notices)
         else:
-            found[name] = feeds.made_up(name, given, seed=options.seed, number=len(found), fill="normal", notices=notices)
+            hint = f"feed values of the shape that you want: '--input x.npz', with an array '{name}'"
+            found[name] = feeds.made_up(name, given, seed=options.seed, number=len(found), fill="normal", notices=notices, hint=hint)
     return found, notices
 
 
-def _given(value: ir.Value, said: Sequence[int] | None) -> feeds.Given:
-    """An input of the graph; the sizes that are open there may be `said`."""
+def _given(value: ir.Value) -> feeds.Given:
     assert value.dtype is not None
-    shape = [n if isinstance(n, int) else None for n in value.shape or ()]
-    if said is not None and len(said) == len(shape):
-        shape = [m if n is None else n for n, m in zip(shape, said, strict=True)]
-    return feeds.Given(tuple(shape), DTYPES[value.dtype.name])
+    return feeds.Given(tuple([n if isinstance(n, int) else None for n in value.shape or ()]), DTYPES[value.dtype.name])
 
 
 def _said(graph: Graph) -> Iterator[str]:

@@ -47,7 +47,8 @@ def infer(model: ir.Model) -> None:
     skeleton, _ = without_values(model)
     # What it cannot infer stays open: then values are taken to be large, and that is all.
     with contextlib.suppress(onnx.shape_inference.InferenceError):
-        for info in onnx.shape_inference.infer_shapes(skeleton, data_prop=True).graph.value_info:
+        inferred = onnx.shape_inference.infer_shapes(skeleton, data_prop=True).graph
+        for info in (*inferred.value_info, *inferred.output):
             value = missing.get(info.name)
             if value is None:
                 continue

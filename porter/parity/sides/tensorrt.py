@@ -45,12 +45,14 @@ def _step(layer: Layer, held: set[str]) -> Step:
     return Step(layer.name, TABLE[type(layer.operation)].type, inputs, layer.outputs, found, tuple(weights))
 
 
-def open_side(label: str, function: Callable[..., Any], path: str, weights: str | None) -> TensorRTSide:
-    """What `function`, out of the file at `path`, builds of the weights in the file `weights`.
+def open_side(label: str, function: Callable[..., Any], path: str, weights: str | None, runner: str) -> TensorRTSide:
+    """What `function`, out of the file at `path`, builds of the weights in the file `weights`. runner: `engine` runs it on a GPU.
 
     Raises:
         PorterError: TensorRT is not there, a file is broken, or the function builds no network that can be said as ONNX.
     """
+    from porter.parity.sides.engine import EngineSide
+
     package = find()
     with ExitStack() as stack:
         arrays = {}
@@ -61,4 +63,6 @@ def open_side(label: str, function: Callable[..., Any], path: str, weights: str 
         stack.callback(lambda kept: None, (made, arrays))
         network = read(made.definition, package, copy=False)
         notices = [f"'{path}' was run, and built a network with {package}", *network.notices]
+        if runner == "engine":
+            return EngineSide(label, network, notices, stack.pop_all(), made, package)
         return TensorRTSide(label, network, notices, stack.pop_all())
