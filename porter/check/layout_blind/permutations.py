@@ -116,10 +116,18 @@ def _digests(array: NDArray[Any], colours: Sequence[NDArray[Any] | None]) -> lis
                 part = colour[start : start + step] if axis == 0 else colour
                 rows += part.reshape([-1 if k == axis else 1 for k in range(array.ndim)])
         codes = mixed(rows)
-        for axis in range(array.ndim):
-            sums = codes.sum(axis=tuple(k for k in range(array.ndim) if k != axis), dtype=np.uint64)
+        for axis, sums in enumerate(_sums(codes)):
             if axis:
                 found[axis] += sums
             else:
                 found[0][start : start + step] = sums
     return found
+
+
+def _sums(codes: NDArray[Any]) -> list[NDArray[Any]]:
+    """The sum of every slice of every axis. Halves are summed out first: the elements themselves are gone through but twice."""
+    if codes.ndim == 1:
+        return [codes]
+    half = codes.ndim // 2
+    first, second = tuple(range(half)), tuple(range(half, codes.ndim))
+    return [*_sums(codes.sum(axis=second)), *_sums(codes.sum(axis=first))]
