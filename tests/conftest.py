@@ -9,8 +9,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 from cli_runner import porter_cli
+from onnx_cases import onnx_cases
 
-__all__ = ["porter_cli"]  # a fixture, which tests find here
+__all__ = ["onnx_cases", "porter_cli"]  # fixtures, which tests find here
 
 # Shells start what runs in the background with Ctrl-C ignored, and porter's processes would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
