@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from hostile import byte_changes, growths, read_everything, truncations
-from test_cpp_tensorrt import CUDA, HEADERS
+from once import once
+from test_cpp_project import CUDA, HEADERS
 from test_readme import sandbox
 from test_wts_faults import FAULTS, SMALL, V2_FAULTS
 from test_wts_read import ODDITIES
@@ -59,13 +60,15 @@ def wts_info(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
-    build = tmp_path_factory.mktemp("wts_info")
+    return once(tmp_path_factory, "wts_info", _build) / "samples" / "wts_info"
+
+
+def _build(folder: Path) -> None:
     options = ["-DCMAKE_BUILD_TYPE=Release", "-DPORTER_TESTS=OFF", "-DPORTER_TENSORRT=OFF"]
-    configure = ["cmake", "-S", str(ROOT / "cpp"), "-B", str(build), *options]
-    for command in (configure, ["cmake", "--build", str(build), "--target", "wts_info"]):
+    configure = ["cmake", "-S", str(ROOT / "cpp"), "-B", str(folder), *options]
+    for command in (configure, ["cmake", "--build", str(folder), "--target", "wts_info"]):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-    return build / "samples" / "wts_info"
 
 
 def run(program: Path, *words: object, code: int | None = 0) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from once import once
 
 import porter
 
@@ -77,10 +78,12 @@ def configure(source: Path, build: Path, *options: str) -> str:
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package, installed."""
-    build, prefix = tmp_path_factory.mktemp("build"), tmp_path_factory.mktemp("prefix")
-    configure(CPP, build, "-DPORTER_TESTS=OFF", "-DPORTER_SAMPLES=OFF", "-DPORTER_TENSORRT=OFF")
-    run("cmake", "--install", build, "--prefix", prefix)
-    return prefix
+
+    def make(folder: Path) -> None:
+        configure(CPP, folder / "build", "-DPORTER_TESTS=OFF", "-DPORTER_SAMPLES=OFF", "-DPORTER_TENSORRT=OFF")
+        run("cmake", "--install", folder / "build", "--prefix", folder / "prefix")
+
+    return once(tmp_path_factory, "cpp_package", make) / "prefix"
 
 
 def test_without_headers_one_line_says_what_is_left_out(tmp_path: Path) -> None:
@@ -157,29 +160,33 @@ def test_fast_math_is_refused(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The samples and tests, with fused operations allowed wherever the compiler likes them."""
-    build = tmp_path_factory.mktemp("tensorrt")
+    return once(tmp_path_factory, "cpp_tensorrt", _build)
+
+
+def _build(folder: Path) -> None:
     fused = "-mfma -ffp-contract=fast" if "fma" in Path("/proc/cpuinfo").read_text() else "-ffp-contract=fast"
     said = configure(
         CPP,
-        build,
+        folder,
         f"-DTensorRT_INCLUDE_DIR={ELEVEN}",
         f"-DTensorRT_LIBRARY={LIBRARY}",
         f"-DCMAKE_CXX_FLAGS={fused}",
         "-DCMAKE_BUILD_TYPE=Release",
     )
     assert f"{LIBRARY}" in said
-    run("cmake", "--build", build, "--target", "wts_network", "-j2")
-    return build
+    run("cmake", "--build", folder, "--target", "wts_network", "-j2")
 
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The digits network's weights as PyTorch calls them, and what porter's Python side says of the network it builds."""
-    folder = tmp_path_factory.mktemp("digits")
-    net = [DIGITS / "digits.prototxt", DIGITS / "digits.caffemodel"]
-    run("porter", "port", *net, "-o", folder / "ported", "--to", "wts", "-q")
-    run("porter", "tensorrt", "build", *net, "-o", folder / "net.engine")
-    return folder
+
+    def make(folder: Path) -> None:
+        net = [DIGITS / "digits.prototxt", DIGITS / "digits.caffemodel"]
+        run("porter", "port", *net, "-o", folder / "ported", "--to", "wts", "-q")
+        run("porter", "tensorrt", "build", *net, "-o", folder / "net.engine")
+
+    return once(tmp_path_factory, "digits", make)
 
 
 @needs_library
