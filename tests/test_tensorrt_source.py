@@ -1,4 +1,4 @@
-"""Networks as C++ and Python that people could have written. What is compiled is in test_tensorrt_cpp.py."""
+"""Networks as C++ and Python that people could have written. What is compiled is in test_tensorrt_source_compiled.py."""
 
 from __future__ import annotations
 

@@ -401,7 +401,7 @@ TEST_CASE("a tolerance is a number", "[program]") {
 TEST_CASE("an LSTM, computed layer by layer, gives PyTorch's numbers", "[lstm]") {
     const char* const path = std::getenv("PORTER_LSTM");
     if (path == nullptr) {
-        WARN("PORTER_LSTM names no file with numbers of PyTorch; tests/test_cpp_tensorrt.py makes one");
+        WARN("PORTER_LSTM names no file with numbers of PyTorch; tests/test_cpp_project.py makes one");
         return;
     }
     const auto source = porter::load(path);
