@@ -140,6 +140,19 @@ def test_names_are_drawn_as_they_are(porter_cli: Porter, tmp_path: Path) -> None
     assert "&lt;script&gt;" in text
 
 
+def test_what_has_no_finite_number_is_said_to_be_left_out(porter_cli: Porter, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    arrays = {"empty": np.zeros((0, 3), "<f4"), "nan": np.full((2, 3), np.nan, "<f4"), "x": np.ones(3, "<f4")}
+    porter.save(TensorStore([Tensor.from_array(n, a) for n, a in arrays.items()]), tmp_path / "n.npz")
+    run = porter_cli("stats", "n.npz", "--plot", "n.svg", "--tensorboard", "logs")
+    said, histograms = run.err.splitlines()
+    assert said == "saved: plot, tensors left out: 2 without a finite number → n.svg"
+    assert histograms.startswith("saved: histograms, tensors left out: 2 without a finite number → ")
+    # Channels of nothing but NaNs are no dead ones.
+    assert "dead" not in run.out
+    assert "6 NaN" in run.out
+
+
 def test_tensorboard_reads_what_was_written(porter_cli: Porter, weights: str, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -15,6 +15,9 @@ from porter.errors import UsageError
 from porter.formats.base import ReadOptions, WriteOptions, refuse_overwrite
 from porter.formats.registry import open_store
 from porter.store import TensorStore
+
+if TYPE_CHECKING:
+    from porter.check.statistics.plot import LeftOut
 
 Scale = Literal["linear", "log"]
 
@@ -156,11 +159,15 @@ def _draw(screen: Screen, store: TensorStore, result: Statistics, picture: str |
     if events is not None:
         from porter.check.statistics.tensorboard import write_events
 
-        _saved(screen, "histograms", write_events(result, events))
+        empty = sum(not t.summary.counts.finite for t in result.tensors)
+        missing = f", tensors left out: {empty:,} without a finite number" if empty else ""
+        _saved(screen, f"histograms{missing}", write_events(result, events))
 
 
-def _drawn(screen: Screen, picture: str, left_out: int) -> None:
-    _saved(screen, f"plot, without {left_out:,} smaller tensors" if left_out else "plot", picture)
+def _drawn(screen: Screen, picture: str, left_out: LeftOut) -> None:
+    parts = ((left_out.smaller, "smaller ones"), (left_out.empty, "without a finite number"))
+    missing = " and ".join(f"{n:,} {what}" for n, what in parts if n)
+    _saved(screen, f"plot, tensors left out: {missing}" if missing else "plot", picture)
 
 
 def _saved(screen: Screen, what: str, path: str) -> None:

@@ -44,8 +44,8 @@ class ChannelRanges:
     """Smallest and largest finite value of every channel, float64, and what they say.
 
     minimum, maximum: of shape (channels,), NaN where a channel has no finite value. spread: the largest of the channels' largest
-    magnitudes over their median, dead channels apart; None where all are dead. widest: the channel of that largest magnitude.
-    dead: indices of dead channels.
+    magnitudes over their median, without such channels and dead ones; None where there are no others. widest: the channel of that
+    largest magnitude. dead: indices of dead channels.
     """
 
     axis: int
@@ -109,8 +109,8 @@ class ChannelRangesOf:
         none = self._low > self._high
         largest = np.where(none, 0.0, np.maximum(np.abs(self._low), np.abs(self._high)))
         top = float(largest.max(initial=0.0))
-        dead = largest <= DEAD * top
-        spread = top / float(np.median(largest[~dead])) if top else None
+        dead = (largest <= DEAD * top) & ~none
+        spread = top / float(np.median(largest[~dead & ~none])) if top else None
         return ChannelRanges(
             self._at.axis,
             self._at.assumed,

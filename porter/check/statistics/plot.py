@@ -11,6 +11,7 @@ from porter.check.statistics.comparison import Compared
 from porter.check.statistics.histograms import Linear
 from porter.check.statistics.kinds import KINDS
 from porter.check.statistics.measure import Statistics, TensorStatistics
+from porter.dataclass import dataclass
 from porter.errors import MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
@@ -22,9 +23,14 @@ ENDINGS = (".png", ".svg")
 MOST = 120
 """Tensors of one picture: more would not be told apart."""
 
+LONGEST = 50
+"""Characters of a name: what fits above its histogram."""
+
 _COLUMNS = 4
 _INK = {"parameter": "#31688e", "buffer": "#35a26b", "counter": "#8a8a8a"}
 _A, _B = "#31688e", "#e07b39"
+_BOTH = 0.55
+"""How opaque two histograms are that lie over each other."""
 
 
 def check_path(path: str) -> None:
@@ -42,42 +48,47 @@ def check_path(path: str) -> None:
         raise MissingDependencyError("D801", "plots need matplotlib, which is not installed", hint="pip install 'porter[report]'")
 
 
-def plot(result: Statistics, path: str, title: str) -> int:
-    """Draw the distributions of the largest `MOST` tensors, in the order of the file; how many are left out.
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """How many tensors a picture does not show. smaller: than the `MOST` that it does; empty: without a finite number."""
+
+    smaller: int
+    empty: int
+
+
+def plot(result: Statistics, path: str, title: str) -> LeftOut:
+    """Draw the distributions of the largest `MOST` tensors, in the order of the file.
 
     Raises:
         FileAccessError: the file cannot be written.
     """
     drawable = [t for t in result.tensors if t.distribution is not None and t.distribution.linear is not None]
     shown = _largest(drawable, [t.spec.size for t in drawable])
-    figure, grid = _figure(len(shown), title)
+    kinds = [kind for kind in KINDS if any(t.kind == kind for t in shown)]
+    figure, grid = _figure(len(shown), title, {f"{kind}s": _INK[kind] for kind in kinds} if len(kinds) > 1 else {})
     for axes, one in zip(grid, shown, strict=False):
         assert one.distribution is not None
         assert one.distribution.linear is not None
         _bars(axes, one.distribution.linear, _INK[one.kind])
         _caption(axes, one.spec.name, _facts(one))
-    kinds = [kind for kind in KINDS if any(t.kind == kind for t in shown)]
-    if len(kinds) > 1:
-        _legend(figure, {f"{kind}s": _INK[kind] for kind in kinds})
     _save(figure, path)
-    return len(drawable) - len(shown)
+    return LeftOut(len(drawable) - len(shown), len(result.tensors) - len(drawable))
 
 
-def plot_compared(found: Sequence[Compared], path: str, title: str, names: tuple[str, str]) -> int:
-    """Draw both files' distributions of each tensor over one range; how many are left out. See `plot`."""
+def plot_compared(found: Sequence[Compared], path: str, title: str, names: tuple[str, str]) -> LeftOut:
+    """Draw both files' distributions of each tensor over one range. See `plot`."""
     drawable = [c for c in found if c.linear_a is not None and c.linear_b is not None]
     shown = _largest(drawable, [c.a.spec.size for c in drawable])
-    figure, grid = _figure(len(shown), title)
+    sides = {f"{side}: {_cut(name, LONGEST)}": color for side, name, color in (("a", names[0], _A), ("b", names[1], _B))}
+    figure, grid = _figure(len(shown), title, sides if shown else {}, _BOTH)
     for axes, c in zip(grid, shown, strict=False):
         assert c.linear_a is not None
         assert c.linear_b is not None
-        _bars(axes, c.linear_a, _A, 0.55)
-        _bars(axes, c.linear_b, _B, 0.55)
+        _bars(axes, c.linear_a, _A, _BOTH)
+        _bars(axes, c.linear_b, _B, _BOTH)
         _caption(axes, c.a.spec.name, f"{_shape(c.a)}   overlap {c.overlap:.1%}")
-    if shown:
-        _legend(figure, {f"a: {names[0]}": _A, f"b: {names[1]}": _B}, 0.55)
     _save(figure, path)
-    return len(drawable) - len(shown)
+    return LeftOut(len(drawable) - len(shown), len(found) - len(drawable))
 
 
 def _largest(items: Sequence[Any], sizes: Sequence[int]) -> list[Any]:
@@ -87,14 +98,21 @@ def _largest(items: Sequence[Any], sizes: Sequence[int]) -> list[Any]:
     return [item for i, item in enumerate(items) if i in kept]
 
 
-def _figure(count: int, title: str) -> tuple[Figure, list[Axes]]:
+def _figure(count: int, title: str, legend: Mapping[str, str], alpha: float = 1.0) -> tuple[Figure, list[Axes]]:
+    """A figure with room for `count` histograms below its title and its legend, colors by what they are."""
     from matplotlib.figure import Figure
 
     columns = max(1, min(_COLUMNS, count))
     rows = max(1, math.ceil(count / columns))
-    height = 0.6 + 1.75 * rows
-    figure = Figure(figsize=(max(3.1 * columns, 5.0), height), layout="constrained")
-    figure.suptitle(_plain(title), fontsize=10, x=0.01, ha="left")
+    width = max(3.1 * columns, 5.0)
+    # Side by side where they have the room.
+    lines = len(legend) if width < 9 else min(len(legend), 1)
+    height = 0.6 + 1.75 * rows + 0.25 * lines
+    figure = Figure(figsize=(width, height), layout="constrained")
+    # Its empty lines keep the room of the legend.
+    figure.suptitle("\n".join([_plain(_cut(title, int(12 * width))), *[" "] * lines]), fontsize=10, x=0.01, ha="left", linespacing=1.7)
+    if legend:
+        _legend(figure, legend, alpha, 1 - 0.28 / height, ncols=math.ceil(len(legend) / lines))
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in grid[count:]:
         axes.axis("off")
@@ -116,10 +134,12 @@ def _bars(axes: Axes, histogram: Linear, color: str, alpha: float = 1.0) -> None
 
 
 def _caption(axes: Axes, name: str, facts: str) -> None:
-    short = _plain(name)
-    if len(short) > 36:
-        short = f"{short[:17]}…{short[-18:]}"
-    axes.set_title(f"{short}\n{facts}", fontsize=6.5, loc="left", pad=2)
+    axes.set_title(f"{_plain(_cut(name, LONGEST))}\n{facts}", fontsize=6.5, loc="left", pad=2)
+
+
+def _cut(text: str, most: int) -> str:
+    """`text` in at most so many characters, without its middle."""
+    return text if len(text) <= most else f"{text[: most // 2 - 1]}…{text[-most // 2 :]}"
 
 
 def _facts(one: TensorStatistics) -> str:
@@ -140,11 +160,12 @@ def _plain(text: str) -> str:
     return printable(text).replace("$", r"\$")
 
 
-def _legend(figure: Figure, colors: Mapping[str, str], alpha: float = 1.0) -> None:
+def _legend(figure: Figure, colors: Mapping[str, str], alpha: float, top: float, ncols: int) -> None:
     from matplotlib.patches import Patch
 
-    handles = [Patch(color=color, alpha=alpha) for color in colors.values()]
-    figure.legend(handles, [_plain(n) for n in colors], loc="upper right", ncols=len(colors), frameon=False, fontsize=8)
+    handles = [Patch(color=color, alpha=alpha, linewidth=0) for color in colors.values()]
+    names = [_plain(name) for name in colors]
+    figure.legend(handles, names, loc="upper left", bbox_to_anchor=(0, top), ncols=ncols, frameon=False, fontsize=8, borderpad=0.3)
 
 
 def _save(figure: Figure, path: str) -> None:
