@@ -127,7 +127,7 @@ def test_plots(porter_cli: Porter, weights: str, tmp_path: Path) -> None:
     porter_cli("stats", weights, "--plot", "a.svg", "--overwrite")
     assert (tmp_path / "a.svg").read_text() == first
     porter_cli("stats", weights, "--compare", weights, "--plot", "b.svg")
-    assert "overlap 100.0%" in (tmp_path / "b.svg").read_text()
+    assert " · overlap 100.0%" in (tmp_path / "b.svg").read_text()
 
 
 def test_names_are_drawn_as_they_are(porter_cli: Porter, tmp_path: Path) -> None:

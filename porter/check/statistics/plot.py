@@ -86,7 +86,7 @@ def plot_compared(found: Sequence[Compared], path: str, title: str, names: tuple
         assert c.linear_b is not None
         _bars(axes, c.linear_a, _A, _BOTH)
         _bars(axes, c.linear_b, _B, _BOTH)
-        _caption(axes, c.a.spec.name, f"{_shape(c.a)}   overlap {c.overlap:.1%}")
+        _caption(axes, c.a.spec.name, f"{_shape(c.a)} · overlap {c.overlap:.1%}")
     _save(figure, path)
     return LeftOut(len(drawable) - len(shown), len(found) - len(drawable))
 
@@ -144,8 +144,8 @@ def _cut(text: str, most: int) -> str:
 
 def _facts(one: TensorStatistics) -> str:
     s = one.summary
-    std = f"   std {s.std:.3g}" if s.std is not None else ""
-    strange = "".join(f"   {n:,} {what}" for n, what in ((s.counts.nan, "NaN"), (s.counts.infinite, "Inf")) if n)
+    std = f" · std {s.std:.3g}" if s.std is not None else ""
+    strange = "".join(f" · {n:,} {what}" for n, what in ((s.counts.nan, "NaN"), (s.counts.infinite, "Inf")) if n)
     return f"{_shape(one)}{std}{strange}"
 
 
