@@ -279,12 +279,12 @@ def test_completion_completes(tmp_path: Path) -> None:
 # Pipes, full disks, signals
 
 
-def test_reader_that_goes_away(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+def test_reader_that_goes_away(tmp_path: Path, unbuffered: str) -> None:
     save(tmp_path / "a.safetensors", *(f"tensor{i}" for i in range(20_000)), size=1)
-    command = f"{sys.executable} -m porter inspect a.safetensors | head -n 1; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(
-        ["bash", "-c", command], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, check=False
-    )
+    command = f"{sys.executable} -m porter inspect --json a.safetensors | head -n 1; echo ${{PIPESTATUS[0]}}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, check=False)
     assert done.stderr == b""
     assert done.stdout.splitlines()[-1] == str(int(ExitCode.BROKEN_PIPE)).encode()
 

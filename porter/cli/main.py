@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import signal
 import sys
@@ -111,6 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Python has no stream where the shell closed one (>&-).
     sys.stdout = sys.stdout or open(os.devnull, "w")
     sys.stderr = sys.stderr or open(os.devnull, "w")
+    _buffer_stdout()
     screen = Screen()
     screen.json = "--json" in arguments  # until the options are parsed, which may fail
     with _signals():
@@ -128,6 +130,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = 128 + end.signum
     _leave_quietly()
     return int(code)
+
+
+def _buffer_stdout() -> None:
+    """Write all of stdout or fail: without a buffer (PYTHONUNBUFFERED) Python drops what the system did not take at once."""
+    raw = getattr(sys.stdout, "buffer", None)
+    if isinstance(raw, io.RawIOBase):
+        encoding = sys.stdout.encoding
+        sys.stdout = io.TextIOWrapper(io.BufferedWriter(sys.stdout.detach()), encoding, line_buffering=True)  # type: ignore[union-attr]
 
 
 def _run(arguments: list[str], screen: Screen) -> int:
