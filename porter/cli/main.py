@@ -101,6 +101,7 @@ def run() -> NoReturn:
     When `main` returns, outputs have their final names or are gone, threads have ended, and stdout and stderr are flushed.
     What is left to the interpreter is taking apart every module and tensor one by one, a tenth of the time of a short run.
     """
+    _buffer_stdout()
     os._exit(main())
 
 
@@ -112,7 +113,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Python has no stream where the shell closed one (>&-).
     sys.stdout = sys.stdout or open(os.devnull, "w")
     sys.stderr = sys.stderr or open(os.devnull, "w")
-    _buffer_stdout()
     screen = Screen()
     screen.json = "--json" in arguments  # until the options are parsed, which may fail
     with _signals():
