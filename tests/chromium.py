@@ -124,8 +124,8 @@ class Chromium:
     def screenshot(self) -> bytes:
         return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
 
-    def pdf(self) -> bytes:
-        return base64.b64decode(self.call("Page.printToPDF", preferCSSPageSize=True)["data"])
+    def pdf(self, pages: str = "") -> bytes:
+        return base64.b64decode(self.call("Page.printToPDF", preferCSSPageSize=True, pageRanges=pages)["data"])
 
     def work(self) -> float:
         """Seconds of work that this page has taken so far: scripts, layout, painting."""

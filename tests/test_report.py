@@ -120,6 +120,19 @@ def test_the_comparison_is_that_of_diff() -> None:
     assert by_name["q"]["in"] == "b"
 
 
+def test_what_is_no_number_in_b_is_seen() -> None:
+    """NaN on one side is no difference of 0, and is named where a reader looks first."""
+    x = np.linspace(0, 1, 12, dtype="<f4")
+    y = x.copy()
+    y[3] = np.nan
+    document = made(store_of(w=x), store_of(w=y, q=np.full(3, np.inf, "<f4")))
+    assert [(f["kind"], f["tensors"]) for f in document["findings"]] == [("nan in b", ["w"]), ("infinite in b", ["q"])]
+    ((at, differing, max_abs, max_ulp, lacking, rest),) = pack(document)["tensors"]["comparison"]["found"]
+    assert (at, differing, max_abs, max_ulp, lacking) == (0, 1, "nan", None, None)
+    assert rest["notes"] == ["1 element: NaN on one side only"]
+    assert pack(document)["findings"][1]["tensors"] == [1]
+
+
 def test_a_map_that_fails_while_it_runs() -> None:
     """A drop with a condition reads values: what it finds is a problem of the report, not an error."""
     store = store_of(a=np.zeros(3, "<f4"), b=np.ones(3, "<f4"))

@@ -273,6 +273,43 @@ def test_keyboard(browser: Chromium, many: tuple[Path, list[str]]) -> None:
     assert browser.js(active) == labels[0]
 
 
+def test_tab_goes_through_everything(browser: Chromium, mapped: Path) -> None:
+    """In the order of the page, every kind of control is reached, and each table of rows is one stop and its headings."""
+    browser.open(mapped)
+    seen = []
+    while len(seen) < 120:
+        browser.key("Tab")
+        what = browser.js(
+            """(() => { const e = document.activeElement;
+          if (e === document.body) return '';
+          const name = e.ariaLabel || e.labels?.[0]?.firstChild.textContent || e.textContent;
+          return `${e.tagName} ${e.getAttribute('role') || e.type || ''} ${e.closest('section, header')?.id || ''} ${name}`; })()"""
+        )
+        if not what:
+            break
+        seen.append(what)
+    wanted = [
+        "A   Skip to the summary",
+        "A   Summary",
+        "BUTTON button  Use dark colours",
+        "BUTTON button summary 13 equal, bit for bit",
+        "DIV slider summary Values of all parameters, bins",
+        "SUMMARY  summary As a table",
+        "INPUT search tensors Search",
+        "SELECT select-one tensors Verdict",
+        "BUTTON button tensors Tensor",
+        "BUTTON button tensors Max",
+        "BUTTON button tensors conv1.weight",
+        "DIV slider tensors Magnitudes, bins",
+        "INPUT search map Search the map",
+        "DIV region map What becomes of every tensor of A",
+        "BUTTON button commands Copy the command for the audit of A",
+    ]
+    assert [w for w in seen if w in wanted] == [w for w in wanted for _ in range(seen.count(w))], seen
+    assert set(wanted) <= set(seen), seen
+    assert sum(w.startswith("BUTTON button tensors") and ".weight" in w for w in seen) == 1
+
+
 def test_histograms(browser: Chromium, mapped: Path) -> None:
     """By the pointer, by keys, and as a table."""
     browser.size(1280, 900)
@@ -409,7 +446,7 @@ def test_printing(browser: Chromium, many: tuple[Path, list[str]]) -> None:
     """A stated number of rows, in light colours, on pages."""
     path, labels = many
     browser.open(path)
-    assert browser.pdf().startswith(b"%PDF-")
+    assert browser.pdf("1-2").startswith(b"%PDF-")
     printed = browser.js("[...document.querySelectorAll('#tensors .print-only tbody th')].map((c) => c.textContent)")
     assert printed == labels[:500]
     assert browser.js("document.querySelector('#tensors .print-only p').textContent") == (

@@ -29,8 +29,17 @@ FINDINGS = (
 
 
 def findings(rows: Sequence[dict[str, Any]], equal: Sequence[dict[str, Any]]) -> list[dict[str, Json]]:
-    """Those that occur, the grave ones first, with the names of the tensors of A in the order of the file."""
+    """Those that occur, the grave ones first, with the names of the tensors of A in the order of the file; of B the grave ones alone,
+    in what A lacks or has otherwise.
+    """
     return list(_found(rows, equal))
+
+
+def _of_b(row: dict[str, Any]) -> dict[str, Any] | None:
+    """The statistics of B's tensor, where they are not A's."""
+    if row["in"] == "b":
+        return row["statistics"]  # type: ignore[no-any-return]
+    return row["comparison"]["b_statistics"] if row["comparison"] is not None else None
 
 
 def _found(rows: Sequence[dict[str, Any]], equal: Sequence[dict[str, Any]]) -> Iterator[dict[str, Json]]:
@@ -38,6 +47,9 @@ def _found(rows: Sequence[dict[str, Any]], equal: Sequence[dict[str, Any]]) -> I
         names = [r["name"] for r in rows if r["in"] != "b" and finding.applies(r["statistics"])]
         if names:
             yield {"kind": finding.kind, "text": finding.text, "grave": finding.grave, "tensors": names}
+        names = [r["name"] for r in rows if finding.grave and (s := _of_b(r)) is not None and finding.applies(s)]
+        if names:
+            yield {"kind": f"{finding.kind} in b", "text": f"{finding.text} in B", "grave": True, "tensors": names}
     alike = {name for e in equal if not e["tied"] and not e["constant"] for name in e["names"]}
     if alike:
         names = [r["name"] for r in rows if r["in"] != "b" and r["name"] in alike]

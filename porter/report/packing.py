@@ -30,7 +30,7 @@ def pack(document: dict[str, Any]) -> dict[str, Any]:
     rows = document["tensors"]
     detailed = len(rows) <= DETAILED
     rest = {k: v for k, v in document.items() if k not in ("tensors", "map", "groups", "findings")}
-    places = {r["name"]: i for i, r in enumerate(rows) if r["in"] != "b"}
+    places = {r["name"]: i for i, r in enumerate(rows)}
     packed: dict[str, Any] = _finite(
         {
             **rest,
@@ -228,7 +228,12 @@ def _compared(row: dict[str, Any], detailed: bool) -> list[Any]:
             *[digits(one["b_statistics"][key]) for key in ("mean", "std")],
             *[digits(s["value"]) if (s := one["b_statistics"][key]) else None for key in ("min", "max")],
         ]
-    measures = [d["differing"], digits(d["max_abs"], 3), digits(d["max_ulp"]), _lacking(d["cosine"])] if d is not None else [None] * 4
+    measures: list[Any] = [None] * 4
+    if d is not None and d["one_nan"]:
+        # The numbers among them may all be equal: that must not be read as no difference.
+        measures = [d["differing"], "nan", None, None]
+    elif d is not None:
+        measures = [d["differing"], digits(d["max_abs"], 3), digits(d["max_ulp"]), _lacking(d["cosine"])]
     return [*measures, rest] if rest else measures
 
 

@@ -89,14 +89,14 @@ function comparisonSection(data, tensors, open) {
   const table = rows.length ? new RowTable({
     caption: 'Tensors that are not equal', noun: 'difference', rows, open, label: (row) => row.name,
     columns: [
-      { label: 'Tensor', class: 'c-name', sort: (row) => ranks(tensors)[row.index], cell: (row, whole) => (whole ? named(row.name) : shortened(row.name)) },
+      { label: 'Tensor', class: 'c-name', sort: (row) => ranks(tensors)[row.index], cell: (row, whole) => (whole ? printed(row.name) : shortened(row.name)) },
       { label: 'Verdict', class: 'c-verdict', sort: (row) => row.verdict, cell: verdictCell },
-      { label: 'Max |Δ|', class: 'num', sort: (row) => value(d(row).maxAbs), first: 'descending', cell: (row) => number(d(row).maxAbs, 3) },
+      { label: 'Max |Δ|', class: 'num p1', sort: (row) => d(row).maxAbs === 'nan' ? Infinity : value(d(row).maxAbs), first: 'descending', cell: (row) => number(d(row).maxAbs, 3) },
       { label: 'ULP', class: 'num p2', sort: (row) => value(d(row).maxUlp), first: 'descending', cell: (row) => number(d(row).maxUlp, 3) },
       { label: 'Cosine', class: 'num c-cosine p3', sort: (row) => d(row).lacking, first: 'descending', cell: (row) => cosine(d(row).lacking) },
       { label: 'Elements', class: 'num p2', sort: (row) => d(row).differing, first: 'descending', cell: (row) => part(row) },
-      { label: 'First at', class: 'c-first p3', cell: (row) => firstAt(d(row)) },
-    ],
+      data.detailed && { label: 'First at', class: 'c-first p3', cell: (row) => firstAt(d(row)) },
+    ].filter(Boolean),
   }) : null;
   const renamed = comparison.same_bytes.slice(0, 200).map((pair) => [named(pair.a), named(pair.b)]);
   const more = comparison.same_bytes.length - renamed.length;
@@ -153,7 +153,7 @@ function wayTable(ways) {
   const ends = (side) => (row, whole) => {
     const list = row[side];
     if (!list.length) return h('span', { class: 'dim' }, '–');
-    if (whole) return list.flatMap((t, i) => [i ? ', ' : '', named(t.name)]);
+    if (whole) return list.flatMap((t, i) => [i ? ', ' : '', printed(t.name)]);
     return [shortened(list[0].name), list.length > 1 && h('span', { class: 'dim' }, ` +${list.length - 1}`)];
   };
   const shapes = (side) => (row) => (row[side].length ? shapeText(row[side][0].shape) : '');

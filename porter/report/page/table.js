@@ -22,7 +22,7 @@ class RowTable {
       h('colgroup', {}, columns.map((c) => h('col', { class: c.class }))),
       h('thead', {}, this.head), this.body);
     this.scroller = h('div', {
-      class: 'scroller', tabindex: -1, role: 'region', 'aria-label': caption,
+      class: 'scroller', tabindex: open ? -1 : 0, role: 'region', 'aria-label': caption,
       onscroll: () => this.#draw(), onkeydown: (event) => this.#key(event),
     }, this.element);
     this.empty = h('p', { class: 'empty', hidden: true }, `No ${noun} matches.`);

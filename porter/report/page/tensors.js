@@ -46,7 +46,7 @@ function verdicts(data, tensors) {
 function tensorColumns(data, tensors) {
   const targets = data.precision ? data.precision.targets : [];
   const columns = [
-    { label: 'Tensor', class: 'c-name', sort: (t) => ranks(tensors)[t.index], cell: (t, whole) => (whole ? named(t.name) : shortened(t.name)) },
+    { label: 'Tensor', class: 'c-name', sort: (t) => ranks(tensors)[t.index], cell: (t, whole) => (whole ? printed(t.name) : shortened(t.name)) },
     { label: 'Shape', class: 'c-shape p1', sort: (t) => t.elements, first: 'descending', cell: (t) => shapeText(t.shape) },
     { label: 'Type', class: 'c-type p2', sort: (t) => t.dtype, cell: (t) => typeText(t.dtype) },
     { label: 'Mean', class: 'num p3', sort: (t) => value(t.mean), cell: (t) => number(t.mean, 3) },

@@ -31,6 +31,10 @@ const shown = (text) => String(text).replace(INVISIBLE, (c) => `\\u{${c.codePoin
 // A name out of a file, as code that does not influence the direction of what stands beside it.
 const named = (text) => h('bdi', { class: 'name' }, shown(text));
 
+// A name on paper, where nothing can be scrolled: very long ones are cut, and said to be.
+const PAPER = 200;
+const printed = (text) => (text.length > PAPER ? [named(text.slice(0, PAPER)), ` … (${integer(text.length)} characters)`] : named(text));
+
 // A name in little room: the middle is what goes.
 function shortened(text) {
   const whole = shown(text);
@@ -54,6 +58,7 @@ const count = (n, noun) => `${integer(n)} ${noun}${n === 1 ? '' : 's'}`;
 function number(x, places = 4) {
   if (x === null || x === undefined) return '';
   // Integers that are too large for a number come as text.
+  if (x === 'nan') return 'NaN';
   if (typeof x === 'string') return places < 4 && x.length > 9 ? number(Number(x), places) : x.replace('-', MINUS);
   if (x === 0) return '0';
   const size = Math.abs(x);
