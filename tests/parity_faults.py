@@ -316,6 +316,29 @@ def _mode(net: Net, node: NodeProto) -> bool:
     return set_(node, mode="nearest" if now == "linear" else "linear", coordinate_transformation_mode="half_pixel")
 
 
+def _stride(net: Net, node: NodeProto) -> bool:
+    return list(get(node, "strides", [1, 1])) == [2, 2] and set_(node, strides=[1, 1])
+
+
+def _batch(net: Net, node: NodeProto) -> bool:
+    """The statistics of what comes in, as in training."""
+    x, axes, planes = node.input[0], {"axes": [0, 2, 3]}, net.shapes.get(node.input[0], ())
+    if len(planes) != 4 or planes[2] * planes[3] < 4:
+        return False
+    names = [f"{node.output[0]}/{n}" for n in range(5)]
+    statistics = [
+        helper.make_node("ReduceMean", [x], names[:1], keepdims=0, **axes),
+        helper.make_node("ReduceMean", [x], names[1:2], **axes),
+        helper.make_node("Sub", [x, names[1]], names[2:3]),
+        helper.make_node("Mul", [names[2]] * 2, names[3:4]),
+        helper.make_node("ReduceMean", [names[3]], names[4:], keepdims=0, **axes),
+    ]
+    norm = NodeProto()
+    norm.CopyFrom(node)
+    norm.input[3:] = [names[0], names[4]]
+    return net.instead(node, [*statistics, norm])
+
+
 CONV = ("Conv", "ConvTranspose")
 WEIGHED = (*CONV, "Gemm")
 
@@ -330,6 +353,7 @@ FAULTS = (
     Fault("batch-norm-eps", ("BatchNormalization",), lambda net, node: set_(node, epsilon=1e-2), tolerance=1e-5),
     Fault("batch-norm-factor", ("BatchNormalization",), _statistics(999.982, 3, 4)),
     Fault("batch-norm-order", ("BatchNormalization",), _swapped_statistics),
+    Fault("batch-norm-batch", ("BatchNormalization",), _batch),
     Fault("kernel-flipped", CONV, _weight(lambda w: w[..., ::-1, ::-1] if w.ndim == 4 and w.shape[-1] > 1 else None)),
     Fault("kernel-transposed", CONV, _weight(lambda w: w.swapaxes(-1, -2) if w.ndim == 4 and w.shape[-1] > 1 else None)),
     Fault("kernel-transposed", CONV, _weight(lambda w: w.transpose(2, 3, 1, 0) if w.ndim == 4 and w.shape[-1] > 1 else None)),
@@ -340,6 +364,7 @@ FAULTS = (
     Fault("mean-and-scale", CONV, _first(_mean_and_scale)),
     Fault("padding-side", CONV, _same_side),
     Fault("dilation", ("Conv",), _dilation),
+    Fault("stride", ("Conv",), _stride),
     Fault("groups", CONV, _shuffled),
     Fault(
         "groups",
@@ -384,6 +409,18 @@ def recorded(folder: Path, scratch: Path) -> Case:
     record = golden(folder)
     fed = {name.removeprefix("input/"): array for name, array in record.items() if name.startswith("input/")}
     return Case(folder.name, f"{source},{weights}" if weights is not None else source, out / "model.onnx", fed)
+
+
+def enlarged(folder: Path, scratch: Path, blob: str) -> Case:
+    """A recorded network with another head, which enlarges one of its values: none of them has a layer that does."""
+    weights = weights_of(folder)
+    out = scratch / f"{folder.name}.enlarged"
+    out.mkdir()
+    head = f'layer {{ name: "larger" type: "Interp" bottom: "{blob}" top: "larger" interp_param {{ zoom_factor: 3 }} }}'
+    (out / "deploy.prototxt").write_text(f"{(folder / 'deploy.prototxt').read_text()}\n{head}\n")
+    port(str(out / "deploy.prototxt"), str(weights), str(out), PortOptions())
+    plain = recorded(folder, scratch)
+    return Case(plain.name, f"{out / 'deploy.prototxt'},{weights}", out / "model.onnx", plain.fed)
 
 
 def spoilt(case: Case, fault: Fault, scratch: Path) -> tuple[Path, str] | None:

@@ -8,23 +8,29 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from parity_faults import FAULTS, Case, Outcome, diverged, outcomes, recorded
+from parity_faults import FAULTS, Case, Outcome, diverged, enlarged, outcomes, recorded
 
 from porter.parity.causes.table import TABLE
 from porter.parity.divergence import Divergence
 from porter.parity.opening import open_side
 
-SMALL = ("lenet_v2", "cifar10_full_v1", "mtcnn_det1", "mtcnn_det2")
+SMALL = ("lenet_v2", "mtcnn_det1", "mtcnn_det2")
 """Trained networks that run in an instant; every fault that they can have is planted in them."""
 
+BATCH_NORM = ("batch-norm-eps", "batch-norm-factor", "batch-norm-order")
+
 MORE = {
+    "cifar10_full_v1": ("average-divisor", "ceil-pooling", "lrn-region"),
     "cifar10_quick_h5": ("average-divisor", "ceil-pooling"),
+    "hyperlpr_finemapping": ("flatten-order",),
     "rand_bvlc_alexnet": ("lrn-region", "lrn-alpha", "lrn-constant", "groups", "linear-transposed"),
     "rand_legacy_caffenet_v1": ("lrn-region", "lrn-alpha", "lrn-constant", "groups"),
     "rand_squeezenet_v1.1": ("concat-order", "weights-swapped", "dilation"),
-    "rand_mobilenet_v1": ("batch-norm-eps", "batch-norm-factor", "batch-norm-order"),
+    "rand_mobilenet_v1": BATCH_NORM,
+    "rand_ResNet-50": BATCH_NORM,
+    "rand_soeaver_inception-v3": ("average-divisor", *BATCH_NORM),
 }
-"""What the small ones do not have."""
+"""What the small ones do not have, so that every fault is planted in three."""
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +62,15 @@ def test_faults_of_larger_networks_are_named(shared: Path, scratch: Path, name: 
     print(shown(found))
     assert {o.fault for o in found} == {*MORE[name]}
     assert not [o for o in found if not o.right], shown(found)
+
+
+@pytest.mark.parametrize(("name", "blob"), [("lenet_v2", "pool1"), ("mtcnn_det1", "pool1"), ("cifar10_full_v1", "norm2")])
+def test_faults_of_layers_that_enlarge_are_named(shared: Path, scratch: Path, name: str, blob: str) -> None:
+    case = enlarged(shared / "oracle" / name, scratch, blob)
+    found = list(outcomes(case, scratch, tuple([f for f in FAULTS if f.cause in ("align-corners", "resize-mode")])))
+    assert [(o.fault, o.guilty, o.causes[:1], o.right) for o in found] == [
+        (cause, "larger", (cause,), True) for cause in ("align-corners", "resize-mode")
+    ]
 
 
 # Every cause in a network of one layer: as A has it, as B has it. `x` is 1 x 3 x 9 x 9.

@@ -142,6 +142,7 @@ def _guilty(g: Guilty) -> dict[str, Any]:
         **_examined(g.examined),
         "layer_a": _piece(g.a) if g.a is not None else None,
         "layer_b": _piece(g.b) if g.b is not None else None,
+        "tried": g.tried,
         "causes": [
             {"id": e.cause.id, "name": e.cause.name, "fix": e.cause.fix, "a": e.a, "b": e.b, "before": e.before, "after": e.after}
             for e in g.causes
@@ -273,6 +274,8 @@ def _print_divergence(screen: Screen, d: Divergence, everything: bool) -> None:
     if d.guilty is None:
         reasons = list(dict.fromkeys(e.problem for e in d.examined if e.problem))
         screen.paragraph(f"which layer is wrong cannot be told: {screen.name('; '.join(reasons[:3])) or 'none can be run alone'}", "  ")
+        ways = "a Caffe net, an ONNX model, one of TensorRT, or a module that torch.fx can trace"
+        screen.paragraph(f"compare with a network whose layers can be run: {ways}", "  to do: ")
         return
     _print_guilty(screen, d.guilty, d.replayed.upper())
     if d.others:
@@ -294,10 +297,14 @@ def _print_guilty(screen: Screen, g: Guilty, replayed: str) -> None:
             screen.paragraph(screen.name(f"{step.type} '{step.name}'{': ' if said else ''}{said}"), f"  {letter}  ")
     for a, b, relation in g.weights:
         screen.paragraph(f"'{screen.name(b)}' of B is {screen.name(relation)} to '{screen.name(a)}' of A", "  weights: ")
-    if not g.causes:
+    if not g.tried:
+        screen.paragraph("no cause can be tried: neither side's layer is known as ONNX, and seen with all it reads", "  ")
+        screen.paragraph("compare with the Caffe net or the ONNX model, where there is one", "  to do: ")
+    elif not g.causes:
         screen.line("  no known cause explains it")
-    for cause in g.causes:
+    for number, cause in enumerate(g.causes):
         screen.paragraph(
-            f"{cause.cause.name}. A: {screen.name(cause.a)}. B: {screen.name(cause.b)}. With that {cause.after:.1e} is left.", "  cause: "
+            f"{cause.cause.name}. A: {screen.name(cause.a)}. B: {screen.name(cause.b)}. With that {cause.after:.1e} is left.",
+            "  or, which explains it as well: " if number else "  cause: ",
         )
         screen.paragraph(cause.cause.fix, "  to do: ")

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 LARGE = 4096
 """Bytes from which on an initialiser stays out of the model."""
 
+SMALL = 1 << 16
+"""Bytes that a model is fed up to which it runs in one thread: starting more, and ending them, takes longer than it does."""
+
 NARROW = ("FLOAT16", "BFLOAT16")
 
 _SHARED = ("FLOAT", "FLOAT16", "INT32", "INT64", "INT8", "UINT8")
@@ -85,14 +88,15 @@ class Runnable:
         taken = given | {i.name: _ort(feeds[i.name], self._types.get(i.name, "")) for i in proto.graph.input if i.name in feeds}
         asked = self._asked(proto, feeds, names)
         try:
-            made = self._session(proto).run_with_ort_values(list(asked.values()), taken)
+            made = self._session(proto, sum(array.nbytes for array in (*feeds.values(), *(known or {}).values()))).run_with_ort_values(list(asked.values()), taken)
         except Exception as error:
             said = " ".join(str(error).split())[:300]
             hint = "an input that no such network is fed ('--input') can be the reason; else please report it"
             raise GraphError("G090", f"onnxruntime cannot run {self._what}: {said}", hint=hint) from error
         return {name: value.numpy() for name, value in zip(asked, made, strict=True)}
 
-    def _session(self, proto: onnx.ModelProto) -> Any:
+    def _session(self, proto: onnx.ModelProto, nbytes: int) -> Any:
+        """nbytes: of what it is fed."""
         onnxruntime = _onnxruntime()
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -100,6 +104,8 @@ class Runnable:
         options.enable_cpu_mem_arena = False
         # It writes its errors to stderr as well.
         options.log_severity_level = 4
+        if nbytes < SMALL:
+            options.intra_op_num_threads = 1
         # Threads that wait for work in a loop take it from everybody else.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         held = [i.name for i in proto.graph.initializer if i.name in self._held]

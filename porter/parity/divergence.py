@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from porter.check.measures import Measured, measured
 from porter.dataclass import dataclass, replace
 from porter.errors import PorterError
+from porter.parity.causes.experiment import Trial
 from porter.parity.causes.table import Explained, explain
 from porter.parity.comparison import Advance, Compared, Comparison
 from porter.parity.matching import Pair
@@ -65,13 +66,15 @@ class Examined:
 class Guilty:
     """The first layer that is off by itself, as both sides have it. causes: those that an experiment bears out, the best first.
 
-    weights: for each weight of B's piece the one of A's nearest to it, and what it is to that: see `related`.
+    tried: whether there could be experiments: a layer has to be known as ONNX on one side, and both have to be seen at work. weights: for
+    each weight of B's piece the one of A's nearest to it, and what it is to that: see `related`.
     """
 
     examined: Examined
     a: Piece | None
     b: Piece | None
     causes: tuple[Explained, ...]
+    tried: bool
     weights: tuple[tuple[str, str, str], ...]
 
 
@@ -266,12 +269,16 @@ class _Search:
 
     def _guilty(self, entry: Examined, values: Mapping[str, Observed], made: NDArray[Any] | None) -> Guilty:
         a, b = (side.piece(side.name(entry.pair)) for side in sorted((self.reference, self.replayed), key=lambda s: s.letter))
-        return Guilty(entry, a, b, self._causes(entry, values, made), related_weights(*self._by_letter(), entry.pair))
+        trials = self._trials(entry, values, made)
+        before = entry.own.relative if entry.own is not None else float("inf")
+        causes = explain(trials, before, self.comparison.tolerance)
+        return Guilty(entry, a, b, causes, bool(trials), related_weights(*self._by_letter(), entry.pair))
 
     def _by_letter(self) -> tuple[SideOf, SideOf]:
         return (self.reference, self.replayed) if self.reference.letter == "a" else (self.replayed, self.reference)
 
-    def _causes(self, entry: Examined, values: Mapping[str, Observed], made: NDArray[Any] | None) -> tuple[Explained, ...]:
+    def _trials(self, entry: Examined, values: Mapping[str, Observed], made: NDArray[Any] | None) -> list[tuple[Literal["a", "b"], Trial]]:
+        """The layer as each side has it, where that is known as ONNX, with what it is given and what is wanted of it."""
         name, wanted = self.replayed.name(entry.pair), values[self.reference.name(entry.pair)]
         trials = []
         if entry.piece is not None:
@@ -287,5 +294,4 @@ class _Search:
             inputs |= {n: self.reference.fed[n] for n in theirs.inputs if n in self.reference.fed}
             other = Observed(name, made, made.shape)
             trials.append((self.reference.letter, trial(self.reference, self.replayed, entry.pair, inputs, wanted.array, other)))
-        before = entry.own.relative if entry.own is not None else float("inf")
-        return explain([(letter, t) for letter, t in trials if t is not None], before, self.comparison.tolerance)
+        return [(letter, t) for letter, t in trials if t is not None]

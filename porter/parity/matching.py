@@ -77,6 +77,8 @@ def match(a: Side, b: Side, layers: Mapping[str, str] | None = None) -> Matching
     search = _Search(_Layers(a, layers or {}), _Layers(b, layers or {}))
     search.by_names()
     search.outputs()
+    # A name that an output had as well is now one value's alone.
+    search.by_names()
     if len(search.found) < FEW * min(len(search.a.values), len(search.b.values)):
         search.by_structure()
         search.by_order()

@@ -46,10 +46,10 @@ class GoldenSide:
         entries = self._entries.values()
         self.outputs = tuple([e.name for e in entries if not e.sampled])
         self.steps = tuple([Step(e.layer, e.type, (), (e.name,)) for e in entries if e.layer])
-        # A blob that is written twice is no name of either value.
+        # Of a blob that is written twice, the network's output alone is called as it.
         written = Counter(e.top for e in entries)
         self.aliases: Mapping[str, tuple[str, ...]] = {
-            e.name: tuple([n for n in (e.layer, e.top if written[e.top] == 1 else "") if n]) for e in entries
+            e.name: tuple([n for n in (e.layer, e.top if written[e.top] == 1 or not e.sampled else "") if n]) for e in entries
         }
         self.shapes: Mapping[str, Shape] = {e.name: self._shape(e) for e in entries}
 

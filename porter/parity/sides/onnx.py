@@ -85,7 +85,14 @@ def _setting(attribute: ir.Attr) -> Json:
     if attribute.type == ir.AttributeType.TENSOR:
         return f"{value.dtype.name.lower()} {list(value.shape.numpy())}" if value.size > SHOWN else value.numpy().tolist()
     if isinstance(value, int | float | str):
-        return value
+        return _written(value)
     if isinstance(value, list | tuple) and all(isinstance(v, int | float | str) for v in value):
-        return list(value)
+        return [_written(v) for v in value]
     return attribute.type.name.lower()
+
+
+def _written(value: float | str) -> Json:
+    """Floating-point attributes are float32: as somebody wrote them."""
+    import numpy as np
+
+    return float(str(np.float32(value))) if isinstance(value, float) else value

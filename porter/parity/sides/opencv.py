@@ -46,6 +46,7 @@ class OpenCVSide:
         self.inputs = inputs
         self._net = net
         self._store = store
+        self._types = {layer.name: layer.type for layer in layers}
         self._places = {(layer.name, n): _value(layer, top) for layer in layers for n, top in enumerate(layer.tops)}
         held = {name: name for name in inputs}
         steps: list[Step] = []
@@ -88,6 +89,8 @@ class OpenCVSide:
                 for number, array in enumerate(tops):
                     value = self._places.get((name, number))
                     if value in asked:
+                        if self._types[name] == "DetectionOutput":
+                            array = _boxes(array)
                         yield Observed(value, array, array.shape)
 
     def replay(self, step: Step, given: Mapping[str, NDArray[Any]]) -> None:
@@ -135,6 +138,17 @@ def open_side(prototxt: str, weights: str | None, options: PortOptions) -> OpenC
 
 
 _HINT = "pip install 'opencv-python-headless<5'"
+
+
+def _boxes(array: NDArray[Any]) -> NDArray[Any]:
+    """Boxes of shape (1, 1, N, 7) as Caffe gives them. OpenCV fills up with rows of zeros, Caffe says with a row of -1 that there is none.
+
+    Source: BVLC/caffe, SSD fork, detection_output_layer.cpp; OpenCV 4.x, dnn/src/layers/detection_output_layer.cpp.
+    """
+    import numpy as np
+
+    kept = array[:, :, array.any(axis=(0, 1, 3))]
+    return kept if kept.size else np.array([0, -1, -1, -1, -1, -1, -1], array.dtype).reshape(1, 1, 1, 7)
 
 
 def _value(layer: CaffeLayer, top: str) -> str:
