@@ -37,6 +37,12 @@ Value = str | bool | int | float | tuple[int, ...] | tuple[float, ...] | Word | 
 """A setting. A `str` is a name, of a layer or of weights; the first setting of each call is its layer's name."""
 
 
+EXPORTED = "_output_0"
+"""What PyTorch's exporter puts behind a node's name to name its first tensor."""
+
+DOUBLES = frozenset([("batch_norm", "epsilon")])
+"""Functions and settings that are not rounded to float."""
+
 _WEIGHTED = frozenset(["convolution", "deconvolution", "batch_norm", "scale", "general_scale", "linear", "prelu", "constant", "numbers"])
 """Functions of layers that are given the weights; `numbers` for their type."""
 
@@ -58,6 +64,13 @@ class Call:
     @property
     def takes_weights(self) -> bool:
         return self.weights if self.block else self.function in _WEIGHTED
+
+    @property
+    def numbers(self) -> Numbers:
+        """The values of a call that writes them into the source."""
+        values = self.settings["values"]
+        assert isinstance(values, Numbers)
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +102,8 @@ class Program:
 
     blocks: tuple[Block, ...]
     body: tuple[Call, ...]
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """All calls, those of blocks first."""
+        return (*(call for block in self.blocks for call in block.body), *self.body)

@@ -11,7 +11,7 @@ from porter.dataclass import dataclass, field_names, replace
 from porter.errors import TensorRTError
 from porter.tensorrt import layers
 from porter.tensorrt.layers import Layer, Network, Weights
-from porter.tensorrt.source.call import Call, Numbers, Value, Word
+from porter.tensorrt.source.call import EXPORTED, Call, Numbers, Program, Value, Word
 
 IN_SOURCE = 4096
 """Elements of the largest constant that is written into the source, where `.wts` has no type for it."""
@@ -85,9 +85,15 @@ def form_of(call: Call) -> str:
     return "activation" if plain else "activation_with"
 
 
+def helpers_of(program: Program, texts: Mapping[str, Sequence[str]]) -> list[str]:
+    """Of the functions that a language has for forms, those that the program calls, each once."""
+    used = {form_of(call) for call in program.calls if not call.block}
+    return list(dict.fromkeys(text for form, some in texts.items() if form in used for text in some))
+
+
 def _suffix(calls: Sequence[Call]) -> str | None:
     """Caffe's tensors are called as their layers are, those of PyTorch's exporter have `_output_0` behind it."""
-    for suffix in ("", "_output_0"):
+    for suffix in ("", EXPORTED):
         if 2 * sum(call.outputs[0] == f"{call.settings['name']}{suffix}" for call in calls) >= len(calls):
             return suffix
     return None

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 from porter.dataclass import dataclass
 from porter.tensorrt.layers import DTYPES, Network
-from porter.tensorrt.source.call import Block, Call, Numbers, Program, Reference, Value, Word
-from porter.tensorrt.source.calls import form_of
+from porter.tensorrt.source.call import DOUBLES, EXPORTED, Block, Call, Program, Reference, Value, Word
+from porter.tensorrt.source.calls import form_of, helpers_of
 from porter.tensorrt.source.cpp_layers import FORMS, HELPERS
 from porter.tensorrt.source.cpp_program import HEADER, INCLUDES, MAIN
 from porter.tensorrt.source.layout import WIDTH, double_literal, float_literal, integer_literal, statement, text_literal
 from porter.tensorrt.source.naming import Identifiers, camel
-from porter.tensorrt.source.stages import signature, stages, with_stage
+from porter.tensorrt.source.stages import signatures, stages, with_stage
 
 _TYPES = {
     "text": "const std::string&",
@@ -22,11 +22,6 @@ _TYPES = {
     "floats": "const std::vector<float>&",
 }
 _ELEMENTS = {"bool": "std::uint8_t", "int8": "std::int8_t", "uint8": "std::uint8_t", "int32": "std::int32_t", "int64": "std::int64_t"}
-_SUFFIX = "_output_0"
-"""What PyTorch's exporter puts behind a node's name to name its first tensor."""
-
-_DOUBLES = frozenset([("batch_norm", "epsilon")])
-"""Settings that are not rounded to float."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +34,9 @@ class CppSource:
 
 def print_cpp(network: Network, program: Program, title: str) -> CppSource:
     """The sources of a network. title: what it is called, any text."""
-    given = signature(
-        [i.name for i in network.inputs], {i.name: i.shape for i in network.inputs}, {i.name: i.dtype for i in network.inputs}
-    )
-    made = signature(network.outputs, network.shapes, network.dtypes)
+    given, made = signatures(network)
     header = HEADER.format(title=_comment(title), inputs=_comment(given), outputs=_comment(made))
-    helpers = _helpers(program)
+    helpers = helpers_of(program, HELPERS)
     hidden = "\n".join([*helpers, *("\n".join(_block(b)) + "\n" for b in program.blocks)])
     parts = [
         INCLUDES.format(title=_comment(title))
@@ -60,12 +52,6 @@ def _comment(text: str) -> str:
     """Text that can stand behind `//`: in one line that does not go on in the next, and is no trigraph."""
     plain = "".join(c if " " <= c <= "~" else "?" for c in text.replace("??", "?"))
     return plain.rstrip("\\ ")
-
-
-def _helpers(program: Program) -> list[str]:
-    calls = [*(c for b in program.blocks for c in b.body), *program.body]
-    used = {form_of(c) for c in calls if not c.block}
-    return list(dict.fromkeys(text for name, texts in HELPERS.items() if name in used for text in texts))
 
 
 def _standard(text: str) -> str:
@@ -128,7 +114,7 @@ def _call(
     values = {f"x{n}": v if v in references else f"*{v}" for n, v in enumerate(inputs) if v}
     pointers = ["nullptr" if not v else f"&{v}" if v in references else v for v in inputs]
     for name in call.outputs:
-        variables[name] = names.take(name.removesuffix(_SUFFIX)) if names is not None else name
+        variables[name] = names.take(name.removesuffix(EXPORTED)) if names is not None else name
     first = variables[call.outputs[0]]
     head = "return " if result else f"auto* const {first} = "
     if call.block:
@@ -158,7 +144,7 @@ class _Words(dict[str, str]):
     def __missing__(self, word: str) -> str:
         if word in _SPECIAL:
             return _SPECIAL[word](self._call, self._pointers)
-        return _value(self._call.settings[word], double=(self._call.function, word) in _DOUBLES)
+        return _value(self._call.settings[word], double=(self._call.function, word) in DOUBLES)
 
 
 def _value(value: Value, double: bool = False) -> str:
@@ -228,12 +214,6 @@ def _weights(role: str, call: Call) -> str:
     return f"weights.at({_value(value)})" if value is not None else "Weights{DataType::kFLOAT, nullptr, 0}"
 
 
-def _numbers(call: Call) -> Numbers:
-    values = call.settings["values"]
-    assert isinstance(values, Numbers)
-    return values
-
-
 def _given(call: Call, pointers: Sequence[str]) -> str:
     """The inputs after the first."""
     return f", {{{', '.join(pointers[1:])}}}" if len(pointers) > 1 else ""
@@ -259,9 +239,9 @@ _SPECIAL: Mapping[str, Callable[[Call, Sequence[str]], str]] = {
     "scale": lambda call, _: _setting("scale", call),
     "power": lambda call, _: _setting("power", call),
     "shape_pointer": lambda call, _: "std::nullopt" if call.settings["shape"] is None else f"Shape{_value(call.settings['shape'])}",
-    "element": lambda call, _: _ELEMENTS[_numbers(call).dtype],
-    "element_type": lambda call, _: f"DataType::k{DTYPES[_numbers(call).dtype]}",
-    "element_shape": lambda call, _: _shape(_numbers(call).shape),
-    "element_values": lambda call, _: _shape([int(n) for n in _numbers(call).values]),
+    "element": lambda call, _: _ELEMENTS[call.numbers.dtype],
+    "element_type": lambda call, _: f"DataType::k{DTYPES[call.numbers.dtype]}",
+    "element_shape": lambda call, _: _shape(call.numbers.shape),
+    "element_values": lambda call, _: _shape([int(n) for n in call.numbers.values]),
 }
 """Words of forms that are put together from several settings, or from the inputs."""

@@ -6,18 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 from porter.graph.python_layout import WIDTH, float_literal, statement, text_literal, tuple_literal
 from porter.tensorrt.layers import DTYPES, Network
-from porter.tensorrt.source.call import Block, Call, Numbers, Program, Reference, Value, Word
-from porter.tensorrt.source.calls import Calls, form_of
+from porter.tensorrt.source.call import DOUBLES, EXPORTED, Block, Call, Program, Reference, Value, Word
+from porter.tensorrt.source.calls import Calls, form_of, helpers_of
 from porter.tensorrt.source.naming import Identifiers
 from porter.tensorrt.source.python_layers import FORMS, HELPERS
 from porter.tensorrt.source.python_program import IMPORTS, NAMED, PROGRAM, TENSOR
-from porter.tensorrt.source.stages import signature, stages, with_stage
-
-_SUFFIX = "_output_0"
-"""What PyTorch's exporter puts behind a node's name to name its first tensor."""
-
-_DOUBLES = frozenset([("batch_norm", "epsilon")])
-"""Settings that are not rounded to float."""
+from porter.tensorrt.source.stages import signatures, stages, with_stage
 
 _PLAIN = frozenset(chr(c) for c in range(0x20, 0x7F)) - frozenset("{}\"\\'")
 """Characters that stand for themselves in any string."""
@@ -25,7 +19,7 @@ _PLAIN = frozenset(chr(c) for c in range(0x20, 0x7F)) - frozenset("{}\"\\'")
 
 def print_python(network: Network, program: Program, title: str, made: Calls) -> str:
     """The source of a network. title: what it is called, any text. made: what the program was made of."""
-    helpers = _helpers(program)
+    helpers = helpers_of(program, HELPERS)
     blocks = ["\n".join(_block(b)) + "\n" for b in program.blocks]
     build = "\n".join(_build(network, program)) + "\n"
     parts = [_heading(title) + "\n" + IMPORTS, _named(made), *helpers, *blocks, build, PROGRAM]
@@ -47,12 +41,6 @@ def _named(made: Calls) -> str:
     others = f"# Layers after which another tensor is called.\n{others}\n\n\n" if made.clashes else ""
     known = " and name not in OTHERS" if made.clashes else ""
     return NAMED.format(tensor=TENSOR.format(name=name, known=known), others=others)
-
-
-def _helpers(program: Program) -> list[str]:
-    calls = [*(c for b in program.blocks for c in b.body), *program.body]
-    used = {form_of(c) for c in calls if not c.block}
-    return list(dict.fromkeys(text for name, texts in HELPERS.items() if name in used for text in texts))
 
 
 # ---- functions -------------------------------------------------------------------------------------------------------
@@ -97,10 +85,7 @@ def _build(network: Network, program: Program) -> list[str]:
 
 def _docstring(network: Network) -> list[str]:
     """What goes in and comes out."""
-    given = signature(
-        [i.name for i in network.inputs], {i.name: i.shape for i in network.inputs}, {i.name: i.dtype for i in network.inputs}
-    )
-    made = signature(network.outputs, network.shapes, network.dtypes)
+    given, made = signatures(network)
     lines = ['    """Add the layers of the network to an empty one.', ""]
     for what, text in (("Inputs", given), ("Outputs", made)):
         plain = "".join(c if " " <= c <= "~" and c not in '"\\' else "?" for c in text)
@@ -113,7 +98,7 @@ def _call(call: Call, variables: dict[str, str], names: Identifiers | None = Non
     """The statement for a call. result: its value is what the block returns."""
     inputs = [variables[i] if i else "None" for i in call.inputs]
     for name in call.outputs:
-        variables[name] = names.take(name.removesuffix(_SUFFIX)) if names is not None else name
+        variables[name] = names.take(name.removesuffix(EXPORTED)) if names is not None else name
     targets = ", ".join(variables[o] for o in call.outputs)
     called = [(variables[o], call.settings.get(f"called_{i}")) for i, o in enumerate(call.outputs)]
     extra = [line for v, name in called if name is not None for line in statement(f"{v}.name = {_value(name)}", 1)]
@@ -139,7 +124,7 @@ class _Words(dict[str, str]):
     def __missing__(self, word: str) -> str:
         if word in _SPECIAL:
             return _SPECIAL[word](self._call, self._inputs)
-        return _value(self._call.settings[word], double=(self._call.function, word) in _DOUBLES)
+        return _value(self._call.settings[word], double=(self._call.function, word) in DOUBLES)
 
 
 def _value(value: Value, double: bool = False) -> str:
@@ -198,12 +183,6 @@ def _terms(call: Call, _: Sequence[str]) -> str:
     return "".join(f", {role}=False" for role in ("weight", "bias") if not call.settings[f"has_{role}"])
 
 
-def _numbers(call: Call) -> Numbers:
-    values = call.settings["values"]
-    assert isinstance(values, Numbers)
-    return values
-
-
 def _setting(key: str, call: Call) -> str:
     """A scale's setting is a tensor's name, others are as they stand."""
     value = call.settings[key]
@@ -224,8 +203,8 @@ _SPECIAL: Mapping[str, Callable[[Call, Sequence[str]], str]] = {
     "shift": lambda call, _: _setting("shift", call),
     "scale": lambda call, _: _setting("scale", call),
     "power": lambda call, _: _setting("power", call),
-    "element_type": lambda call, _: f"np.{_numbers(call).dtype.replace('bool', 'bool_')}",
-    "element_shape": lambda call, _: tuple_literal(_numbers(call).shape),
-    "element_values": lambda call, _: f"[{', '.join(map(str, _numbers(call).values))}]",
+    "element_type": lambda call, _: f"np.{call.numbers.dtype.replace('bool', 'bool_')}",
+    "element_shape": lambda call, _: tuple_literal(call.numbers.shape),
+    "element_values": lambda call, _: f"[{', '.join(map(str, call.numbers.values))}]",
 }
 """Words of forms that are put together from several settings, or from the inputs."""

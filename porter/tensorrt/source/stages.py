@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from porter.tensorrt.layers import Network
 from porter.tensorrt.source.call import Call
 
 Shape = tuple[int, ...]
@@ -29,7 +30,15 @@ def shape_text(shape: Shape) -> str:
     return " x ".join("N" if n < 0 else str(n) for n in shape) or "a number"
 
 
-def signature(names: Sequence[str], shapes: Mapping[str, Shape], dtypes: Mapping[str, str]) -> str:
+def signatures(network: Network) -> tuple[str, str]:
+    """The inputs and the outputs of a network, in words."""
+    given = _signature(
+        [i.name for i in network.inputs], {i.name: i.shape for i in network.inputs}, {i.name: i.dtype for i in network.inputs}
+    )
+    return given, _signature(network.outputs, network.shapes, network.dtypes)
+
+
+def _signature(names: Sequence[str], shapes: Mapping[str, Shape], dtypes: Mapping[str, str]) -> str:
     """Tensors with their types and shapes, in words."""
     return ", ".join(f"{n} ({dtypes.get(n, 'float32')}, {shape_text(shapes[n])})" if n in shapes else n for n in names) or "none"
 
