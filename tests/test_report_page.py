@@ -275,6 +275,7 @@ def test_keyboard(browser: Chromium, many: tuple[Path, list[str]]) -> None:
 
 def test_tab_goes_through_everything(browser: Chromium, mapped: Path) -> None:
     """In the order of the page, every kind of control is reached, and each table of rows is one stop and its headings."""
+    browser.size(1280, 900)
     browser.open(mapped)
     seen = []
     while len(seen) < 120:
