@@ -88,14 +88,36 @@ inline void count_change(std::uint32_t before, std::uint32_t after, Changes& cha
     changes.underflowed += to == 0 && from != 0;
 }
 
-inline void narrow_half_portable(const unsigned char* floats, std::size_t n, unsigned char* out, Changes& changes) {
+/// The bits of a float32 are its own.
+constexpr std::uint32_t float_bits(std::uint32_t bits) {
+    return bits;
+}
+
+/// `n` values of type `From`, one by one: `widen` gives the bits of the float32 that each equals, `round` the 16 bits that are nearest,
+/// `back` the bits of what these are.
+template <class From, std::uint32_t (*widen)(From), std::uint16_t (*round)(std::uint32_t), std::uint32_t (*back)(std::uint16_t)>
+void narrow_each(const unsigned char* values, std::size_t n, unsigned char* out, Changes& changes) {
     for (std::size_t i = 0; i < n; ++i) {
-        std::uint32_t bits = 0;
-        std::memcpy(&bits, floats + 4 * i, 4);
-        const std::uint16_t half = half_of(bits);
-        std::memcpy(out + 2 * i, &half, 2);
-        count_change(bits, float_of_half(half), changes);
+        From value = 0;
+        std::memcpy(&value, values + sizeof(From) * i, sizeof(From));
+        const std::uint32_t bits = widen(value);
+        const std::uint16_t narrowed = round(bits);
+        std::memcpy(out + 2 * i, &narrowed, 2);
+        count_change(bits, back(narrowed), changes);
     }
+}
+
+inline void narrow_half_portable(const unsigned char* floats, std::size_t n, unsigned char* out, Changes& changes) {
+    narrow_each<std::uint32_t, float_bits, half_of, float_of_half>(floats, n, out, changes);
+}
+
+inline void narrow_bfloat16_portable(const unsigned char* floats, std::size_t n, unsigned char* out, Changes& changes) {
+    narrow_each<std::uint32_t, float_bits, bfloat16_of, float_of_bfloat16>(floats, n, out, changes);
+}
+
+/// `n` half values to bfloat16, by way of the float32 that each equals.
+inline void narrow_half_to_bfloat16(const unsigned char* halves, std::size_t n, unsigned char* out, Changes& changes) {
+    narrow_each<std::uint16_t, float_of_half, bfloat16_of, float_of_bfloat16>(halves, n, out, changes);
 }
 
 #ifdef PORTER_WTS_X86
@@ -156,19 +178,9 @@ inline void narrow_half(const unsigned char* floats, std::size_t n, unsigned cha
     narrow_half_portable(floats, n, out, changes);
 }
 
-inline void narrow_bfloat16_portable(const unsigned char* floats, std::size_t n, unsigned char* out, Changes& changes) {
-    for (std::size_t i = 0; i < n; ++i) {
-        std::uint32_t bits = 0;
-        std::memcpy(&bits, floats + 4 * i, 4);
-        const std::uint16_t narrowed = bfloat16_of(bits);
-        std::memcpy(out + 2 * i, &narrowed, 2);
-        count_change(bits, float_of_bfloat16(narrowed), changes);
-    }
-}
-
 #ifdef PORTER_WTS_X86
 
-/// The same, eight at a time.
+/// The same as `narrow_bfloat16_portable`, eight at a time.
 __attribute__((target("avx2"))) inline void narrow_bfloat16_avx2(const unsigned char* floats, std::size_t n, unsigned char* out,
                                                                  Changes& changes) {
     const __m256i infinity = _mm256_set1_epi32(static_cast<int>(infinity_bits));
@@ -197,18 +209,6 @@ inline void narrow_bfloat16(const unsigned char* floats, std::size_t n, unsigned
     }
 #endif
     narrow_bfloat16_portable(floats, n, out, changes);
-}
-
-/// `n` half values to bfloat16, by way of the float32 that each equals.
-inline void narrow_half_to_bfloat16(const unsigned char* halves, std::size_t n, unsigned char* out, Changes& changes) {
-    for (std::size_t i = 0; i < n; ++i) {
-        std::uint16_t half = 0;
-        std::memcpy(&half, halves + 2 * i, 2);
-        const std::uint32_t bits = float_of_half(half);
-        const std::uint16_t narrowed = bfloat16_of(bits);
-        std::memcpy(out + 2 * i, &narrowed, 2);
-        count_change(bits, float_of_bfloat16(narrowed), changes);
-    }
 }
 
 } // namespace porter::detail
