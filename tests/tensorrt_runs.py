@@ -11,10 +11,12 @@ import numpy as np
 import onnx
 
 from porter.graph import recording
-from porter.tensorrt import live, package, walk
+from porter.tensorrt import package
+from porter.tensorrt.checking.values import Verification, verify
 from porter.tensorrt.layers import Network
+from porter.tensorrt.live import live
 from porter.tensorrt.lowering.lower import lower
-from porter.tensorrt.verification import Verification, verify
+from porter.tensorrt.walk import walk
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,12 @@ from porter.dataclass import field_names, replace
 from porter.formats.base import WriteOptions
 from porter.formats.registry import save_store
 from porter.tensorrt import layers as l
-from porter.tensorrt import live, net_manifest, package, walk
+from porter.tensorrt import package
+from porter.tensorrt.checking import net_manifest
 from porter.tensorrt.layers import Input, Layer, Network
+from porter.tensorrt.live import live
 from porter.tensorrt.source.output import cpp_files, python_files, weights_of
+from porter.tensorrt.walk import walk
 
 HOSTILE = 'a"b\\c\nd??/e{0}%s\té∑\'"""'
 """A name that no literal may end at."""

@@ -19,15 +19,15 @@ from porter.cli.tensorrt_screen import print_built
 from porter.dataclass import replace
 from porter.graph.porting import PortOptions, open_network
 from porter.tensor import Tensor
-from porter.tensorrt import net_manifest
 from porter.tensorrt.building import BuildOptions, Built, build_engine
-from porter.tensorrt.checking import check
+from porter.tensorrt.checking import net_manifest
+from porter.tensorrt.checking.weights import check
 from porter.tensorrt.layers import stored
-from porter.tensorrt.live import build
+from porter.tensorrt.live.live import build
 from porter.tensorrt.lowering.lower import lower
 from porter.tensorrt.package import find
 from porter.tensorrt.substitution import with_values
-from porter.tensorrt.walk import read
+from porter.tensorrt.walk.walk import read
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64", reason="TensorRT's package has no wheel for this platform"

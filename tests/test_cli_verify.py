@@ -12,7 +12,7 @@ import pytest
 from cli_runner import Porter
 from parity_nets import FORMS, make, model
 
-from porter.tensorrt import engine_run
+from porter.tensorrt.live import engine_run
 
 CAFFE, ONNX, TORCH, TENSORRT, GOLDEN = FORMS
 

@@ -27,16 +27,16 @@ from porter.graph.porting import PortOptions, open_network
 from porter.store import TensorStore
 from porter.tensor import BytesPayload, Tensor
 from porter.tensorrt import layers as l
-from porter.tensorrt import net_manifest
 from porter.tensorrt.building import BuildOptions, Built, build_engine
-from porter.tensorrt.checking import Report, check
+from porter.tensorrt.checking import net_manifest
+from porter.tensorrt.checking.origin import origin
+from porter.tensorrt.checking.weights import Report, check
 from porter.tensorrt.layers import Layer, Network, Weights, stored, weights_of
-from porter.tensorrt.live import build
+from porter.tensorrt.live.live import build
 from porter.tensorrt.lowering.lower import lower
-from porter.tensorrt.origin import origin
 from porter.tensorrt.package import find
 from porter.tensorrt.substitution import with_values
-from porter.tensorrt.walk import read
+from porter.tensorrt.walk.walk import read
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64", reason="TensorRT's package has no wheel for this platform"

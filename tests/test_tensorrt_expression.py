@@ -18,10 +18,11 @@ from torch.nn import functional
 
 from porter.errors import TensorRTError
 from porter.graph.runtime import Runnable
-from porter.tensorrt import layers, package, walk
+from porter.tensorrt import layers, package
 from porter.tensorrt.expression.express import express
 from porter.tensorrt.expression.table import TABLE
 from porter.tensorrt.layers import Layer, Network
+from porter.tensorrt.walk import walk
 
 Array = np.ndarray[Any, Any]
 _TYPES = {

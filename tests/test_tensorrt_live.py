@@ -22,9 +22,9 @@ from porter.store import TensorStore
 from porter.tensor import BytesPayload, Tensor, TensorSpec
 from porter.tensorrt import layers as l
 from porter.tensorrt.layers import Input, Layer, Network, Weights, weights_of
-from porter.tensorrt.live import build
+from porter.tensorrt.live.live import build
 from porter.tensorrt.package import dims, find
-from porter.tensorrt.walk import read, unique
+from porter.tensorrt.walk.walk import read, unique
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64", reason="TensorRT's package has no wheel for this platform"

@@ -29,7 +29,7 @@ from porter.graph.runtime import Runnable
 from porter.tensorrt import layers
 from porter.tensorrt.expression.express import express
 from porter.tensorrt.layers import Network, stored, weights_of
-from porter.tensorrt.live import build
+from porter.tensorrt.live.live import build
 from porter.tensorrt.lowering.lower import lower
 from porter.tensorrt.lowering.naming import Names, WeightNames
 from porter.tensorrt.lowering.table import SUPPORTED, lowering

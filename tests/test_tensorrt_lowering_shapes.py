@@ -19,7 +19,7 @@ from porter.graph.runtime import Runnable
 from porter.tensorrt import layers
 from porter.tensorrt.expression.express import express
 from porter.tensorrt.layers import Network
-from porter.tensorrt.live import Live, build
+from porter.tensorrt.live.live import Live, build
 from porter.tensorrt.lowering.lower import lower
 from porter.tensorrt.package import find
 

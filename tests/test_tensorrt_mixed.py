@@ -16,11 +16,13 @@ from tensorrt_runs import model_with_values
 
 from porter.errors import TensorRTError, UsageError
 from porter.graph.builder import made_of
-from porter.tensorrt import layers, live, package, walk
+from porter.tensorrt import layers, package
+from porter.tensorrt.checking.values import verify
 from porter.tensorrt.layers import Network, weights_of
+from porter.tensorrt.live import live
 from porter.tensorrt.lowering.lower import lower
 from porter.tensorrt.lowering.mixed import mixed
-from porter.tensorrt.verification import verify
+from porter.tensorrt.walk import walk
 
 MODEL = """
 <ir_version: 9, opset_import: ["" : 17]>

@@ -18,14 +18,16 @@ from torch_runs import ruff
 from porter.dataclass import replace
 from porter.errors import TensorRTError
 from porter.tensorrt import layers as l
-from porter.tensorrt import live, package, walk
+from porter.tensorrt import package
 from porter.tensorrt.layers import Network
+from porter.tensorrt.live import live
 from porter.tensorrt.source.calls import calls_of
 from porter.tensorrt.source.layout import double_literal, float_literal, integer_literal, statement, text_literal
 from porter.tensorrt.source.naming import Identifiers, camel
 from porter.tensorrt.source.output import cpp_files, python_files, weights_of
 from porter.tensorrt.source.structure import structured
 from porter.tensorrt.source.texts import Pieces, parametrised, stem
+from porter.tensorrt.walk import walk
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64", reason="TensorRT's package has no wheel for this platform"

@@ -19,10 +19,12 @@ from tensorrt_runs import Run, model_with_values, run
 
 from porter.errors import GraphError, TensorRTError
 from porter.graph import recording
-from porter.tensorrt import engine_run, live, package, walk
+from porter.tensorrt import package
+from porter.tensorrt.checking.values import Compared, Verification, compare, verify
 from porter.tensorrt.layers import Layer, Network, Softmax
+from porter.tensorrt.live import engine_run, live
 from porter.tensorrt.lowering.lower import lower
-from porter.tensorrt.verification import Compared, Verification, compare, verify
+from porter.tensorrt.walk import walk
 
 MODEL = """
 <ir_version: 9, opset_import: ["" : 17]>

@@ -12,7 +12,7 @@ from porter.cli.table import Cell, Column
 
 if TYPE_CHECKING:
     from porter.tensorrt.building import Built
-    from porter.tensorrt.checking import Checked
+    from porter.tensorrt.checking.weights import Checked
 
 COLUMNS = (
     Column("LAYER", fit="shrink"),

@@ -10,7 +10,7 @@ from porter.cli.screen import Screen
 from porter.cli.table import Cell, Column
 
 if TYPE_CHECKING:
-    from porter.tensorrt.verification import Compared
+    from porter.tensorrt.checking.values import Compared
     from porter.tensorrt.verifying import Verified, VerifyOptions
 
 COLUMNS = (
@@ -30,7 +30,7 @@ AGAINST = {"original": "the original", "record": "the record", "engine": "the en
 
 def document(source: str, weights: str | None, options: VerifyOptions, verified: Verified) -> dict[str, Any]:
     """The result as JSON."""
-    from porter.tensorrt.verification import UNKNOWN_WITHOUT_GPU, settings
+    from porter.tensorrt.checking.values import UNKNOWN_WITHOUT_GPU, settings
 
     v, first = verified.verification, verified.verification.first
     return {
@@ -75,7 +75,7 @@ def _compared(c: Compared) -> dict[str, Any]:
 
 def print_verified(screen: Screen, source: str, weights: str | None, options: VerifyOptions, verified: Verified) -> None:
     """What was compared, layer by layer, and what came of it."""
-    from porter.tensorrt.verification import UNKNOWN_WITHOUT_GPU
+    from porter.tensorrt.checking.values import UNKNOWN_WITHOUT_GPU
 
     v = verified.verification
     if not screen.quiet:
@@ -142,7 +142,7 @@ def _print_verdict(screen: Screen, verified: Verified) -> None:
 
 def _print_first(screen: Screen, wrong: Sequence[Compared], drifted: int) -> None:
     """Where it goes wrong first, with the layer's own parameters."""
-    from porter.tensorrt.verification import settings
+    from porter.tensorrt.checking.values import settings
 
     c = wrong[0]
     screen.paragraph(f"'{screen.name(c.value)}', against {AGAINST[c.against]}: {c.problem}", "different: ")

@@ -18,18 +18,18 @@ from porter.io.staging import check_free
 from porter.mapping.render import dumps
 from porter.store import TensorStore
 from porter.tensor import Json
-from porter.tensorrt import net_manifest
-from porter.tensorrt.checking import Report, check
-from porter.tensorrt.engine import Profiles
+from porter.tensorrt.checking import net_manifest
+from porter.tensorrt.checking.origin import Origin, origin, origin_by_name
+from porter.tensorrt.checking.weights import Report, check
 from porter.tensorrt.layers import Network
-from porter.tensorrt.live import Live, build
+from porter.tensorrt.live.engine import Profiles
+from porter.tensorrt.live.live import Live, build
 from porter.tensorrt.lowering.lower import lower
 from porter.tensorrt.lowering.mixed import mixed
 from porter.tensorrt.lowering.precision import narrowed
-from porter.tensorrt.origin import Origin, origin, origin_by_name
 from porter.tensorrt.package import Package, find
 from porter.tensorrt.substitution import with_values
-from porter.tensorrt.walk import read
+from porter.tensorrt.walk.walk import read
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,18 +16,19 @@ from porter.graph.npz_arrays import read_arrays
 from porter.graph.porting import PortOptions, open_network
 from porter.store import TensorStore
 from porter.tensor import Tensor
-from porter.tensorrt import engine_run, hand_built
+from porter.tensorrt import hand_built
 from porter.tensorrt.building import open_values
-from porter.tensorrt.checking import check
+from porter.tensorrt.checking.values import Compared, Verification, compare_outputs, renamed, verify
+from porter.tensorrt.checking.weights import check
 from porter.tensorrt.hand_built import Matching
 from porter.tensorrt.layers import Network, stored, weights_of
-from porter.tensorrt.live import build
+from porter.tensorrt.live import engine_run
+from porter.tensorrt.live.live import build
 from porter.tensorrt.lowering.lower import lower
 from porter.tensorrt.lowering.precision import narrowed
 from porter.tensorrt.package import Package, find
 from porter.tensorrt.substitution import with_values
-from porter.tensorrt.verification import Compared, Verification, compare_outputs, renamed, verify
-from porter.tensorrt.walk import read
+from porter.tensorrt.walk.walk import read
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -18,9 +18,9 @@ from porter.errors import TensorRTError
 from porter.parity.side import Observed, Step
 from porter.parity.sides.model import batches
 from porter.parity.sides.tensorrt import TensorRTSide
-from porter.tensorrt import engine_run
 from porter.tensorrt.hand_built import HandBuilt
 from porter.tensorrt.layers import Network
+from porter.tensorrt.live import engine_run
 from porter.tensorrt.package import Package
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """A network that a function builds with TensorRT as a side of a comparison: read back through TensorRT's API, said as ONNX, run.
 
-So it needs no GPU, and shows nothing of the kernels that TensorRT will choose on one: see `porter.tensorrt.verification`.
+So it needs no GPU, and shows nothing of the kernels that TensorRT will choose on one: see `porter.tensorrt.checking.values`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from porter.formats.registry import open_store
 from porter.parity.side import Step
 from porter.parity.sides.model import ModelSide
 from porter.tensor import Json, Tensor
+from porter.tensorrt.checking.values import settings
 from porter.tensorrt.expression.express import express
 from porter.tensorrt.expression.table import TABLE
 from porter.tensorrt.hand_built import build_with
 from porter.tensorrt.layers import Constant, Layer, Network, weights_of
 from porter.tensorrt.package import find
-from porter.tensorrt.verification import settings
-from porter.tensorrt.walk import read
+from porter.tensorrt.walk.walk import read
 
 
 class TensorRTSide(ModelSide):

@@ -73,7 +73,7 @@ def weights_of(network: layers.Network) -> TensorStore:
 
 
 def _written(network: Network, folder: str, files_of: Callable[[layers.Network, str], Mapping[str, str]]) -> tuple[str, ...]:
-    from porter.tensorrt import net_manifest
+    from porter.tensorrt.checking import net_manifest
     from porter.tensorrt.lowering.lower import lower
 
     lowered = lower(network.model)

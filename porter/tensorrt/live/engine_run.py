@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from porter.errors import TensorRTError
-from porter.tensorrt import engine
+from porter.tensorrt.live import engine
 from porter.tensorrt.package import Package
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 
 from porter.tensorrt.layers import Input, Layer, Network, Unknown
 from porter.tensorrt.package import Package, dims
-from porter.tensorrt.walk_layers import Reading, operation
+from porter.tensorrt.walk.layers import Reading, operation
 
 
 def read(definition: Any, package: Package, *, copy: bool = True) -> Network:

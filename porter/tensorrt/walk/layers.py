@@ -16,8 +16,8 @@ from porter.tensor import BytesPayload, Tensor, TensorSpec
 from porter.tensorrt import layers
 from porter.tensorrt.layers import Operation, Unknown, Weights
 from porter.tensorrt.package import Package, dims
-from porter.tensorrt.walk_padding import pooling_padding, same_padding, transposed_padding
-from porter.tensorrt.walk_weights import bytes_of
+from porter.tensorrt.walk.padding import pooling_padding, same_padding, transposed_padding
+from porter.tensorrt.walk.weights import bytes_of
 
 
 @dataclass(frozen=True, slots=True)

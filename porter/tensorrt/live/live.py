@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from porter.errors import TensorRTError
-from porter.tensorrt import engine, live_layers
-from porter.tensorrt.engine import Profiles
 from porter.tensorrt.layers import Layer, Network, Unknown, agree
-from porter.tensorrt.live_layers import Site
+from porter.tensorrt.live import engine, layer_calls
+from porter.tensorrt.live.engine import Profiles
+from porter.tensorrt.live.layer_calls import Site
 from porter.tensorrt.package import Package, dims
 
 
@@ -86,7 +86,7 @@ def _add(site: Site, layer: Layer, tensors: dict[str, Any]) -> None:
     if missing:
         raise TensorRTError("T102", f"{what} reads '{missing[0]}', which nothing before it makes")
     try:
-        made = live_layers.add(site, layer.operation, [tensors[name] if name else None for name in layer.inputs])
+        made = layer_calls.add(site, layer.operation, [tensors[name] if name else None for name in layer.inputs])
     except (RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, TensorRTError):
             raise TensorRTError(error.code, f"{what}: {error.message}", hint=error.hint) from error

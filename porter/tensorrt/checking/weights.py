@@ -1,6 +1,6 @@
 """The weights that TensorRT holds, read back and compared bit for bit with what they have to be.
 
-What they have to be is taken from the file that the weights came from, through a map that is proven (`porter.tensorrt.origin`), or
+What they have to be is taken from the file that the weights came from, through a map that is proven (`porter.tensorrt.checking.origin`), or
 computed once more from that file's tensors: the scale and the shift of a batch normalisation, in float64 and rounded once. What the
 graph itself made, folded weights and constants of its own, is compared with the graph's.
 """
@@ -16,8 +16,8 @@ from porter.dtypes import DType
 from porter.mapping.ops.rounding import rounded, widened
 from porter.store import TensorStore
 from porter.tensor import Json, Tensor
+from porter.tensorrt.checking.origin import Origin
 from porter.tensorrt.layers import BatchNorm, Layer, Network, Operation, Scale, Weights, weights_of
-from porter.tensorrt.origin import Origin
 
 if TYPE_CHECKING:
     import numpy as np
