@@ -17,6 +17,10 @@ __all__ = ["onnx_cases", "porter_cli"]  # fixtures, which tests find here
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Workers share the processors, and threads of OpenMP that wait for their turn do so in a loop. Before anything imports NumPy.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
 # How long an example takes says how busy the machine is; tests that mean time measure it.
 hypothesis.settings.register_profile("porter", deadline=None)
 hypothesis.settings.load_profile("porter")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pickle
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 from once import once
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +36,7 @@ def _make(folder: Path) -> None:
 
 
 def as_array(value: Any) -> np.ndarray[Any, Any]:
+    import numpy as np
     from onnx import TensorProto, numpy_helper
 
     return numpy_helper.to_array(value) if isinstance(value, TensorProto) else np.asarray(value)
