@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import string
+import time
 from pathlib import Path
 
 import pytest
@@ -331,7 +333,6 @@ def test_the_number_of_fields_is_limited(monkeypatch: pytest.MonkeyPatch) -> Non
     assert parse("a: 1 " * 5000), "a row of numbers is one field"
 
 
-@pytest.mark.timeout(20)
 @pytest.mark.parametrize(
     "text",
     [
@@ -356,13 +357,12 @@ def test_the_number_of_fields_is_limited(monkeypatch: pytest.MonkeyPatch) -> Non
     ids=lambda t: f"{t[:6]!r}",
 )
 def test_no_text_takes_long(text: str) -> None:
-    try:
-        tree = parse(text)
-    except PorterError:
-        return
-    for field in tree:
-        if isinstance(field.value, Scalar):
-            python_value(field.value)
+    start = time.process_time()
+    with contextlib.suppress(PorterError):
+        for field in parse(text):
+            if isinstance(field.value, Scalar):
+                python_value(field.value)
+    assert time.process_time() - start < 5
 
 
 SAMPLE = b"""name: "n\\303\\251t" # \xe9

@@ -891,9 +891,9 @@ def test_a_large_transpose_takes_little_memory_and_time(tmp_path: Path, shape: t
     assert peak < 10 << 20
 
     def timed(run: Any) -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         run()
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     ours = min(timed(lambda: [None for _ in payload.chunks(1 << 20)]) for _ in range(4))
     numpys = min(timed(lambda: np.ascontiguousarray(x.transpose(order))) for _ in range(4))
@@ -902,7 +902,7 @@ def test_a_large_transpose_takes_little_memory_and_time(tmp_path: Path, shape: t
 
 def test_solving_again_is_a_look_up() -> None:
     left, right, split_left, split_right = axes("o (c h w)"), axes("(h w c) o"), axes("(3 o) i"), axes("o i")
-    start = time.perf_counter()
+    start = time.process_time()
     for n in range(10_000):
         if n % 3:
             solve([Operand(f"a{n}", (64 + n % 7, 490), left)], [Operand(f"b{n}", None, right)], {"h": 7, "w": 7}, RULE)
@@ -910,7 +910,7 @@ def test_solving_again_is_a_look_up() -> None:
             solve([Operand(f"a{n}", (12, 5), split_left)], [Operand(f"b{n}{j}", None, split_right, {}, j) for j in range(3)], {}, RULE)
         else:
             solve([Operand(f"a{n}", (n, 5), None)], [Operand(f"b{n}", None, None)], {}, RULE)
-    assert time.perf_counter() - start < 0.4
+    assert time.process_time() - start < 0.4
 
 
 def test_remembered_answers_are_not_mixed_up() -> None:

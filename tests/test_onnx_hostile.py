@@ -124,11 +124,11 @@ def test_many_tensors_of_one_name_take_no_longer_than_others(tmp_path: Path) -> 
     attribute = field(1, b"body") + field(6, inner) + b"\xa0\x01\x05"
     path = tmp_path / "m.onnx"
     path.write_bytes(b"\x08\x08" + field(7, field(1, field(2, b"y") + field(5, attribute))))
-    start = time.perf_counter()
+    start = time.process_time()
     with guarded("names"):
         store = porter.open(path)
     assert len(store) == 20_000
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_many_unpacked_numbers(tmp_path: Path) -> None:
