@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from porter.check.compare import Comparison, TensorComparison, Tolerance, compare
-from porter.cli.options import common_options, map_options, read_options_of_both
+from porter.cli.options import common_options, map_options, read_options_of_both, tolerance_options
 from porter.cli.quantities import count, shape_text
 from porter.cli.screen import Screen
 from porter.cli.status import ExitCode
@@ -40,9 +40,7 @@ COLUMNS = (
 @click.command("diff", short_help="Compare the weights of two files, bit for bit.")
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
-@click.option("--rtol", type=float, metavar="X", help="Allow |a - b| <= atol + rtol * |b|.")
-@click.option("--atol", type=float, metavar="X", help="Allow |a - b| <= atol + rtol * |b|.")
-@click.option("--ulp", type=int, metavar="N", help="Allow N units in the last place, or what --rtol and --atol allow.")
+@tolerance_options
 @click.option("--layout-blind", "blind", is_flag=True, help="Say what the two are equal up to, whatever their names and layouts.")
 @click.option("-a", "--all", "everything", is_flag=True, help="Show the tensors that are equal too.")
 @click.option("--digest", is_flag=True, help="Print both weights digests; with --json each tensor's too.")

@@ -136,6 +136,15 @@ def read_options_of_both(function: F) -> F:
     return click.option("--from-a", metavar="FORMAT", help="Format of A; by default its content tells.")(function)
 
 
+def tolerance_options(function: F) -> F:
+    """`--rtol X`, `--atol X` and `--ulp N` of a comparison."""
+    text = "Allow N units in the last place, or what --rtol and --atol allow."
+    function = click.option("--ulp", type=int, metavar="N", help=text)(function)
+    for name in ("--atol", "--rtol"):
+        function = click.option(name, type=float, metavar="X", help="Allow |a - b| <= atol + rtol * |b|.")(function)
+    return function
+
+
 def _set(attribute: str) -> Callable[[click.Context, click.Parameter, Any], None]:
     def callback(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         # Given to the group or to the command: either counts.

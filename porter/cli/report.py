@@ -11,7 +11,7 @@ import click
 
 from porter.check.difference import Tolerance
 from porter.check.precision.targets import USUAL, parse_targets
-from porter.cli.options import common_options, map_options, read_options_of_both
+from porter.cli.options import common_options, map_options, read_options_of_both, tolerance_options
 from porter.cli.quantities import bytes_text
 from porter.cli.screen import Screen
 from porter.cli.status import ExitCode
@@ -32,9 +32,7 @@ from porter.report.request import Inputs, MapInput, Request
 )
 @click.option("--no-audit", is_flag=True, help="Leave the precision audit out, which takes most of the time.")
 @click.option("--no-histograms", is_flag=True, help="Leave histograms and quantiles out.")
-@click.option("--rtol", type=float, metavar="X", help="Allow |a - b| <= atol + rtol * |b|.")
-@click.option("--atol", type=float, metavar="X", help="Allow |a - b| <= atol + rtol * |b|.")
-@click.option("--ulp", type=int, metavar="N", help="Allow N units in the last place, or what --rtol and --atol allow.")
+@tolerance_options
 @map_options
 @read_options_of_both
 @common_options()

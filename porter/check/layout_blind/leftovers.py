@@ -19,10 +19,12 @@ _ZERO = {"bias", "beta", "mean"}
 _ONE = {"gamma", "variance", "scale_factor"}
 
 
-def excused(state: State, used: Mapping[str, str]) -> Iterator[Excused]:
-    """Those of the tensors left on either side. used: tensors of A that other tensors were computed with, and how."""
+def excused(state: State, used: Mapping[str, str], graphs: Set[str]) -> Iterator[Excused]:
+    """Those of the tensors left on either side. used: tensors of A that other tensors were computed with, and how. graphs: the sides
+    that hold a graph's constants beside its weights.
+    """
     for side, left, other, whole in (("a", state.left_a, state.left_b, state.a), ("b", state.left_b, state.left_a, state.b)):
-        rivals = {e.size for e in other.values() if e.dtype.kind in _INTEGERS}
+        rivals = {e.size for e in other.values() if e.dtype.kind in _INTEGERS or len(e.shape) < 2}
         held = [n for n in whole if n not in left]
         twins = dict(duplicates(state, list(left.values()), held, side))
         for name, entry in left.items():
@@ -31,11 +33,13 @@ def excused(state: State, used: Mapping[str, str]) -> Iterator[Excused]:
             elif side == "a" and name in used:
                 yield Excused(side, name, "neutral", used[name])
             else:
-                yield from _by_itself(side, entry, rivals)
+                yield from _by_itself(side, entry, rivals, side in graphs)
 
 
-def _by_itself(side: str, entry: Entry, rivals: Set[int]) -> Iterator[Excused]:
-    """What is no difference by what it is. rivals: sizes of integer tensors that the other side alone has: one may stand for the other."""
+def _by_itself(side: str, entry: Entry, rivals: Set[int], graph: bool) -> Iterator[Excused]:
+    """What is no difference by what it is. rivals: sizes of what the other side alone has, and what may stand for it. graph: it comes
+    with a graph.
+    """
     role, vector = role_of(entry.spec), len(entry.shape) < 2
     if not entry.size:
         yield Excused(side, entry.name, "neutral", "no elements")
@@ -45,10 +49,18 @@ def _by_itself(side: str, entry: Entry, rivals: Set[int]) -> Iterator[Excused]:
         # Narrower integers are quantised weights and zero points.
         if vector and entry.size <= FEW and entry.dtype.name in _INDICES and entry.size not in rivals:
             yield Excused(side, entry.name, "constant", "a few integers: a shape or an index, no weight")
+    elif graph and role is None and vector and 1 < entry.size <= FEW and entry.size not in rivals and _whole(entry):
+        yield Excused(side, entry.name, "constant", "a few whole numbers beside the graph: such as the scales of a resize, no weight")
     elif role in _ZERO and _all(entry, 0):
         yield Excused(side, entry.name, "neutral", f"a {role} of zeros")
     elif (role in _ONE or (role == "weight" and vector)) and _all(entry, 1):
         yield Excused(side, entry.name, "neutral", f"{'a weight' if role == 'weight' else role.replace('_', ' ')} of ones")
+
+
+def _whole(entry: Entry) -> bool:
+    """Whether its values are whole numbers above 0, not all of them 1."""
+    values = entry.array().astype("f8") if entry.dtype.kind == "float" else None
+    return values is not None and bool((values > 0).all() and (values % 1 == 0).all() and (values > 1).any())
 
 
 def _all(entry: Entry, value: int) -> bool:

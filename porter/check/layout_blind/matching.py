@@ -291,7 +291,8 @@ class _Comparison:
         self.relations.sort(key=lambda r: min(order[n] for n in r.a))
         relations, permutations = gathered(self.relations)
         permutations = with_strays(self.state, relations, permutations)
-        out = tuple(excused(self.state, self.used))
+        graphs = {side for side, store in (("a", a), ("b", b)) if store.source is not None and store.source.format == "onnx"}
+        out = tuple(excused(self.state, self.used, graphs))
         for side, left in (("a", self.state.left_a), ("b", self.state.left_b)):
             for e in out:
                 if e.side == side:

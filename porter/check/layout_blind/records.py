@@ -44,7 +44,7 @@ WORDS: Mapping[str, str] = {
     "tied": "tied tensors",
     "counter": "counters",
     "neutral": "tensors that change nothing",
-    "constant": "small integer constants",
+    "constant": "small constants of graphs",
 }
 """How a verdict says what files are equal up to."""
 
