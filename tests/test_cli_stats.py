@@ -70,7 +70,7 @@ def test_histograms(porter_cli: Porter, weights: str, scale: str) -> None:
     counted = [int(line.split()[-1].replace(",", "")) for line in run.out.splitlines() if " … " in line or "≤" in line or line[:2] == "0 "]
     below = [int(line.split()[-1]) for line in run.out.splitlines() if line.startswith("nearer to 0")]
     assert sum(counted) + sum(below) == 112
-    assert all(len(line) <= 82 for line in run.out.splitlines())
+    assert all(len(line) <= 80 for line in run.out.splitlines())
 
 
 def test_json(porter_cli: Porter, weights: str) -> None:

@@ -40,8 +40,8 @@ PAIRS = (
     Column("OVERLAP", "right"),
 )
 
-BAR = 44
-"""Characters of the longest bar."""
+WIDTH = 80
+"""Characters of a line of a histogram."""
 
 FEW = 8
 """Places that a line names before it only counts the rest."""
@@ -135,7 +135,8 @@ def _group(screen: Screen, group: Group) -> None:
         parts.append(f"mean {_amount(group.mean)}, std {_amount(group.std)}")
         parts.append(f"min {_amount(group.minimum.value)} in {screen.name(group.minimum.tensor)}")
         parts.append(f"max {_amount(group.maximum.value)} in {screen.name(group.maximum.tensor)}")
-        parts.append(f"smallest {_amount(group.smallest)}, {_part(group.counts.zeros, group.counts.numbers) or '0%'} zeros")
+        zeros = f"{_part(group.counts.zeros, group.counts.numbers) or '0%'} zeros"
+        parts.append(f"smallest {_amount(group.smallest)}, {zeros}" if group.smallest is not None else zeros)
     strange = _strange(group.counts)
     if strange and group.kind != "counter":
         parts.append(", ".join(strange))
@@ -162,13 +163,17 @@ def histograms(screen: Screen, result: Statistics, scale: str, everything: bool)
             continue
         screen.line()
         screen.line(screen.styled(f"{screen.name(one.spec.name)}  {shape_text(one.spec.shape)}", "head"))
-        for label, n, most in _linear_lines(spread.linear) if scale == "linear" else _octave_lines(spread.octaves):
-            bar = "█" * (max(round(BAR * n / most), 1) if n else 0)
-            screen.line(f"{label}  {bar:<{BAR}} {n:>12,}".rstrip() if n else f"{label}  {'':<{BAR}} {0:>12}")
+        lines = _linear_lines(spread.linear) if scale == "linear" else _octave_lines(spread.octaves)
+        most = max((n for _, n in lines), default=1) or 1
+        labels, counts = max((len(label) for label, _ in lines), default=0), len(f"{most:,}")
+        room = WIDTH - labels - counts - 3
+        for label, n in lines:
+            bar = "█" * (max(round(room * n / most), 1) if n else 0)
+            screen.line(f"{label:<{labels}}  {bar:<{room}} {n:>{counts},}")
 
 
-def _linear_lines(found: Linear) -> list[tuple[str, int, int]]:
-    """Label, count and the largest count of each bin, two bins taken together where there are many."""
+def _linear_lines(found: Linear) -> list[tuple[str, int]]:
+    """Label and count of each bin, two bins taken together where there are many."""
     step, first, counts = found.step, found.first, list(found.count)
     while len(counts) > 24:
         if first % 2:
@@ -176,20 +181,16 @@ def _linear_lines(found: Linear) -> list[tuple[str, int, int]]:
         if len(counts) % 2:
             counts.append(0)
         step, first, counts = step * 2, first // 2, [a + b for a, b in zip(counts[::2], counts[1::2], strict=True)]
-    most = max(counts)
-    return [(f"{_amount((first + i) * step):>9} … {_amount((first + i + 1) * step):>9}", n, most) for i, n in enumerate(counts)]
+    edges = [_amount((first + i) * step) for i in range(len(counts) + 1)]
+    width = max(map(len, edges))
+    return [(f"{low:>{width}} … {high:>{width}}", n) for low, high, n in zip(edges, edges[1:], counts, strict=False)]
 
 
-def _octave_lines(found: Octaves) -> list[tuple[str, int, int]]:
+def _octave_lines(found: Octaves) -> list[tuple[str, int]]:
     both = [a + b for a, b in zip(found.negative, found.positive, strict=True)]
-    rows = [(f"2^{found.first + i:<5} ≤ |x| < 2^{found.first + i + 1:<5}", n) for i, n in enumerate(both)]
-    while len(rows) > 40 and rows[0][1] == 0:
-        rows = rows[1:]
-    rows = [(f"{'nearer to 0':<22}", found.below)] * bool(found.below) + rows
-    rows = [(f"{'0':<22}", found.zeros)] * bool(found.zeros) + rows
-    width = max(len(label) for label, _ in rows) if rows else 0
-    most = max((n for _, n in rows), default=1)
-    return [(label.ljust(width), n, most) for label, n in rows]
+    rows = [(f"2^{found.first + i:<5} ≤ |x| < 2^{found.first + i + 1}", n) for i, n in enumerate(both)]
+    rows = [("nearer to 0", found.below)] * bool(found.below) + rows
+    return [("0", found.zeros)] * bool(found.zeros) + rows
 
 
 def comparison(screen: Screen, found: Sequence[Compared], everything: bool) -> None:
