@@ -92,6 +92,15 @@ def test_the_layer_that_is_wrong_is_told_from_those_that_inherit_it(nets: Path, 
     assert porter_cli("verify", CAFFE, TORCH, "--no-first", "--json").json["divergence"] is None
 
 
+def test_an_explanation_that_is_as_good_is_marked_as_such(nets: Path, porter_cli: Porter) -> None:
+    change(nets / "model.py", "F.max_pool2d(norm1, 3, 2, ceil_mode=True)", "F.max_pool2d(norm1, 3, 2)")
+    found = porter_cli("verify", CAFFE, TORCH, terminal=True)
+    assert found.code == 1
+    words = " ".join(found.out.split())
+    assert "cause: ceil pooling. A: 7 x 7 windows. B: the number of windows rounded down: 6 x 6." in words
+    assert words.index("cause: ceil pooling") < words.index("or, which explains it as well: padding on another side.")
+
+
 def test_a_tolerance_of_ones_own(nets: Path, porter_cli: Porter) -> None:
     assert porter_cli("verify", CAFFE, TORCH, "--tolerance", "0", "--no-first").code == 1
     assert porter_cli("verify", CAFFE, TORCH, "--tolerance", "1e-5").code == 0

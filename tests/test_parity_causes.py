@@ -190,6 +190,18 @@ def test_causes_are_named_from_either_side(tmp_path: Path, cause: str, backwards
     assert best.a != best.b
 
 
+@pytest.mark.parametrize(("cause", "all_of_them"), [
+    ("ceil-pooling", ("ceil-pooling", "padding-side")),
+    ("mean", ("mean",)),
+    ("input-scale", ("input-scale", "factor")),
+    ("activation-slope", ("activation-slope",)),
+])  # fmt: skip
+def test_what_explains_a_fault_as_well_stands_behind(tmp_path: Path, cause: str, all_of_them: tuple[str, ...]) -> None:
+    found = named(tmp_path, *PAIRS[cause])
+    assert found.guilty is not None
+    assert tuple(c.cause.id for c in found.guilty.causes) == all_of_them
+
+
 @pytest.mark.parametrize("body", [
     "y = Conv (x, w_a)",
     "y = LRN <size = 3, alpha = 0.3> (x)",

@@ -55,7 +55,7 @@ def command(screen: Screen, /, a: str, b: str, **given: Any) -> ExitCode:
     (TensorRT: runs the file, needs no GPU) or golden.npz, a recorded run, which brings what was fed with it.
 
     Where they part, each layer of B is run again on A's own inputs: so the layer that is wrong is told from those that inherit it. Exits
-    with 0 if all values agree within the tolerance, with 1 if not.
+    with 0 if all values agree within the tolerance, with 1 if not, with 2 if they could not be compared.
     """
     from porter.parity.verifying import verify
 

@@ -296,7 +296,7 @@ def _print_guilty(screen: Screen, g: Guilty, replayed: str) -> None:
             said = ", ".join(f"{name} {value}" for name, value in step.settings.items())
             screen.paragraph(screen.name(f"{step.type} '{step.name}'{': ' if said else ''}{said}"), f"  {letter}  ")
     for a, b, relation in g.weights:
-        screen.paragraph(f"'{screen.name(b)}' of B is {screen.name(relation)} to '{screen.name(a)}' of A", "  weights: ")
+        screen.paragraph(f"B's '{screen.name(b)}' beside A's '{screen.name(a)}': {screen.name(relation)}", "  weights: ")
     if not g.tried:
         screen.paragraph("no cause can be tried: neither side's layer is known as ONNX, and seen with all it reads", "  ")
         screen.paragraph("compare with the Caffe net or the ONNX model, where there is one", "  to do: ")

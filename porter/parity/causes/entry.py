@@ -19,6 +19,9 @@ _COLOURS = 4
 
 _FACTORS = (1 / 255, 1 / 256, 1 / 128, 1 / 127.5, 0.017, 1 / 127, 2 / 255, 255, 256, 128, 127.5, 1 / 0.017)
 
+_NOTHING = 1e-4
+"""A factor so near to 1, or a mean so small beside the input, is none."""
+
 _BENT = ("Relu", "LeakyRelu", "PRelu", "Clip", "MaxPool", "Elu")
 """Operators that are linear where what they make is positive."""
 
@@ -38,7 +41,7 @@ def scale(trial: Trial) -> Iterator[Change]:
     """The input times one number."""
     for name, x, fitted in _fits(trial, with_mean=False):
         factor = _known(float(fitted[0]))
-        if abs(factor - 1) > 1e-4:
+        if abs(factor - 1) > _NOTHING:
             yield Change("its input as it is", f"its input times {_said(factor)}", feeds={name: (x * factor).astype(x.dtype)})
 
 
@@ -52,6 +55,8 @@ def mean_and_scale(trial: Trial) -> Iterator[Change]:
     """Both."""
     for name, x, fitted in _fits(trial):
         factor = _known(float(fitted[0]))
+        if abs(factor - 1) < _NOTHING or float(abs(fitted[1:]).max()) < _NOTHING * float(abs(x).max()):
+            continue
         moved = x * factor + _aligned(fitted[1:], x)
         said = f"its input times {_said(factor)}, then {_less(fitted[1:]).removeprefix('its input ')}"
         yield Change("its input as it is", said, feeds={name: moved.astype(x.dtype)})

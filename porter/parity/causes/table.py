@@ -118,16 +118,14 @@ TABLE = (
 def explain(trials: Sequence[tuple[Literal["a", "b"], Trial]], before: float, tolerance: float) -> tuple[Explained, ...]:
     """The causes that experiments bear out, the best first. before: how far the sides are apart.
 
-    A later trial is made only where no earlier one names a cause. What brings the sides equally near is in the order of the table; once
-    nothing but rounding is left, no other cause is tried.
+    A later trial is made only where no earlier one names a cause. All are tried: what brings the sides equally near explains the fault
+    equally well, and is given in the order of the table.
     """
     for changed, trial in trials:
         found: list[Explained] = []
         for cause in TABLE:
             explained = _best(cause, changed, trial, before, tolerance)
             found += [explained] if explained is not None else []
-            if explained is not None and explained.after <= ROUNDING:
-                break
         if found:
             nearest = min(e.after for e in found)
             return tuple(sorted([e for e in found if e.after <= max(ROUNDING, 4 * nearest)], key=lambda e: TABLE.index(e.cause)))
