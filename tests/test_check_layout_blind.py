@@ -249,6 +249,29 @@ def test_integers_of_both_sides_are_compared() -> None:
     assert not blind({"w": w}, {"w": w, "zero_point": np.array([1, 2], "i1")}).equal
 
 
+def test_one_bit_in_a_folded_layer() -> None:
+    """Where one program has folded all layers bit for bit, what is a bit away is not its work; where none is exact, all may be."""
+    rng = np.random.default_rng(6)
+    a: Arrays = {}
+    b: Arrays = {}
+    for i in range(4):
+        w, (gamma, beta, mean), var = rng.standard_normal((6, 4, 3, 3)), rng.standard_normal((3, 6)), rng.uniform(0.5, 2, 6)
+        parts = {"conv.weight": w, "bn.weight": gamma, "bn.bias": beta, "bn.running_mean": mean, "bn.running_var": var}
+        a |= {f"l{i}.{k}": v.astype("<f4") for k, v in parts.items()}
+        _, gamma, beta, mean, var = (v.astype("<f4").astype("f8") for v in parts.values())
+        scale = gamma / np.sqrt(var + 1e-5)
+        b[f"m{i}.weight"] = (a[f"l{i}.conv.weight"] * scale[:, None, None, None]).astype("<f4")
+        b[f"m{i}.bias"] = (beta - mean * scale).astype("<f4")
+    assert blind(a, b).equal
+    one = b["m2.weight"].copy()
+    one.view("<u4").reshape(-1)[9] ^= 1
+    assert not blind(a, dict(b, **{"m2.weight": one})).equal
+    rough = {k: np.nextafter(v, np.float32(0)) for k, v in b.items()}
+    result = blind(a, rough)
+    assert result.equal
+    assert all(s.detail["ulp"] == 4 for r in result.relations for s in r.steps if s.kind == "batch norm folded")
+
+
 def test_constants_of_a_graph_are_no_weights(tmp_path: Path) -> None:
     """The scales of a resize stand beside the weights; a vector that may be a bias does not go unsaid."""
     from onnx import TensorProto, helper, numpy_helper, save

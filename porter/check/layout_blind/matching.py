@@ -14,7 +14,7 @@ from porter.check.layout_blind.movement import Moved, between
 from porter.check.layout_blind.orders import gathered
 from porter.check.layout_blind.records import LayoutBlind, Relation, Step
 from porter.check.layout_blind.roundings import Narrowing, applied, candidates, spare_bits
-from porter.check.layout_blind.translation import named, relation, type_steps
+from porter.check.layout_blind.translation import folded_alike, named, relation, type_steps
 from porter.dtypes import DType
 from porter.mapping.inference.assignment import paired
 from porter.mapping.inference.batch_norm import batch_norms, match_folds, match_statistics
@@ -289,7 +289,7 @@ class _Comparison:
         """Everything."""
         order = {name: entry.order for name, entry in self.state.a.items()}
         self.relations.sort(key=lambda r: min(order[n] for n in r.a))
-        relations, permutations = gathered(self.relations)
+        relations, permutations = gathered(folded_alike(self.relations))
         permutations = with_strays(self.state, relations, permutations)
         graphs = {side for side, store in (("a", a), ("b", b)) if store.source is not None and store.source.format == "onnx"}
         out = tuple(excused(self.state, self.used, graphs))

@@ -96,6 +96,16 @@ def _computed(match: Match, swapped: bool) -> list[Step]:
     return steps
 
 
+def folded_alike(relations: Sequence[Relation]) -> list[Relation]:
+    """The relations, where most folds are exact: one program has folded them all, so that one that is not has other values."""
+    exact = [bool(s.detail["exact"]) for r in relations for s in r.steps if s.kind == "batch norm folded" and r.equal]
+    if 2 * sum(exact) <= len(exact):
+        return list(relations)
+    near = Step("near", f"{NOT_EQUAL}: {sum(exact)} others are folded bit for bit")
+    apart = {r.b for r in relations if any(s.kind == "batch norm folded" and not s.detail["exact"] for s in r.steps) and r.equal}
+    return [replace(r, steps=(near, *r.steps)) if r.b in apart else r for r in relations]
+
+
 def _arguments(call: Call) -> dict[str, float | str]:
     return {a.name: a.value.name if isinstance(a.value, Variable) else a.value for a in call.arguments if a.name is not None}  # type: ignore[misc]
 
