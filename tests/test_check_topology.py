@@ -66,7 +66,7 @@ def test_command(porter_cli: Porter, crossed: Path) -> None:
     document = porter_cli("audit", crossed.name, "--fold", "--equalise", "--json").json
     assert document["order_of_layers"] == "graph"
     assert [(f["name"], f["before"] is None) for f in document["folded"]] == [("a_weight", False), ("a_weight.bias", True)]
-    assert {e["eps"] for e in document["epsilons"]} == {0.25}
+    assert {(e["eps"], e["assumed"]) for e in document["epsilons"]} == {(0.25, False)}
     run = porter_cli("audit", crossed.name, "--fold", "--eps", "1e-3")
     assert (run.code, "U808" in run.err, "0.25" in run.err) == (2, True, True)
     assert len(porter_cli("audit", crossed.name, "a_*", "--fold", "--json").json["folded"]) == 2

@@ -112,7 +112,7 @@ def _layers(
     topology = _topology(store, net) if fold or equalise else None
     stated = StatedEpsilons(store, net)
     found = _epsilons(result, topology, stated, eps)
-    small = tuple([e for value in found for e in epsilons(result.targets, value)])
+    small = tuple([e for value, assumed in found.items() for e in epsilons(result.targets, value, assumed=assumed)])
     folded = _folded(store, result, topology, stated, eps, every_scheme) if fold else None
     advice = _advice(store, result, topology) if equalise else None
     return Layers(small, folded, advice, ("order" if topology is None else "graph") if fold or equalise else None)
@@ -134,8 +134,8 @@ def _topology(store: TensorStore, net: str | None) -> Topology | None:
     return Topology(model, store) if model is not None else None
 
 
-def _epsilons(result: Audit, topology: Topology | None, stated: StatedEpsilons, eps: float | None) -> tuple[float, ...]:
-    """Each epsilon of the variances once.
+def _epsilons(result: Audit, topology: Topology | None, stated: StatedEpsilons, eps: float | None) -> dict[float, bool]:
+    """Each epsilon of the variances once, and whether it is assumed.
 
     Raises:
         UsageError: the file says them, and `eps` is given as well.
@@ -148,7 +148,7 @@ def _epsilons(result: Audit, topology: Topology | None, stated: StatedEpsilons, 
         said = ", ".join(f"{e:g}" for e in dict.fromkeys(found))
         raise UsageError("U808", f"the network itself says its epsilons ({said}), and --eps {eps:g} is given", hint="leave --eps out")
     unknown = any(stated.of(v) is None for v in variances) and topology is None
-    return tuple(dict.fromkeys([*found, *([USUAL if eps is None else eps] if unknown else [])]))
+    return {**({USUAL if eps is None else eps: eps is None} if unknown else {}), **dict.fromkeys(found, False)}
 
 
 def _folded(

@@ -146,7 +146,8 @@ def totals(screen: Screen, result: Audit, small: Sequence[Epsilon]) -> None:
         if e.becomes != e.eps:
             how = "zero" if not e.becomes else f"{e.becomes:.6g}" + (", subnormal" if e.subnormal else "")
             if e.subnormal or not e.becomes:
-                screen.paragraph(f"an epsilon of {e.eps:g} becomes {how} in {e.target}: add it in float32")
+                assumed = " (the usual one; --eps tells another)" if e.assumed else ""
+                screen.paragraph(f"an epsilon of {e.eps:g}{assumed} becomes {how} in {e.target}: add it in float32")
 
 
 def folded(screen: Screen, result: Audit, tensors: Sequence[FoldedAudit], everything: bool, *, guessed: bool) -> None:

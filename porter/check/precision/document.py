@@ -44,7 +44,14 @@ def _total(total: Total) -> dict[str, Json]:
 
 def _epsilon(one: Epsilon) -> dict[str, Json]:
     relative = abs(one.becomes - one.eps) / one.eps if one.eps else 0.0
-    return {"to": one.target, "eps": one.eps, "becomes": one.becomes, "subnormal": one.subnormal, "relative": relative}
+    return {
+        "to": one.target,
+        "eps": one.eps,
+        "assumed": one.assumed,
+        "becomes": one.becomes,
+        "subnormal": one.subnormal,
+        "relative": relative,
+    }
 
 
 def _folded(folded: FoldedAudit) -> dict[str, Json]:

@@ -23,15 +23,16 @@ _KERAS = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Epsilon:
-    """What a cast makes of an epsilon."""
+    """What a cast makes of an epsilon. assumed: nothing says that it is this one."""
 
     target: str
     eps: float
     becomes: float
     subnormal: bool
+    assumed: bool
 
 
-def epsilons(targets: Sequence[Target], eps: float) -> list[Epsilon]:
+def epsilons(targets: Sequence[Target], eps: float, *, assumed: bool = True) -> list[Epsilon]:
     """What casts to these types make of `eps`."""
     import numpy as np
 
@@ -41,7 +42,7 @@ def epsilons(targets: Sequence[Target], eps: float) -> list[Epsilon]:
             x = np.array([eps])
             becomes = float(Rounder(target.layout, True).rounded(x, np.empty(1))[0])
             at = limits(target.layout)
-            found.append(Epsilon(target.name, eps, becomes, at.zero < eps < at.subnormal))
+            found.append(Epsilon(target.name, eps, becomes, at.zero < eps < at.subnormal, assumed))
     return found
 
 
