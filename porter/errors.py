@@ -46,6 +46,14 @@ class Place:
         return text
 
 
+class Terminated(BaseException):
+    """A signal asked the process to end; passes through `finally` and `with`, which remove temporary files."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
 def printable(text: str) -> str:
     """`text` with control characters and lone surrogates escaped, so that a name out of a file cannot move the cursor."""
     if text.isprintable():

@@ -18,7 +18,7 @@ from porter.cli.command_table import CommandTable
 from porter.cli.options import common_options
 from porter.cli.screen import Screen
 from porter.cli.status import ExitCode
-from porter.errors import PorterError, UsageError, access_error
+from porter.errors import PorterError, Terminated, UsageError, access_error
 
 COMMANDS = {
     "inspect": "List the tensors of a weight file.",
@@ -41,14 +41,6 @@ COMMANDS = {
 
 COMPLETE = "_PORTER_COMPLETE"
 """The environment variable by which completion scripts ask for completions."""
-
-
-class Terminated(BaseException):
-    """A signal asked the process to end; passes through `finally` and `with`, which remove temporary files."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.signum = signum
 
 
 def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:

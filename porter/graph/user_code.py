@@ -1,16 +1,54 @@
-"""Functions and classes out of a user's own Python file, which is run for that."""
+"""A user's own Python file: it is run, and so are the functions and classes in it. `running` is around each of these calls."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
-from porter.errors import PorterError, access_error
+from porter.errors import PorterError, Terminated, access_error
 
 Refuse = Callable[..., PorterError]
 """Makes the error for a message, a path and a line."""
+
+
+class _Aside:
+    """stderr, for what believes it to be stdout; it stays open."""
+
+    def close(self) -> None:
+        return None
+
+    def __getattr__(self, name: str) -> Any:
+        import sys
+
+        return getattr(sys.stderr, name)
+
+
+@contextmanager
+def running(path: str, what: str, refuse: Refuse, *passed: type[Exception]) -> Iterator[None]:
+    """Around what runs code out of the file at `path`, a module's forward() as much as the file itself.
+
+    What it prints goes to stderr: stdout is for results alone. Whatever it raises becomes an error: so `sys.exit(0)`, which would end
+    porter as if all were well. what: "the file fails". passed: exceptions that are the caller's own.
+
+    Raises:
+        PorterError: as `refuse` makes it, of `what` and of what was raised.
+    """
+    try:
+        with redirect_stdout(_Aside()):
+            yield
+    except BaseException as error:
+        if isinstance(error, (PorterError, KeyboardInterrupt, Terminated, *passed)):
+            raise
+        line = error.lineno if isinstance(error, SyntaxError) else line_of(error, path)
+        raise refuse(f"{what}: {said(error)}" if what else said(error), path=path, line=line) from error
+
+
+def said(error: BaseException) -> str:
+    """The error's kind and text, in one line."""
+    text = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__}{f': {text}' if text else ''}"
 
 
 def named(path: str, name: str, refuse: Refuse) -> Any:
@@ -37,12 +75,8 @@ def named(path: str, name: str, refuse: Refuse) -> Any:
     # As where Python runs the file itself: what lies beside it can be imported.
     sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
     try:
-        # What it prints is not the result: that goes to stdout alone.
-        with redirect_stdout(sys.stderr):
+        with running(path, "the file fails", refuse):
             spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        line = error.lineno if isinstance(error, SyntaxError) else line_of(error, path)
-        raise refuse(f"the file fails: {type(error).__name__}: {error}", path=path, line=line) from error
     finally:
         sys.path.pop(0)
     found = getattr(module, name, None)

@@ -16,15 +16,13 @@ porter is done. What the function itself makes for TensorRT (arrays, `trt.Weight
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
-from contextlib import redirect_stdout
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from porter.dataclass import dataclass
-from porter.errors import PorterError, TensorRTError
-from porter.graph.user_code import line_of, named
+from porter.errors import TensorRTError
+from porter.graph.user_code import named, running
 from porter.tensorrt.layers import Network, agree
 from porter.tensorrt.package import Package
 
@@ -74,15 +72,12 @@ def build_with(function: Callable[..., Any], path: str, package: Package, weight
     builder = package.module.Builder(package.logger)
     definition = builder.create_network(package.creation_flags)
     package.log.errors()
-    try:
-        # What it prints is not the result: that goes to stdout alone.
-        with redirect_stdout(sys.stderr):
-            kept = function(definition, dict(weights)) if _takes_weights(function) else function(definition)
-    except PorterError:
-        raise
-    except (Exception, SystemExit) as error:
-        said = [f"{type(error).__name__}: {' '.join(str(error).split())}", *package.log.errors()[:2]]
-        raise TensorRTError("T343", f"'{name}' failed: {'; '.join(said)}", path=path, line=line_of(error, path)) from error
+
+    def refuse(message: str, **place: Any) -> TensorRTError:
+        return TensorRTError("T343", "; ".join([message, *package.log.errors()[:2]]), **place)
+
+    with running(path, f"'{name}' failed", refuse):
+        kept = function(definition, dict(weights)) if _takes_weights(function) else function(definition)
     errors = package.log.errors()
     if errors or not definition.num_layers or not definition.num_outputs:
         what = "; ".join(errors[:3]) or f"{definition.num_layers} layers, {definition.num_outputs} outputs"

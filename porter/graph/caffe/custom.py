@@ -15,11 +15,13 @@ what nodes are made with.
 from __future__ import annotations
 
 import os
+from functools import partial
 from types import ModuleType
 
 from porter.errors import GraphError, PorterError, access_error
 from porter.graph.builder import Named, OpsetTooLow
 from porter.graph.caffe.layer import Importer, Layer
+from porter.graph.user_code import running
 
 
 def load(path: str) -> dict[str, Importer]:
@@ -55,7 +57,8 @@ def _run(path: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with running(path, "the file of custom layers fails", partial(GraphError, "G051"), SyntaxError):
+            spec.loader.exec_module(module)
     except SyntaxError as error:
         raise GraphError(
             "G051",
@@ -65,11 +68,6 @@ def _run(path: str) -> ModuleType:
             column=error.offset,
             excerpt=error.text.rstrip("\n") if error.text else None,
         ) from error
-    except PorterError:
-        raise
-    except (Exception, SystemExit) as error:
-        message = f"the file of custom layers fails: {_said(error)}"
-        raise GraphError("G051", message, path=path, line=_line(error, path)) from error
     finally:
         del sys.modules[name]
     return module
@@ -79,33 +77,15 @@ def _guarded(function: Importer, path: str) -> Importer:
     """`function`, whose mistakes are said with the layer that it was to take over."""
 
     def importer(layer: Layer) -> None:
-        try:
-            function(layer)
-        except (PorterError, OpsetTooLow):
-            raise
-        except Exception as error:
-            line = _line(error, path)
+        def refuse(message: str, *, line: int | None, **_: object) -> PorterError:
             where = f"{os.path.basename(path)}{f':{line}' if line else ''}"
-            raise layer.error("G052", f"its importer fails, {where}: {_said(error)}") from error
+            return layer.error("G052", f"its importer fails, {where}: {message}")
+
+        with running(path, "", refuse, OpsetTooLow):
+            function(layer)
         if not all(isinstance(value, Named) for value, _ in layer.tops):
             raise layer.error(
                 "G052", "its importer puts something that the builder did not make", hint="'put' takes what 'builder.op' gives"
             )
 
     return importer
-
-
-def _said(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return f"{type(error).__name__}{f': {lines[0]}' if lines else ''}"
-
-
-def _line(error: BaseException, path: str) -> int | None:
-    """The last line of the file at `path` that the error came through."""
-    found = None
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == path:
-            found = trace.tb_lineno
-        trace = trace.tb_next
-    return found
