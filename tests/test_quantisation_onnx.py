@@ -214,6 +214,21 @@ def test_networks_that_compute_infinity(porter_cli: Porter) -> None:
     assert not Path("q.onnx").exists()
 
 
+@pytest.mark.parametrize("name", ["QuantizeLinear", "y_QuantizeLinear_Output"], ids=["twice", "a name that is taken"])
+def test_networks_that_cannot_be_quantised(name: str, porter_cli: Porter) -> None:
+    np.savez("data.npz", x=np.ones((2, 6)))
+    model = small_network(RNG.normal(size=(6, 3)).astype("f4"), np.ones(3, "f4"))
+    if name != "QuantizeLinear":
+        model.graph.node.append(helper.make_node("Relu", ["h"], [name]))
+        model.graph.output.append(helper.make_tensor_value_info(name, 1, [None, 3]))
+    onnx.save(model, "net.onnx")
+    if name == "QuantizeLinear":
+        assert porter_cli("quantize", "net.onnx", "net.onnx", "--calib", "data.npz", "--overwrite").code == 0
+    run = porter_cli("quantize", "net.onnx", "q.onnx", "--calib", "data.npz")
+    assert (run.code, run.err.startswith("error[G049]")) == (2, True), run.err
+    assert not Path("q.onnx").exists()
+
+
 def test_labels_of_no_class(porter_cli: Porter) -> None:
     np.savez("data.npz", x=np.ones((2, 6)), y=[0, 3])
     onnx.save(small_network(RNG.normal(size=(6, 3)).astype("f4"), np.ones(3, "f4")), "net.onnx")

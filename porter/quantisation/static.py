@@ -62,16 +62,17 @@ def quantise_network(
         GraphError: onnxruntime cannot quantise or run the network, or finds nothing to quantise; or what it computes is not finite.
         FileAccessError: the output exists.
     """
-    import onnx_ir as ir
-
     runtime()
+    already = next((node for node in model.graph if node.op_type in ("QuantizeLinear", "DequantizeLinear")), None)
+    if already is not None:
+        hint = "take the floating-point network it was made of, or make numbers of its weights first: --dequantize"
+        raise GraphError("G049", f"'{already.outputs[0].name}' of this network is quantised already", hint=hint)
     with tempfile.TemporaryDirectory(prefix="porter-") as folder:
         whole, made = os.path.join(folder, "float.onnx"), os.path.join(folder, "quantised.onnx")
         write_model(model, whole)
         step(f"measuring ranges on {calibration}")
         large = os.path.getsize(whole) > EMBEDDED or os.path.exists(whole + ".data")
-        _quantise(whole, made, calibration, method, per_channel, large)
-        quantised = ir.load(made)
+        quantised = _quantised(whole, made, calibration, method, per_channel, large)
         nodes = _quantised_nodes(quantised)
         if not nodes:
             raise GraphError("G049", "onnxruntime finds no operator in this network that it quantises", hint=_WEIGHTS_ALONE)
@@ -81,7 +82,8 @@ def quantise_network(
         return Static(write_model(quantised, target, overwrite=overwrite), nodes, comparison)
 
 
-def _quantise(source: str, target: str, samples: Samples, method: str, per_channel: bool, large: bool) -> None:
+def _quantised(source: str, target: str, samples: Samples, method: str, per_channel: bool, large: bool) -> ir.Model:
+    import onnx_ir as ir
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     options: dict[str, Any] = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
@@ -103,6 +105,8 @@ def _quantise(source: str, target: str, samples: Samples, method: str, per_chann
                 use_external_data_format=large,
                 extra_options=options,
             )
+            # It gives a name twice where the network has one of its own making.
+            return ir.load(target)
     except PorterError:
         raise
     except Exception as error:
