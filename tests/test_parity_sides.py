@@ -144,7 +144,7 @@ def test_values_come_in_batches(nets: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert len(found.compared) == len(VALUES)
         assert len(runs) > 6
         assert max(runs) < len(VALUES)
-    assert protocol.BUDGET == 1 << 27
+    assert protocol.BUDGET == 1 << 26
 
 
 def test_layers_that_work_in_place_do_not_spoil_what_was_seen(tmp_path: Path) -> None:

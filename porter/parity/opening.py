@@ -96,13 +96,14 @@ def open_side(text: str, options: OpenOptions | None = None) -> Side:
 
 def _open_code(source: Source, runner: str) -> Side:
     """A class, or a function of nothing, makes a PyTorch module; a function of a network builds one of TensorRT."""
-    from porter.parity.sides import tensorrt, torch
+    from porter.parity.sides import engine, tensorrt, torch
 
     path, _, name = source.path.rpartition(":")
     found = named(path, name, partial(GraphError, "G094"))
     if required(found) == 0:
         return torch.open_side(source.label, found, path, source.weights)
-    return tensorrt.open_side(source.label, found, path, source.weights, runner)
+    side = engine.EngineSide if runner == "engine" else tensorrt.TensorRTSide
+    return tensorrt.open_side(source.label, found, path, source.weights, side)
 
 
 def _parts(text: str) -> tuple[str, str | None]:

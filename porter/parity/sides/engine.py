@@ -46,9 +46,7 @@ class EngineSide(TensorRTSide):
     runner = "engine"
 
     def __init__(self, label: str, network: Network, notices: list[str], stack: ExitStack, made: HandBuilt, package: Package) -> None:
-        super().__init__(label, network, [*notices, FUSION], stack)
-        self._made = made
-        self._package = package
+        super().__init__(label, network, [*notices, FUSION], stack, made, package)
         definition = made.definition
         layers = [definition.get_layer(n) for n in range(definition.num_layers)]
         tensors = [layer.get_output(n) for layer in layers for n in range(layer.num_outputs)]

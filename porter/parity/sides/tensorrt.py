@@ -16,9 +16,9 @@ from porter.tensor import Json, Tensor
 from porter.tensorrt.checking.values import settings
 from porter.tensorrt.expression.express import express
 from porter.tensorrt.expression.table import TABLE
-from porter.tensorrt.hand_built import build_with
+from porter.tensorrt.hand_built import HandBuilt, build_with
 from porter.tensorrt.layers import Constant, Layer, Network, weights_of
-from porter.tensorrt.package import find
+from porter.tensorrt.package import Package, find
 from porter.tensorrt.walk.walk import read
 
 
@@ -27,7 +27,9 @@ class TensorRTSide(ModelSide):
 
     kind = "tensorrt"
 
-    def __init__(self, label: str, network: Network, notices: list[str], stack: ExitStack) -> None:
+    def __init__(self, label: str, network: Network, notices: list[str], stack: ExitStack, made: HandBuilt, package: Package) -> None:
+        self._made = made
+        self._package = package
         held = {name for layer in network.layers if isinstance(layer.operation, Constant) for name in layer.outputs}
         steps = [_step(layer, held) for layer in network.layers if not isinstance(layer.operation, Constant)]
         aliases = {v: (s.name,) for s in steps if len(s.outputs) == 1 for v in s.outputs if s.name != v}
@@ -45,14 +47,12 @@ def _step(layer: Layer, held: set[str]) -> Step:
     return Step(layer.name, TABLE[type(layer.operation)].type, inputs, layer.outputs, found, tuple(weights))
 
 
-def open_side(label: str, function: Callable[..., Any], path: str, weights: str | None, runner: str) -> TensorRTSide:
-    """What `function`, out of the file at `path`, builds of the weights in the file `weights`. runner: `engine` runs it on a GPU.
+def open_side(label: str, function: Callable[..., Any], path: str, weights: str | None, side: type[TensorRTSide]) -> TensorRTSide:
+    """What `function`, out of the file at `path`, builds of the weights in the file `weights`. side: what runs it.
 
     Raises:
         PorterError: TensorRT is not there, a file is broken, or the function builds no network that can be said as ONNX.
     """
-    from porter.parity.sides.engine import EngineSide
-
     package = find()
     with ExitStack() as stack:
         arrays = {}
@@ -60,9 +60,7 @@ def open_side(label: str, function: Callable[..., Any], path: str, weights: str 
             arrays = {name: tensor.numpy() for name, tensor in stack.enter_context(open_store(weights)).items()}
         made = build_with(function, path, package, arrays)
         # TensorRT only refers to the values: they live as long as the side does.
-        stack.callback(lambda kept: None, (made, arrays))
+        stack.callback(lambda kept: None, arrays)
         network = read(made.definition, package, copy=False)
         notices = [f"'{path}' was run, and built a network with {package}", *network.notices]
-        if runner == "engine":
-            return EngineSide(label, network, notices, stack.pop_all(), made, package)
-        return TensorRTSide(label, network, notices, stack.pop_all())
+        return side(label, network, notices, stack.pop_all(), made, package)
