@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from porter.dataclass import dataclass, field, replace
 from porter.errors import FileAccessError, MapError, PorterError, UsageError
-from porter.formats.base import Capabilities, Loss, ReadOptions, WriteOptions, WriteReport, refuse_overwrite, undescribed
+from porter.formats.base import Capabilities, Loss, ReadOptions, WriteOptions, WriteReport, refuse_overwrite, refuse_stream, undescribed
 from porter.formats.registry import FormatEntry, check_options, find_format, format_for_path, identify, open_store, save_store
 from porter.io.source import FileSource
 from porter.store import TensorStore
@@ -183,8 +183,7 @@ def settle(
     """
     src, dst = os.fspath(source), os.fspath(target)
     for path in (src, dst):
-        if path == "-":
-            raise UsageError("U903", "porter reads and writes files, not streams: it has to move about in them", hint="name a file")
+        refuse_stream(path)
     read_entry, read_dialect = find_format(source_format) if source_format else _identified(src)
     _refuse_directory(dst, src)
     write = write or WriteOptions()

@@ -120,6 +120,25 @@ def test_refusals(porter_cli: Porter, digits: str, tmp_path: Path, arguments: li
     assert not (tmp_path / "r.html").exists()
 
 
+def test_an_input_is_never_replaced(porter_cli: Porter, tmp_path: Path) -> None:
+    x = np.ones(3, "<f4")
+    a, b = save(tmp_path / "a.npz", w=x), save(tmp_path / "b.npz", w=x)
+    (tmp_path / "link.html").symlink_to(a)
+    (tmp_path / "twin.html").hardlink_to(tmp_path / b)
+    before = (tmp_path / a).read_bytes(), (tmp_path / b).read_bytes()
+    for output in (a, b, "link.html", "twin.html", f"../{tmp_path.name}/{b}"):
+        for more in ((), ("--overwrite",)):
+            run = porter_cli("report", a, b, "-o", output, *more)
+            assert (run.code, "U967" in run.err) == (2, True), output
+    for command in (("report", a, "-o", "-"), ("report", "-", "-o", "r.html"), ("audit", a, "--plan", "-")):
+        run = porter_cli(*command)
+        assert (run.code, "error[U903]" in run.err) == (2, True), command
+    for command in (("audit", a, "--plan", a, "--overwrite"), ("audit", a, "--plan", "link.html")):
+        assert "error[U967]" in porter_cli(*command).err
+    assert ((tmp_path / a).read_bytes(), (tmp_path / b).read_bytes()) == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.npz", "b.npz", "link.html", "twin.html"]
+
+
 def test_a_date_that_is_none(porter_cli: Porter, digits: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
     assert "U962" in porter_cli("report", digits, "-o", "r.html").err

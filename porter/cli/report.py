@@ -14,9 +14,10 @@ from porter.check.precision.targets import USUAL, parse_targets
 from porter.cli.options import common_options, map_options, read_options_of_both, tolerance_options
 from porter.cli.quantities import bytes_text
 from porter.cli.screen import Screen
+from porter.cli.side_output import refuse_side_output
 from porter.cli.status import ExitCode
 from porter.errors import UsageError
-from porter.formats.base import ReadOptions, WriteOptions, refuse_overwrite
+from porter.formats.base import ReadOptions
 from porter.formats.registry import open_store
 from porter.report.request import Inputs, MapInput, Request
 
@@ -71,7 +72,7 @@ def command(
     if params and map_name is None:
         raise UsageError("U922", "a parameter is given, and no map that could have it", hint="say '--map MAP'")
     if output is not None:
-        refuse_overwrite(output, WriteOptions(overwrite=overwrite))
+        refuse_side_output(output, (a, b, net_a, net_b, map_name), overwrite=overwrite)
     request = Request(
         title=title if title is not None else " and ".join(os.path.basename(path) for path in (a, b) if path is not None),
         date=_date(),

@@ -9,10 +9,12 @@ import click
 
 from porter.check.statistics.measure import Statistics, measure
 from porter.cli.options import common_options, read_options
+from porter.cli.outputs import check_folder, check_output
 from porter.cli.screen import Screen
+from porter.cli.side_output import refuse_side_output
 from porter.cli.status import ExitCode
 from porter.errors import UsageError
-from porter.formats.base import ReadOptions, WriteOptions, refuse_overwrite
+from porter.formats.base import ReadOptions
 from porter.formats.registry import open_store
 from porter.store import TensorStore
 
@@ -63,7 +65,7 @@ def command(
         from porter.check.statistics.plot import check_path
 
         check_path(picture)
-        refuse_overwrite(picture, WriteOptions(overwrite=overwrite))
+        refuse_side_output(picture, (file, other, net), overwrite=overwrite)
     if other is not None and (quantiles or histogram or events is not None):
         raise UsageError("U804", "--compare goes with --plot and --json, and with none of --quantiles, --histogram, --tensorboard")
     deep = screen.json or quantiles or histogram or other is not None or picture is not None or events is not None
@@ -74,8 +76,8 @@ def command(
                 _compare(screen, store, second, result, pattern, picture, everything)
                 screen.notices(second.notices)
         else:
-            _show(screen, store, result, everything, quantiles, histogram, scale, channels)
             _draw(screen, store, result, picture, events)
+            _show(screen, store, result, everything, quantiles, histogram, scale, channels)
         screen.notices(store.notices)
     return ExitCode.YES
 
@@ -134,6 +136,11 @@ def _compare(
     found = side_by_side(result, _measured(screen, second, pattern, True))
     if not found:
         raise UsageError("U805", "the two files have no tensor of the same name", hint="'porter convert --map' gives them the same names")
+    if picture is not None:
+        from porter.check.statistics.plot import plot_compared
+
+        names = (_title(store), _title(second))
+        _drawn(screen, picture, plot_compared(found, picture, "Distributions of two files' weights", names))
     if screen.json:
         from porter.check.statistics.document import compared_document, document
 
@@ -144,11 +151,6 @@ def _compare(
 
         stats_screen.comparison(screen, found, everything)
         stats_screen.unpaired(screen, store, second, found)
-    if picture is not None:
-        from porter.check.statistics.plot import plot_compared
-
-        names = (_title(store), _title(second))
-        _drawn(screen, picture, plot_compared(found, picture, "Distributions of two files' weights", names))
 
 
 def _draw(screen: Screen, store: TensorStore, result: Statistics, picture: str | None, events: str | None) -> None:

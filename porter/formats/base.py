@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Literal, Protocol
 
 from porter.dataclass import dataclass, field
-from porter.errors import FileAccessError, FormatError, LossError
+from porter.errors import FileAccessError, FormatError, LossError, UsageError
 from porter.io.source import FileSource
 from porter.store import Notice, TensorStore
 
@@ -179,6 +179,12 @@ def refuse_overwrite(path: str, options: WriteOptions) -> None:
     """Raise a `FileAccessError` if `path` exists and `options` do not say `overwrite`."""
     if not options.overwrite and os.path.lexists(path):
         raise FileAccessError("I010", "the output exists", path=path, hint="add --overwrite to replace it")
+
+
+def refuse_stream(path: str) -> None:
+    """Raise a `UsageError` if `path` is what stands for standard input or output."""
+    if path == "-":
+        raise UsageError("U903", "porter reads and writes files, not streams: it has to move about in them", hint="name a file")
 
 
 def refuse_dtypes(store: TensorStore, entry_name: str, capabilities: Capabilities) -> None:

@@ -15,7 +15,7 @@ from typing import cast
 
 from porter.dataclass import dataclass, field_names, replace
 from porter.errors import FormatError, PorterError, UsageError, printable
-from porter.formats.base import Adapter, Probe, ReadOptions, WriteOptions, WriteReport, refuse_overwrite
+from porter.formats.base import Adapter, Probe, ReadOptions, WriteOptions, WriteReport, refuse_overwrite, refuse_stream
 from porter.io.source import FileSource
 from porter.store import Provenance, TensorStore
 
@@ -236,6 +236,7 @@ def open_store(path: str | os.PathLike[str], format: str | None = None, *, optio
     options = options or ReadOptions()
     name = os.fspath(path)
     try:
+        refuse_stream(name)
         if format is None:
             source = FileSource(name)
             try:
