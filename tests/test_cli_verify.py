@@ -221,6 +221,25 @@ def test_a_shape_that_nothing_says(nets: Path, porter_cli: Porter) -> None:
     assert porter_cli("verify", TORCH, TORCH, "--input-shape", "data=2x3x14x14").code == 0
 
 
+def test_sizes_that_are_open_are_said_or_asked_for(nets: Path, porter_cli: Porter) -> None:
+    """Also where the model leaves the shape of its output out."""
+    head = '<ir_version: 8, opset_import: ["" : 17]>\n'
+    for name, shape in (("batch", "n, 3, 8, 8"), ("planes", "1, 3, h, w")):
+        proto = onnx.parser.parse_model(head + f"g (float[{shape}] x) => (float[{shape}] y) {{ y = Relu (x) }}")
+        proto.graph.output[0].type.tensor_type.ClearField("shape")
+        onnx.save(proto, nets / f"{name}.onnx")
+    found = porter_cli("verify", "batch.onnx", "batch.onnx")
+    assert (found.code, found.err) == (0, "note: the size of the batch is open in 'x', which is fed one\n")
+    assert "1×3×8×8" in found.out
+    found = porter_cli("verify", "planes.onnx", "planes.onnx")
+    assert found.code == 2
+    assert "error[U953]: nothing says the shape of the input 'x': it is 1×3×?×?" in found.err
+    assert porter_cli("verify", "planes.onnx", "planes.onnx", "--input-shape", "x=1x3x4x6").code == 0
+    np.savez(nets / "x.npz", x=np.full((1, 3, 4, 6), 0.1))
+    found = porter_cli("verify", "planes.onnx", "planes.onnx", "--input", "x.npz")
+    assert (found.code, found.err) == (0, "note: the array for 'x' is float64, and was rounded to float32, which the input is\n")
+
+
 def test_networks_of_other_names(nets: Path, porter_cli: Porter, tmp_path: Path) -> None:
     """By structure; two branches that only their order tells apart are said."""
     text = (nets / "model.py").read_text()

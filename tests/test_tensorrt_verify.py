@@ -497,6 +497,10 @@ def test_weights_for_a_network_by_hand_may_come_from_a_file_of_their_own(porter_
     np.savez(folder / "weights.npz", **arrays)
     arguments = ("tensorrt", "verify", "small.onnx", "--network", "my_net.py:build", "--wts", "weights.npz")
     assert porter_cli(*arguments).code == 0
+    np.savez(folder / "weights.npz", **{**arrays, "fc_bias": arrays["fc_bias"] * np.float32(1 + 1e-6)})
+    found = porter_cli(*arguments)
+    assert found.code == 0
+    assert "tensors of 'weights.npz' are not the original's bit for bit: by" in found.err
     np.savez(folder / "weights.npz", **{**arrays, "fc_bias": arrays["fc_bias"] * 2})
     found = porter_cli(*arguments)
     assert found.code == 1

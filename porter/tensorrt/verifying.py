@@ -170,7 +170,8 @@ def _lowered(graph: Graph, wts: TensorStore | None, dtype: str) -> Network:
 def _other_bits(graph: Graph, wts: TensorStore, path: str) -> Iterator[str]:
     """What is said of weights in the file that are not the original's own, however near the outputs come."""
     lowered = _layers_of_its_own(graph)
-    held = {name: w.tensor for name, w in stored(lowered).items()} if lowered is not None else {}
+    held = dict(graph.store.items()) if graph.store is not None else {}
+    held |= {name: w.tensor for name, w in stored(lowered).items()} if lowered is not None else {}
     pairs = [(tensor, wts[name]) for name, tensor in held.items() if name in wts and wts[name].size == tensor.size]
     apart = [(a, measured(a.numpy(), b.numpy(), 0.0).relative) for a, b in pairs if a.dtype != b.dtype or a.digest() != b.digest()]
     if apart:
