@@ -219,7 +219,7 @@ def test_variables_name_the_values_of_a_module(nets: Path) -> None:
         ("model.onnx,model.pth", "U950", "needs no second file"),
         ("model.py", "U950", "nothing in it is named"),
         ("words.txt", "U950", "no kind that porter knows"),
-        ("model.py:Other,model.pth", "G094", "no function 'Other'"),
+        ("model.py:Other,model.pth", "G094", "no function or class 'Other'"),
         ("model.py:Net,other.npz", "G094", "12 tensors that the file lacks"),
         ("broken.py:Net", "G094", "SyntaxError"),
         ("failing.py:Net", "G094", "ZeroDivisionError"),

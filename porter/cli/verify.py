@@ -18,8 +18,8 @@ from porter.errors import UsageError
 @click.command("verify", short_help="Compare what two networks compute, layer by layer.")
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
-@click.option("--seed", type=click.IntRange(0), default=0, metavar="N", help="Of the values that both are fed (0).")
-@click.option("--fill", type=click.Choice(["normal", "uniform"]), default="normal", help="These values: normal (0, 1), or uniform in 0…1.")
+@click.option("--seed", type=click.IntRange(0), metavar="N", help="Of the values that both are fed (0).")
+@click.option("--fill", type=click.Choice(["normal", "uniform"]), help="These values: normal (0, 1), or uniform in 0…1 (normal).")
 @click.option("--input", "inputs", metavar="FILE.npz", help="Feed these instead: an array for each input.")
 @click.option("--image", metavar="FILE", help="Feed an image, resized to the input: PNG, JPEG, PGM, PPM.")
 @click.option(

@@ -46,8 +46,8 @@ def document(verified: Verified, options: VerifyOptions) -> dict[str, Any]:
         "fed": {
             "input": feeding.inputs,
             "image": feeding.image,
-            "seed": None if feeding.inputs or feeding.image or "golden" in (verified.a.kind, verified.b.kind) else feeding.seed,
-            "fill": feeding.fill,
+            "seed": None if feeding.inputs or feeding.image or "golden" in (verified.a.kind, verified.b.kind) else feeding.seed or 0,
+            "fill": feeding.fill or "normal",
         },
         "matched": {
             "ways": dict(c.matching.ways),
@@ -196,8 +196,8 @@ def _fed(screen: Screen, verified: Verified, options: VerifyOptions) -> str:
         return screen.name(feeding.inputs or feeding.image or "")
     if "golden" in (verified.a.kind, verified.b.kind):
         return "what was recorded"
-    kind = "normal, mean 0 and variance 1" if feeding.fill == "normal" else "uniform from 0 to 1"
-    return f"made-up values, {kind}, seed {feeding.seed}"
+    kind = "normal, mean 0 and variance 1" if feeding.fill != "uniform" else "uniform from 0 to 1"
+    return f"made-up values, {kind}, seed {feeding.seed or 0}"
 
 
 def _ways(ways: Mapping[str, int]) -> str:

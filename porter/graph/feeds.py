@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from porter.dataclass import dataclass
@@ -21,10 +21,13 @@ Shape = tuple[int | None, ...]
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """An input of a network. shape: None where nothing says it. dtype: porter's name of it."""
+    """An input of a network. shape: None where nothing says it. dtype: porter's name of it. only: whether nothing else is taken; else
+    integers are, and `dtype` is that of floating point.
+    """
 
     shape: Shape | None
     dtype: str = "float32"
+    only: bool = True
 
 
 def taken(arrays: Mapping[str, NDArray[Any]], names: Sequence[str], given: Given, path: str | None, notices: list[str]) -> NDArray[Any]:
@@ -36,6 +39,7 @@ def taken(arrays: Mapping[str, NDArray[Any]], names: Sequence[str], given: Given
     name = next((n for n in names if n in arrays), None)
     if name is None and len(arrays) == 1:
         name = next(iter(arrays))
+        notices.append(f"the array '{name}' is taken for the input '{names[0]}'")
     if name is None:
         there = ", ".join(arrays) or "none"
         raise UsageError("U953", f"no array is called '{names[0]}', as the input is", path=path, hint=f"there are: {there}")
@@ -54,21 +58,31 @@ def cast(array: NDArray[Any], name: str, given: Given, path: str | None, notices
     """`array` in an input's type, where that only changes how wide floating-point numbers are; values that it rounds are said.
 
     Raises:
-        UsageError: the two are of other kinds.
+        UsageError: the two are of other kinds, or the type cannot hold a number.
     """
     import numpy as np
 
     dtype = DTYPES[given.dtype].numpy()
-    if array.dtype == dtype:
+    if array.dtype == dtype or (not given.only and array.dtype.kind in "iub"):
         return array
     if array.dtype.kind != "f" or DTYPES[given.dtype].kind != "float":
         message = f"the array for '{name}' is {array.dtype}, and the input is {given.dtype}"
         raise UsageError("U953", message, path=path, hint=f"array.astype('{given.dtype}')")
     with np.errstate(over="ignore"):
         made = array.astype(dtype)
+    beyond = int(np.count_nonzero(np.isfinite(array) & ~np.isfinite(made)))
+    if beyond:
+        message = f"{beyond:,} of the {array.size:,} numbers for '{name}' are too large for {given.dtype}, which the input is"
+        raise UsageError("U953", message, path=path, hint="feed numbers as they come to the network")
     if not np.array_equal(made.astype(array.dtype), array, equal_nan=True):
         notices.append(f"the array for '{name}' is {array.dtype}, and was rounded to {given.dtype}, which the input is")
     return made
+
+
+def not_taken(arrays: Mapping[str, NDArray[Any]], names: Collection[str]) -> list[str]:
+    """A line on the arrays that no input of those names takes, if there are some; one that is alone is always taken."""
+    left = [name for name in arrays if name not in names] if len(arrays) > 1 else []
+    return [f"no input takes {', '.join(repr(name) for name in left)} of the arrays that are fed"] if left else []
 
 
 def made_up(name: str, given: Given, *, seed: int, number: int, fill: str, notices: list[str], hint: str | None = None) -> NDArray[Any]:

@@ -81,7 +81,9 @@ def named(path: str, name: str, refuse: Refuse) -> Any:
         sys.path.pop(0)
     found = getattr(module, name, None)
     if not callable(found):
-        raise refuse(f"the file has no function '{name}'", path=path, hint="name another: my_net.py:my_function")
+        what = f"'{name}' is no function or class: it is of type {type(found).__name__}"
+        message = what if hasattr(module, name) else f"the file has no function or class '{name}'"
+        raise refuse(message, path=path, hint="name another: my_net.py:my_function")
     return found
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from porter.dataclass import dataclass, field
 from porter.errors import UsageError
-from porter.graph.feeds import Given, Shape, cast, made_up, taken
+from porter.graph.feeds import FILLS, Given, Shape, cast, made_up, not_taken, taken
 from porter.graph.npz_arrays import read_arrays
 from porter.graph.preprocessing import Preprocessing, Wanted
 from porter.parity.image import image_for
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 class FeedOptions:
     """What a caller may say about what is fed. inputs: an .npz file. image: a file; preprocess: what is done to it. shapes: of inputs.
 
-    seed, fill: of values that are made up.
+    seed, fill: of values that are made up; None for 0 and `normal`, or where none are.
     """
 
     inputs: str | None = None
     image: str | None = None
     preprocess: Wanted | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    seed: int = 0
-    fill: str = "normal"
+    seed: int | None = None
+    fill: str | None = None
 
 
 def feeds(a: Side, b: Side, options: FeedOptions, known: Sequence[Preprocessing] = ()) -> tuple[Fed, tuple[str, ...]]:
@@ -45,10 +45,13 @@ def feeds(a: Side, b: Side, options: FeedOptions, known: Sequence[Preprocessing]
     partners = _partners(a, b)
     made: dict[str, NDArray[Any]] = {}
     notices = [f"the input '{theirs}' of B is taken to be '{ours}' of A" for theirs, ours in partners.items() if theirs != ours]
-    recorded = next((side.recorded_inputs() for side in (a, b) if side.recorded_inputs()), {})
-    arrays = read_arrays(options.inputs) if options.inputs is not None else dict(recorded)
-    path = options.inputs or next((side.label for side in (a, b) if side.recorded_inputs()), None)
+    record = next((side for side in (a, b) if side.recorded_inputs()), None)
+    _refuse_unused(options, record)
+    arrays = read_arrays(options.inputs) if options.inputs is not None else dict(record.recorded_inputs() if record is not None else {})
+    path = options.inputs or (record.label if record is not None else None)
     inputs = _inputs(a, b, partners, options)
+    if options.inputs is not None:
+        notices += not_taken(arrays, {*partners, *partners.values()})
     if options.image is not None:
         name, array, said = image_for(inputs, options.image, options.preprocess, known, _is_caffe(a, b))
         made[name] = array
@@ -59,9 +62,25 @@ def feeds(a: Side, b: Side, options: FeedOptions, known: Sequence[Preprocessing]
             if arrays and options.image is None:
                 made[ours] = taken(arrays, (ours, theirs), given, path, notices)
             else:
-                made[ours] = made_up(ours, given, seed=options.seed, number=len(made), fill=options.fill, notices=notices)
-    fed = {theirs: cast(made[ours], theirs, b.inputs[theirs], None, notices) for theirs, ours in partners.items()}
-    return (made, fed), tuple(notices)
+                fill = options.fill or FILLS[0]
+                made[ours] = made_up(ours, given, seed=options.seed or 0, number=len(made), fill=fill, notices=notices)
+    to_a = {ours: cast(array, ours, a.inputs[ours], path, notices) for ours, array in made.items()}
+    to_b = {theirs: cast(made[ours], theirs, b.inputs[theirs], path, notices) for theirs, ours in partners.items()}
+    return (to_a, to_b), tuple(dict.fromkeys(notices))
+
+
+def _refuse_unused(options: FeedOptions, record: Side | None) -> None:
+    """Refuse options that would do nothing: values come from one place."""
+    stated = [f"--{name}" for name in ("seed", "fill") if getattr(options, name) is not None]
+    if record is not None:
+        stated = [n for n, v in (("--input", options.inputs), ("--image", options.image)) if v is not None] + stated
+        source = f"'{record.label}' brings what was fed"
+    elif options.inputs is not None or options.image is not None:
+        source = f"'{options.inputs or options.image}' is fed"
+    else:
+        return
+    if stated:
+        raise UsageError("U942", f"{source}, and {' and '.join(stated)} would change nothing", hint=f"leave {' and '.join(stated)} out")
 
 
 def _is_caffe(a: Side, b: Side) -> bool:
@@ -93,14 +112,15 @@ def _merged(a: Given, b: Given, names: tuple[str, str], stated: Mapping[str, tup
     """An input with the sizes that either side, or the caller, says."""
     said = next((stated[name] for name in names if name in stated), None)
     shapes = [shape for shape in (said, a.shape, b.shape) if shape is not None]
+    only, dtype = a.only or b.only, a.dtype if a.only or not b.only else b.dtype
     if not shapes:
-        return Given(None, a.dtype)
+        return Given(None, dtype, only)
     sizes = [{shape[i] for shape in shapes if len(shape) == len(shapes[0])} - {None} for i in range(len(shapes[0]))]
     if any(len(shape) != len(shapes[0]) for shape in shapes) or any(len(known) > 1 for known in sizes):
         text = [f"{'×'.join('?' if n is None else str(n) for n in shape)} of {whose}" for whose, shape in _whose(said, a, b)]
         hint = f"'--input-shape {names[0]}=1x3x224x224' says the shape of a Caffe net's input"
         raise UsageError("U953", f"the input '{names[0]}' has two shapes: {', '.join(text)}", hint=hint)
-    return Given(tuple([next(iter(known), None) for known in sizes]), a.dtype)
+    return Given(tuple([next(iter(known), None) for known in sizes]), dtype, only)
 
 
 def _whose(said: tuple[int, ...] | None, a: Given, b: Given) -> list[tuple[str, Shape]]:

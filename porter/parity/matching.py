@@ -39,13 +39,15 @@ class Matching:
     """How two networks are laid beside each other.
 
     pairs: in the order of A's layers. only_a, only_b: values that have no partner. ambiguous: values of A that may be another's of
-    several of B that are made alike; they were taken in their order.
+    several of B that are made alike; they were taken in their order. lost: outputs of A, and of B, that have no partner; all of them
+    where outputs are paired with values inside alone.
     """
 
     pairs: tuple[Pair, ...]
     only_a: tuple[str, ...]
     only_b: tuple[str, ...]
     ambiguous: tuple[str, ...] = ()
+    lost: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
     @property
     def ways(self) -> Mapping[str, int]:
@@ -75,6 +77,10 @@ def read_layers(path: str) -> dict[str, str]:
 def match(a: Side, b: Side, layers: Mapping[str, str] | None = None) -> Matching:
     """Lay `b` beside `a`. layers: as `read_layers` gives it."""
     search = _Search(_Layers(a, layers or {}), _Layers(b, layers or {}))
+    # An output is first of all another output, whatever else has its name.
+    search.by_names(outputs=True)
+    if not (search.a.is_graph and search.b.is_graph):
+        search.outputs()
     search.by_names()
     search.outputs()
     # A name that an output had as well is now one value's alone.
@@ -87,7 +93,7 @@ def match(a: Side, b: Side, layers: Mapping[str, str] | None = None) -> Matching
 
 class _Layers:
     """What is looked at of a side. own, by_layers, others: names of each value. ends: of each value, the last one of what may be one
-    layer elsewhere. is_graph: whether the side says what its layers read.
+    layer elsewhere. is_graph: whether the side says what its layers read. folds: whether a layer of it may be several elsewhere.
     """
 
     def __init__(self, side: Side, layers: Mapping[str, str]) -> None:
@@ -95,12 +101,14 @@ class _Layers:
         self.makers = {v: step for step in side.steps for v in step.outputs}
         self.values = list(dict.fromkeys([*self.makers, *(v for v in side.outputs if v not in side.inputs)]))
         self.is_graph = any(step.inputs for step in side.steps)
+        self.folds = self.is_graph or side.kind == "torch"
         self.kinds = {v: kind_of(step) for v, step in self.makers.items()}
         self.own = {v: [v] for v in self.values}
         self.by_layers = {
             v: [n for n in (layers.get(name) for name in (v, *side.aliases.get(v, ()))) if n is not None] for v in self.values
         }
         self.others = {v: list(side.aliases.get(v, ())) for v in self.values}
+        self.next: dict[str, str] = {}
         self.ends = self._ends()
         self.known = frozenset(name for v in self.values for name in self.identifiers(v))
 
@@ -118,7 +126,21 @@ class _Layers:
             after = readers[v]
             folds = len(after) == 1 and v not in self.side.outputs and self.kinds.get(v) in (LINEAR, NORM, AFFINE)
             ends[v] = ends[after[0]] if folds and self.kinds[after[0]] in (NORM, AFFINE) else v
+            if ends[v] != v:
+                self.next[v] = after[0]
         return ends
+
+    def behind(self, v: str) -> frozenset[str]:
+        """Names, as identifiers, of the values from the one behind `v` to the end of what may be one layer elsewhere."""
+        names: set[str] = set()
+        while v in self.next:
+            v = self.next[v]
+            names |= self.identifiers(v)
+        return frozenset(names)
+
+    def is_bare(self, v: str) -> bool:
+        """Whether it is made by a normalisation of PyTorch's that has no scale of its own."""
+        return v in self.makers and self.makers[v].settings.get("affine") is False
 
 
 class _Search:
@@ -136,16 +158,17 @@ class _Search:
             self.found[a] = Pair(a, b, way)
             self.taken.add(b)
 
-    def by_names(self) -> None:
-        a, b = self.a, self.b
-        self._equal(a.own, b.own, "name")
-        self._equal(a.by_layers, b.own, "layers.json")
-        self._equal(a.own, b.by_layers, "layers.json")
+    def by_names(self, outputs: bool = False) -> None:
+        """Pair what is called the same; outputs: outputs with outputs alone."""
+        of_a, of_b = ([v for v in side.values if not outputs or v in side.side.outputs] for side in (self.a, self.b))
+        (own_a, by_a, all_a), (own_b, by_b, all_b) = (_names(self.a, of_a), _names(self.b, of_b))
+        self._equal(own_a, own_b, "name")
+        self._equal(by_a, own_b, "layers.json")
+        self._equal(own_a, by_b, "layers.json")
         # A layer's own name says more than that of another which may be part of it.
-        ours, theirs = ({v: side.own[v] + side.others[v] for v in side.values} for side in (a, b))
-        for x, y in ((ours, b.own), (a.own, theirs), (ours, theirs)):
+        for x, y in ((all_a, own_b), (own_a, all_b), (all_a, all_b)):
             self._equal(x, y, "name")
-        for x, y in ((ours, b.own), (a.own, theirs), (ours, theirs)):
+        for x, y in ((all_a, own_b), (own_a, all_b), (all_a, all_b)):
             self._equal(_identifiers(x), _identifiers(y), "name")
 
     def _equal(self, a: Mapping[str, Sequence[str]], b: Mapping[str, Sequence[str]], way: str) -> None:
@@ -173,11 +196,10 @@ class _Search:
     def _named(self, v: str, w: str, way: str) -> None:
         """Two values of one name; where one side has folded what follows into it, they meet at the end of that."""
         end_v, end_w = self.a.ends[v], self.b.ends[w]
-        known = self.a.is_graph and self.b.is_graph
-        if known and (end_v == v) != (end_w == w):
-            # A side that has something of the end's name has not folded it.
-            there = self.a.identifiers(end_v) & self.b.known if end_w == w else self.b.identifiers(end_w) & self.a.known
-            v, w = (v, w) if there else (end_v, end_w)
+        if self.a.folds and self.b.folds and (end_v == v) != (end_w == w):
+            # A side that has something of the names behind it has not folded that.
+            there = self.a.behind(v) & self.b.known if end_w == w else self.b.behind(w) & self.a.known
+            v, w = (v, w) if there or self.a.is_bare(v) or self.b.is_bare(w) else (end_v, end_w)
         self.add(v, w, way)
 
     def outputs(self) -> None:
@@ -227,12 +249,24 @@ class _Search:
         pairs = sorted(self.found.values(), key=lambda pair: order.get(pair.a, len(order)))
         only_a = tuple([v for v in self.a.values if v not in self.found and not self._is_another(v, self.a, self.b, self.taken)])
         only_b = tuple([w for w in self.b.values if w not in self.taken and not self._is_another(w, self.b, self.a, self.found)])
-        return Matching(tuple(pairs), only_a, only_b, tuple(self.ambiguous))
+        return Matching(tuple(pairs), only_a, only_b, tuple(self.ambiguous), self._lost())
+
+    def _lost(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        of_a, of_b = self.a.side.outputs, self.b.side.outputs
+        if of_a and of_b and not any(pair.a in of_a and pair.b in of_b for pair in self.found.values()):
+            return tuple(of_a), tuple(of_b)
+        return tuple([v for v in of_a if v not in self.found]), tuple([w for w in of_b if w not in self.taken])
 
     @staticmethod
     def _is_another(value: str, side: _Layers, other: _Layers, taken: Collection[str]) -> bool:
         """Whether it is recorded of a layer that changes nothing (Dropout): elsewhere that is one value with what it reads, and matched."""
         return not side.is_graph and any(value in other.others[v] for v in taken if v in other.others)
+
+
+def _names(side: _Layers, values: Sequence[str]) -> tuple[dict[str, list[str]], dict[str, list[str]], dict[str, list[str]]]:
+    """Names of the values: their own, those of layers.json, and their own with those of their layers."""
+    own = {v: side.own[v] for v in values}
+    return own, {v: side.by_layers[v] for v in values}, {v: side.own[v] + side.others[v] for v in values}
 
 
 def _identifiers(names: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:

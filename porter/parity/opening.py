@@ -61,6 +61,9 @@ def parse(text: str) -> Source:
     _refuse_missing(path)
     kind = kind_of(path)
     if kind == "prototxt":
+        found = kind_of(weights) if weights is not None else None
+        if found not in ("caffe", "hdf5", "prototxt", None):
+            raise UsageError("U950", f"'{weights}' has no weights of a Caffe net: it is {found}", hint=WAYS)
         return Source("caffe", path, weights)
     if weights is None and kind in ("onnx", "npz"):
         return Source("onnx" if kind == "onnx" else "golden", path, None)
@@ -100,6 +103,9 @@ def _open_code(source: Source, runner: str) -> Side:
 
     path, _, name = source.path.rpartition(":")
     found = named(path, name, partial(GraphError, "G094"))
+    if isinstance(found, type) and required(found):
+        hint = f"write a function of no arguments that makes it: def make(): return {name}(…)"
+        raise GraphError("G094", f"the class '{name}' takes arguments, and is given none", path=path, hint=hint)
     if required(found) == 0:
         return torch.open_side(source.label, found, path, source.weights)
     side = engine.EngineSide if runner == "engine" else tensorrt.TensorRTSide

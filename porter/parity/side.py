@@ -107,6 +107,10 @@ class Side(Protocol):
         """What the network is known to have been fed; empty where nothing is."""
         ...
 
+    def prepare(self, inputs: Mapping[str, NDArray[Any]]) -> None:
+        """Is told what will be fed, before values are matched: some networks show their layers and outputs only when they run."""
+        ...
+
     def run(self, inputs: Mapping[str, NDArray[Any]], wanted: Sequence[str]) -> Iterator[Observed]:
         """Yield the values in `wanted`, in the order in which they are computed, about `BUDGET` bytes of them alive at a time.
 

@@ -84,6 +84,8 @@ def verify(a: str, b: str, options: VerifyOptions, watch: Watch = lambda what, l
         left, right = (stack.enter_context(side) for side in _opened(a, b, options.opening))
         known = [p for side in (left, right) for p in getattr(side, "preprocessing", ())]
         fed, said = feeds(left, right, options.feeding, known)
+        for side, given in ((left, fed[0]), (right, fed[1])):
+            side.prepare(given)
         matching = match(left, right, read_layers(options.layers) if options.layers is not None else None)
         comparison, failed = _compared(left, right, fed, matching, options.tolerance, watch("comparing", len(matching.pairs)))
         divergence = None

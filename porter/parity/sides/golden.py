@@ -64,6 +64,9 @@ class GoldenSide:
     def _shape(self, entry: _Entry) -> tuple[int, ...]:
         return tuple(map(int, self._record[f"{entry.key}@shape"])) if entry.sampled else self._record[entry.key].shape
 
+    def prepare(self, inputs: Mapping[str, NDArray[Any]]) -> None:
+        return None
+
     def run(self, inputs: Mapping[str, NDArray[Any]], wanted: Sequence[str]) -> Iterator[Observed]:
         asked = set(wanted)
         for entry in self._entries.values():

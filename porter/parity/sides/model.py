@@ -75,6 +75,9 @@ class ModelSide:
     def recorded_inputs(self) -> Mapping[str, NDArray[Any]]:
         return {}
 
+    def prepare(self, inputs: Mapping[str, NDArray[Any]]) -> None:
+        return None
+
     def run(self, inputs: Mapping[str, NDArray[Any]], wanted: Sequence[str]) -> Iterator[Observed]:
         constants = self._model.graph.initializers
         asked = sorted({name for name in wanted if name in self._order}, key=self._order.__getitem__)

@@ -72,6 +72,9 @@ class OpenCVSide:
     def recorded_inputs(self) -> Mapping[str, NDArray[Any]]:
         return {}
 
+    def prepare(self, inputs: Mapping[str, NDArray[Any]]) -> None:
+        return None
+
     def run(self, inputs: Mapping[str, NDArray[Any]], wanted: Sequence[str]) -> Iterator[Observed]:
         import cv2
 

@@ -1,20 +1,23 @@
 """A PyTorch module as a side of a comparison. Its source is the user's own code, which is run.
 
-Modules that `torch.fx` can trace are run node by node, each value seen and dropped after its last use. Of others, the outputs of the
-innermost modules are seen, by hooks.
+Modules that `torch.fx` can trace are run node by node, each value seen and dropped after its last use. Of others, what the innermost
+modules make and what the whole gives back are seen, when they run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from porter.errors import GraphError, MissingDependencyError, PorterError
 from porter.graph.feeds import Given, Shape
-from porter.graph.user_code import line_of
+from porter.graph.user_code import running
 from porter.parity.side import Observed, Step
-from porter.parity.sides.torch_graph import Traced, settings_of_module, trace
+from porter.parity.sides.torch_graph import Traced, leaves, trace
+from porter.parity.sides.torch_hooks import Hooked
 from porter.parity.sides.torch_state import load
 from porter.tensor import Tensor
 
@@ -24,23 +27,38 @@ if TYPE_CHECKING:
 
 
 class TorchSide:
-    """A module. traced: its graph, None where it cannot be traced."""
+    """A module: its graph, or, where it cannot be traced, what is seen of it when it runs."""
 
     kind = "torch"
     runner = "torch"
-    shapes: Mapping[str, Shape] = {}
 
     def __init__(self, label: str, path: str, module: Any, notices: Sequence[str]) -> None:
         self.label = label
+        self.notices = tuple(notices)
         self._path = path
         self._module = module
+        self._seen: Traced | Hooked
         try:
-            self._traced: Traced | None = trace(module, path)
-            self.notices = tuple(notices)
-        except Exception as error:
-            self._traced = None
-            said = " ".join(str(error).split())[:150]
-            self.notices = (*notices, f"torch.fx cannot trace it, so that only its innermost modules are compared: {said}")
+            with self._running():
+                self._seen = trace(module, path)
+        except PorterError as error:
+            with self._running():
+                self._seen = Hooked(module)
+            why = _sentence(error.__cause__ or error)
+            self.notices += (f"torch.fx cannot trace it, so that its innermost modules and its outputs alone are compared: {why}",)
+        if str(self._dtype) == "torch.bfloat16":
+            self.notices += (f"'{label}' computes in bfloat16, and what it is fed is rounded to that",)
+        if isinstance(self._seen, Traced):
+            self._refuse_nothing(self._seen.outputs, self._seen.given_back)
+
+    def _running(self) -> AbstractContextManager[None]:
+        return running(self._path, "the module fails", partial(GraphError, "G094"))
+
+    def _refuse_nothing(self, outputs: Sequence[str], given_back: Any) -> None:
+        if not outputs:
+            kinds = ", ".join(dict.fromkeys(type(leaf).__name__ for _, leaf in leaves(given_back))) or "nothing"
+            hint = "forward() has to give tensors back: one, or several in a tuple, a list or a dictionary"
+            raise GraphError("G094", f"forward() gives no tensor back: {kinds}", path=self._path, hint=hint)
 
     @cached_property
     def inputs(self) -> Mapping[str, Given]:
@@ -50,69 +68,69 @@ class TorchSide:
         if not names:
             parameters = inspect.signature(self._module.forward).parameters.values()
             names = [p.name for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        return {str(name): Given(None) for name in names}
+            if not names and any(p.kind == p.VAR_POSITIONAL for p in parameters):
+                hint = "state them in the class: input_names = ('data',)"
+                raise GraphError("G094", "forward(*…) does not say what its inputs are", path=self._path, hint=hint)
+        # numpy has no bfloat16.
+        dtype = str(self._dtype).removeprefix("torch.").replace("bfloat16", "float32")
+        return {str(name): Given(None, dtype, only=False) for name in names}
+
+    @cached_property
+    def _dtype(self) -> Any:
+        """The type of floating point that the module computes in."""
+        import torch
+
+        return next((p.dtype for p in self._module.parameters() if p.dtype.is_floating_point), torch.float32)
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        return self._traced.outputs if self._traced is not None else ()
+        return self._seen.outputs
 
-    @cached_property
+    @property
     def steps(self) -> tuple[Step, ...]:
-        return self._traced.steps if self._traced is not None else tuple(_modules(self._module))
+        return self._seen.steps
 
-    @cached_property
+    @property
     def aliases(self) -> Mapping[str, tuple[str, ...]]:
-        if self._traced is None:
-            return {}
-        names = getattr(self._module, "output_names", ())
-        known = dict(zip(self.outputs, names, strict=False)) if len(names) == len(self.outputs) else {}
-        return {v: (*([known[v]] if known.get(v, v) != v else []), *some) for v, some in self._traced.aliases.items()}
+        return self._seen.aliases
+
+    @property
+    def shapes(self) -> Mapping[str, Shape]:
+        return self._seen.shapes
 
     def recorded_inputs(self) -> Mapping[str, NDArray[Any]]:
         return {}
 
+    def prepare(self, inputs: Mapping[str, NDArray[Any]]) -> None:
+        if isinstance(self._seen, Hooked):
+            with self._running():
+                made = self._seen.watch(list(inputs), self._tensors(inputs.values()))
+            self._refuse_nothing(self._seen.outputs, made)
+
     def run(self, inputs: Mapping[str, NDArray[Any]], wanted: Sequence[str]) -> Iterator[Observed]:
-        given = [_tensor(array) for array in inputs.values()]
-        try:
-            for name, value in self._traced.run(given, set(wanted)) if self._traced is not None else self._hooked(given, set(wanted)):
-                array = _array(value)
-                yield Observed(name, array, array.shape)
-        except PorterError:
-            raise
-        except Exception as error:
-            raise self._failed(error) from error
-
-    def _hooked(self, given: Sequence[Any], wanted: set[str]) -> list[tuple[str, Any]]:
-        import torch
-
-        found: dict[str, Any] = {}
-
-        def keep(name: str, module: Any, given: Any, made: Any) -> None:
-            if isinstance(made, torch.Tensor):
-                # What comes after may work in place.
-                found.setdefault(name, made.clone())
-
-        hooks = [m.register_forward_hook(partial(keep, name)) for name, m in self._module.named_modules() if name in wanted]
-        try:
-            with torch.no_grad():
-                self._module(*given)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return list(found.items())
+        made = self._seen.run(self._tensors(inputs.values()), set(wanted))
+        while True:
+            # Not around the yield: what is done with a value is none of the module's.
+            with self._running():
+                found = next(made, None)
+                array = _array(found[1]) if found is not None else None
+            if found is None or array is None:
+                return
+            yield Observed(found[0], array, array.shape)
 
     def replay(self, step: Step, given: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]] | None:
-        if self._traced is None:
-            return None
-        try:
-            made = self._traced.alone(step, {name: _tensor(array) for name, array in given.items()})
-        except Exception as error:
-            raise self._failed(error) from error
-        return None if made is None else {name: _array(value) for name, value in made.items()}
+        with self._running():
+            made = self._seen.alone(step, dict(zip(given, self._tensors(given.values()), strict=True)))
+            return None if made is None else {name: _array(value) for name, value in made.items()}
 
-    def _failed(self, error: Exception) -> PorterError:
-        said = " ".join(str(error).split())[:300]
-        return GraphError("G094", f"the module fails: {type(error).__name__}: {said}", path=self._path, line=line_of(error, self._path))
+    def _tensors(self, arrays: Iterable[NDArray[Any]]) -> list[Any]:
+        """The arrays, those of floating point in the type that the module computes in."""
+        import numpy as np
+        import torch
+
+        # In-place layers must not write into what the other side is fed.
+        found = [torch.from_numpy(np.array(array)) for array in arrays]
+        return [t.to(self._dtype) if t.dtype.is_floating_point else t for t in found]
 
     def fragment(self, step: Step) -> ir.Model | None:
         return None
@@ -140,35 +158,26 @@ def open_side(label: str, function: Callable[..., Any], path: str, weights: str 
     except ImportError as error:
         raise MissingDependencyError("D003", f"PyTorch is needed to run a module: {error}", hint="pip install torch") from error
     torch.manual_seed(0)
-    try:
+    refuse = partial(GraphError, "G094")
+    with running(path, f"'{getattr(function, '__name__', 'it')}()' fails", refuse):
         module = function()
-    except Exception as error:
-        said = f"'{getattr(function, '__name__', 'it')}()' fails: {type(error).__name__}: {error}"
-        raise GraphError("G094", said, path=path, line=line_of(error, path)) from error
     if not isinstance(module, torch.nn.Module):
         raise GraphError("G094", f"what it makes is no torch.nn.Module, it is a {type(module).__name__}", path=path)
     notices = [f"'{path}' was run: it is the user's own code"]
-    if weights is None:
-        notices.append(f"'{label}' has no weights: it has those that it makes up itself, and computes nothing of use")
-    else:
-        notices += load(module, weights)
-    return TorchSide(label, path, module.eval(), notices)
+    with running(path, "the module fails", refuse):
+        if weights is None:
+            notices.append(f"'{label}' has no weights: it has those that it makes up itself, and computes nothing of use")
+        else:
+            notices += load(module, weights)
+        module.eval()
+    return TorchSide(label, path, module, notices)
 
 
-def _modules(module: Any) -> Iterator[Step]:
-    """The innermost modules, in the order in which they were registered; what they read is not known."""
-    for name, inner in module.named_modules():
-        if name and not any(True for _ in inner.children()):
-            weights = tuple([f"{name}.{n}" for n in inner.state_dict()])
-            yield Step(name, type(inner).__name__, (), (name,), settings_of_module(inner), weights)
-
-
-def _tensor(array: NDArray[Any]) -> Any:
-    import numpy as np
-    import torch
-
-    # In-place layers must not write into what the other side is fed.
-    return torch.from_numpy(np.array(array))
+def _sentence(error: BaseException) -> str:
+    """What the error says first."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    first = re.split(r"(?<=[.!?])\s", text, maxsplit=1)[0].removesuffix(".")
+    return first if len(first) <= 200 else f"{first[:199]}…"
 
 
 def _array(value: Any) -> NDArray[Any]:

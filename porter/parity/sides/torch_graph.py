@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from porter.graph.feeds import Shape
 from porter.parity.side import Step
 from porter.tensor import Json
 
@@ -19,7 +20,9 @@ _MADE = ("call_module", "call_function", "call_method")
 
 
 class Traced:
-    """The graph of a module. steps: its nodes that compute something. outputs: names of what it gives back."""
+    """The graph of a module. steps: its nodes that compute something. outputs: names of what it gives back, which is `given_back`."""
+
+    shapes: Mapping[str, Shape] = {}
 
     def __init__(self, module: Any, graph: Any, names: Mapping[Any, str], aliases: Mapping[str, tuple[str, ...]]) -> None:
         from torch import fx
@@ -29,11 +32,16 @@ class Traced:
         self._interpreter = fx.Interpreter(fx.GraphModule(module, graph), garbage_collect_values=False)
         self._modules = dict(module.named_modules())
         self._state = set(module.state_dict())
-        self.aliases = aliases
         self.steps = tuple([self._step(node) for node in graph.nodes if node.op in _MADE])
         self._nodes = {names[node]: node for node in graph.nodes if node in names}
         given_back = next(node for node in graph.nodes if node.op == "output")
-        self.outputs = tuple([names[node] for node in given_back.all_input_nodes if node in names])
+        self.given_back = given_back.args[0]
+        found: dict[str, tuple[str, ...]] = {}
+        for key, node in names_of(module, [(key, node) for key, node in leaves(self.given_back) if node in names]):
+            found[names[node]] = (*found.get(names[node], ()), key)
+        self.outputs = tuple(found)
+        keys = {value: [k for k in some if k != value] for value, some in found.items()}
+        self.aliases = {v: tuple(dict.fromkeys([*keys.get(v, ()), *some])) for v, some in aliases.items()}
         self._last_reader = {read: node for node in graph.nodes for read in node.all_input_nodes}
 
     def _step(self, node: Any) -> Step:
@@ -58,7 +66,7 @@ class Traced:
             if not left or node.op == "output":
                 return
             if node.op == "placeholder":
-                env[node] = next(fed)
+                env[node] = next(fed, *node.args[:1])
             else:
                 self._interpreter.env = env
                 with torch.no_grad():
@@ -178,6 +186,27 @@ def _variables(graph: Any, path: str) -> dict[Any, str]:
         last[node] = here
         before = (here, node)
     return last
+
+
+def leaves(value: Any, name: str = "output") -> Iterator[tuple[str, Any]]:
+    """What a function gives back, one by one, called by keys, fields or places: `output` for what is alone, `output1`, `boxes.0`."""
+    inner = "" if name == "output" else f"{name}."
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from leaves(item, f"{inner}{key}")
+    elif isinstance(value, tuple) and hasattr(value, "_fields"):
+        yield from leaves(dict(zip(value._fields, value, strict=True)), name)
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from leaves(item, f"{inner}{number}" if inner else f"output{number}")
+    else:
+        yield name, value
+
+
+def names_of(module: Any, outputs: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Outputs by the names that the module states for as many."""
+    names = getattr(module, "output_names", None) or ()
+    return [(str(n), v) for n, (_, v) in zip(names, outputs, strict=True)] if len(names) == len(outputs) else list(outputs)
 
 
 def settings_of_module(module: Any) -> dict[str, Json]:
