@@ -11,9 +11,7 @@ from porter.check.precision.audit import Audit, audit
 from porter.check.precision.targets import USUAL, parse_targets
 from porter.check.precision.verdicts import SNR
 from porter.cli.options import common_options, read_options
-from porter.cli.outputs import check_output
 from porter.cli.screen import Screen, document_text
-from porter.cli.side_output import refuse_side_output
 from porter.cli.status import ExitCode
 from porter.dataclass import dataclass
 from porter.errors import PorterError, UsageError
@@ -81,7 +79,7 @@ def command(
     if eps is not None and not (math.isfinite(eps) and eps >= 0):
         raise UsageError("U808", f"an epsilon of {eps} means nothing", hint="it is a small positive number, such as 1e-5")
     if plan_path is not None:
-        refuse_side_output(plan_path, (file, net), overwrite=overwrite)
+        check_output(plan_path, (file, net), overwrite=overwrite)
     with open_store(file, source_format, options=ReadOptions(select=select, net=net)) as store:
         with screen.progress("reading", 2 * store.nbytes) as advance:
             result = audit(store, targets, pattern, every_scheme=schemes, least_snr=snr, advance=advance)

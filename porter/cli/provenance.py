@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from porter.cli.screen import document_text
-from porter.errors import FileAccessError, UsageError
+from porter.cli.side_output import refuse_side_output
+from porter.errors import UsageError
 
 if TYPE_CHECKING:
     from porter.conversion import Conversion
@@ -21,16 +22,16 @@ def refuse_path(path: str, conversion: Conversion) -> None:
     """Refuse a path that cannot be meant. Looks at the disk, writes nothing.
 
     Raises:
-        UsageError: there is no map, or the path is that of the weights.
-        FileAccessError: the file exists, and nobody said that it may be replaced.
+        UsageError: there is no map, or the path is that of the weights, or of something else that is read.
+        FileAccessError: the file exists, and nobody said that it may be replaced; or it cannot be written.
     """
     if conversion.map is None:
         hint = "leave --provenance out, or say '--map MAP'"
         raise UsageError("U925", "without a map every tensor is what it was in the source", hint=hint)
-    if os.path.realpath(path) in (os.path.realpath(conversion.source), os.path.realpath(conversion.target)):
+    if os.path.realpath(path) == os.path.realpath(conversion.target):
         raise UsageError("U926", "the provenance would be written over the weights", hint="give --provenance a file of its own")
-    if not conversion.write_options.overwrite and os.path.lexists(path):
-        raise FileAccessError("I010", "the output exists", path=path, hint="add --overwrite to replace it")
+    read, write = conversion.read_options, conversion.write_options
+    refuse_side_output(path, (conversion.source, read.net, write.net, write.into, conversion.map.name), overwrite=write.overwrite)
 
 
 @contextmanager
