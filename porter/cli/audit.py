@@ -11,6 +11,7 @@ from porter.check.precision.audit import Audit, audit
 from porter.check.precision.targets import USUAL, parse_targets
 from porter.check.precision.verdicts import SNR
 from porter.cli.options import common_options, read_options
+from porter.cli.outputs import check_output
 from porter.cli.screen import Screen, document_text
 from porter.cli.status import ExitCode
 from porter.dataclass import dataclass

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from porter.cli.outputs import check_output
 from porter.cli.screen import document_text
-from porter.cli.side_output import refuse_side_output
 from porter.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def refuse_path(path: str, conversion: Conversion) -> None:
     if os.path.realpath(path) == os.path.realpath(conversion.target):
         raise UsageError("U926", "the provenance would be written over the weights", hint="give --provenance a file of its own")
     read, write = conversion.read_options, conversion.write_options
-    refuse_side_output(path, (conversion.source, read.net, write.net, write.into, conversion.map.name), overwrite=write.overwrite)
+    check_output(path, (conversion.source, read.net, write.net, write.into, conversion.map.name), overwrite=write.overwrite)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import click
 
 from porter.check.statistics.measure import Statistics, measure
 from porter.cli.options import common_options, read_options
+from porter.cli.outputs import check_folder, check_output
 from porter.cli.screen import Screen
 from porter.cli.status import ExitCode
 from porter.errors import UsageError
@@ -65,7 +66,7 @@ def command(
         check_path(picture)
         check_output(picture, (file, other, net), overwrite=overwrite)
     if events is not None:
-        refuse_side_folder(events)
+        check_folder(events)
     if other is not None and (quantiles or histogram or events is not None):
         raise UsageError("U804", "--compare goes with --plot and --json, and with none of --quantiles, --histogram, --tensorboard")
     deep = screen.json or quantiles or histogram or other is not None or picture is not None or events is not None
