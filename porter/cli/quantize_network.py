@@ -84,7 +84,7 @@ def numbers(screen: Screen, conversion: Conversion, way: Way, given: dict[str, A
 
 def static(screen: Screen, conversion: Conversion, network: bool, way: Way, method: str, given: dict[str, Any]) -> ExitCode:
     """Quantise weights and activations, with ranges measured on samples."""
-    from porter.quantisation.comparison import runtime
+    from porter.graph.runtime import onnxruntime_package
     from porter.quantisation.onnx_weights import fix, raised
     from porter.quantisation.samples import Samples, inputs_of
     from porter.quantisation.static import METHODS, quantise_network
@@ -95,7 +95,7 @@ def static(screen: Screen, conversion: Conversion, network: bool, way: Way, meth
     if way.type.name != "i8" or way.scheme.granularity == "group" or method not in METHODS:
         hint = f"say --type i8, --per tensor or channel, and --range {', '.join(METHODS)}"
         raise UsageError("U966", f"activations are not quantised as {way}, with ranges by {method}", hint=hint)
-    runtime()
+    onnxruntime_package()
     with _opened(conversion, given["fold_bn"]) as (opened, _, notices):
         inputs = inputs_of(opened.model)
         test_labels = given["labels"] if given["test"] is None else None

@@ -37,7 +37,7 @@ class Runnable:
     def __init__(self, model: ir.Model, what: str) -> None:
         import onnx_ir as ir
 
-        onnxruntime = _onnxruntime()
+        onnxruntime = onnxruntime_package()
         self._what = what
         self._held: dict[str, Any] = {}
         stub = model.clone()
@@ -88,7 +88,8 @@ class Runnable:
         taken = given | {i.name: _ort(feeds[i.name], self._types.get(i.name, "")) for i in proto.graph.input if i.name in feeds}
         asked = self._asked(proto, feeds, names)
         try:
-            made = self._session(proto, sum(array.nbytes for array in (*feeds.values(), *(known or {}).values()))).run_with_ort_values(list(asked.values()), taken)
+            fed = sum(array.nbytes for array in (*feeds.values(), *(known or {}).values()))
+            made = self._session(proto, fed).run_with_ort_values(list(asked.values()), taken)
         except Exception as error:
             said = " ".join(str(error).split())[:300]
             hint = "an input that no such network is fed ('--input') can be the reason; else please report it"
@@ -97,7 +98,7 @@ class Runnable:
 
     def _session(self, proto: onnx.ModelProto, nbytes: int) -> Any:
         """nbytes: of what it is fed."""
-        onnxruntime = _onnxruntime()
+        onnxruntime = onnxruntime_package()
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         # A session runs once: what it would keep for a next time only takes memory.
@@ -195,7 +196,12 @@ def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
                 value.name = names.get(value.name, value.name)
 
 
-def _onnxruntime() -> Any:
+def onnxruntime_package() -> Any:
+    """The onnxruntime package.
+
+    Raises:
+        MissingDependencyError: it is not there.
+    """
     try:
         import onnxruntime
     except ImportError as error:

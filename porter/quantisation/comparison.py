@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from porter.dataclass import dataclass
-from porter.errors import GraphError, MissingDependencyError, UsageError
+from porter.errors import GraphError, UsageError
+from porter.graph.runtime import onnxruntime_package
 from porter.quantisation.samples import Samples
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def session(path: str, what: str) -> Any:
         MissingDependencyError: onnxruntime is not there.
         GraphError: it cannot load the model.
     """
-    onnxruntime = runtime()
+    onnxruntime = onnxruntime_package()
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
@@ -80,20 +81,6 @@ def session(path: str, what: str) -> Any:
     except Exception as error:
         said = " ".join(str(error).split())[:300]
         raise GraphError("G090", f"onnxruntime cannot load the model: {said.replace(path, what)}") from error
-
-
-def runtime() -> Any:
-    """The onnxruntime package.
-
-    Raises:
-        MissingDependencyError: it is not there.
-    """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        hint = "pip install onnxruntime, or pip install 'porter[verify]'"
-        raise MissingDependencyError("D002", f"onnxruntime is needed to run networks: {error}", hint=hint) from error
-    return onnxruntime
 
 
 def _run(session: Any, names: list[str], feeds: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:

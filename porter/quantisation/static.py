@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 from porter.dataclass import dataclass
 from porter.errors import GraphError, PorterError
 from porter.graph.onnx_output import write_model
-from porter.quantisation.comparison import Comparison, compare, runtime
+from porter.graph.runtime import onnxruntime_package
+from porter.quantisation.comparison import Comparison, compare
 from porter.quantisation.samples import Samples
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def quantise_network(
         GraphError: onnxruntime cannot quantise or run the network, or finds nothing to quantise; or what it computes is not finite.
         FileAccessError: the output exists.
     """
-    runtime()
+    onnxruntime_package()
     already = next((node for node in model.graph if node.op_type in ("QuantizeLinear", "DequantizeLinear")), None)
     if already is not None:
         hint = "take the floating-point network it was made of, or make numbers of its weights first: --dequantize"
@@ -169,7 +170,7 @@ def _silent() -> Iterator[None]:
     import io
     import warnings
 
-    onnxruntime = runtime()
+    onnxruntime = onnxruntime_package()
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     onnxruntime.set_default_logger_severity(_FATAL)
