@@ -12,9 +12,9 @@ import click
 from porter.check.difference import Tolerance
 from porter.check.precision.targets import USUAL, parse_targets
 from porter.cli.options import common_options, map_options, read_options_of_both, tolerance_options
+from porter.cli.outputs import check_output
 from porter.cli.quantities import bytes_text
 from porter.cli.screen import Screen
-from porter.cli.side_output import refuse_side_output
 from porter.cli.status import ExitCode
 from porter.errors import UsageError
 from porter.formats.base import ReadOptions
@@ -72,7 +72,7 @@ def command(
     if params and map_name is None:
         raise UsageError("U922", "a parameter is given, and no map that could have it", hint="say '--map MAP'")
     if output is not None:
-        refuse_side_output(output, (a, b, net_a, net_b, map_name), overwrite=overwrite)
+        check_output(output, (a, b, net_a, net_b, map_name), overwrite=overwrite)
     request = Request(
         title=title if title is not None else " and ".join(os.path.basename(path) for path in (a, b) if path is not None),
         date=_date(),
