@@ -752,7 +752,7 @@ def test_provenance_is_refused(porter_cli: Porter, net: str) -> None:
     with_map = ("convert", net, "out.npz", "--map", "net.pmap", "--provenance")
     for arguments, code in (
         ((*with_map, "old.json"), "I010"),
-        ((*with_map, net), "U967"),
+        ((*with_map, net), "U926"),
         ((*with_map, "out.npz"), "U926"),
         ((*with_map, "missing/x.json"), "I001"),
         (("convert", net, "out.npz", "--provenance", "x.json"), "U925"),

@@ -34,13 +34,13 @@ def weights(tmp_path: Path) -> str:
         ("plan", "-", "U903"),
         ("plan", "", "I001"),
         ("plan", "no/p.json", "I001"),
-        ("plan", "w.npz", "U967"),
-        ("plan", "link.npz", "U967"),
+        ("plan", "w.npz", "U926"),
+        ("plan", "link.npz", "U926"),
         ("plan", "folder.png", "I004"),
         ("plot", "no/x.png", "I001"),
         ("plot", "folder.png", "I004"),
-        ("plot", "link.png", "U967"),
-        ("plot", "hard.png", "U967"),
+        ("plot", "link.png", "U926"),
+        ("plot", "hard.png", "U926"),
         ("events", "w.npz", "I004"),
         ("events", "file/below", "I001"),
         ("events", "-", "U903"),
@@ -49,7 +49,7 @@ def weights(tmp_path: Path) -> str:
 )
 def test_refused_before_the_result(porter_cli: Porter, weights: str, tmp_path: Path, output: str, path: str, code: str) -> None:
     before = (tmp_path / weights).read_bytes()
-    run = porter_cli(*OUTPUTS[output], path, "--json", *(["--overwrite"] if code == "U967" else []))
+    run = porter_cli(*OUTPUTS[output], path, "--json", *(["--overwrite"] if code == "U926" else []))
     assert run.code == 2
     assert json.loads(run.out)["error"]["code"] == code
     assert (tmp_path / weights).read_bytes() == before
@@ -65,4 +65,4 @@ def test_a_disk_that_is_full_is_told_instead_of_the_result(porter_cli: Porter, w
 
 def test_the_other_file_of_a_comparison_is_an_input(porter_cli: Porter, weights: str, tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes((tmp_path / weights).read_bytes())
-    assert "error[U967]" in porter_cli("stats", weights, "--compare", "b.png", "--plot", "b.png", "--overwrite").err
+    assert "error[U926]" in porter_cli("stats", weights, "--compare", "b.png", "--plot", "b.png", "--overwrite").err

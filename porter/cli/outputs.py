@@ -23,7 +23,7 @@ def check_output(path: str, inputs: Iterable[str | None], *, overwrite: bool) ->
     refuse_stream(path)
     for given in inputs:
         if given is not None and _same_file(path, given):
-            raise UsageError("U967", "the output is one of the inputs", path=path, hint="name another file")
+            raise UsageError("U926", "the output is one of the inputs", path=path, hint="name another file")
     with _told_of(path):
         if os.path.isdir(path):
             raise IsADirectoryError(errno.EISDIR, "")
