@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import ml_dtypes
@@ -58,10 +59,10 @@ def check(found: TensorStatistics, array: np.ndarray) -> None:
     if not finite.size:
         assert (s.mean, s.minimum, s.maximum, s.smallest) == (None, None, None, None)
         return
-    with np.errstate(all="ignore"):
-        assert s.mean == pytest.approx(finite.mean(), rel=1e-9, abs=1e-12 * np.abs(finite).max())
-        if np.isfinite(finite.std()):
-            assert s.std == pytest.approx(finite.std(), rel=1e-9, abs=1e-9 * np.abs(finite).max())
+    largest = float(np.abs(finite).max())
+    parts = finite / (largest or 1)
+    assert s.mean == pytest.approx(float(parts.mean()) * largest, rel=1e-9, abs=1e-12 * largest)
+    assert s.std == pytest.approx(float(parts.std()) * largest, rel=1e-9, abs=1e-9 * largest)
     assert s.minimum is not None
     assert s.maximum is not None
     flat = array.reshape(-1)
@@ -169,6 +170,48 @@ def test_integers_beyond_float64() -> None:
     assert found.minimum is not None
     assert found.maximum is not None
     assert (found.minimum.value, found.maximum.value, found.smallest) == (-(2**63), 2**63 - 1, 5)
+
+
+@pytest.mark.parametrize(
+    ("array", "mean", "std"),
+    [
+        (np.array([2**63 - 1, -(2**63), 0, 1]), 0.0, math.sqrt(2.0**125)),
+        (np.array([2**53 + 1, 2**53 + 3]), 2.0**53 + 2, 1.0),
+        (np.array([2**64 - 1, 2**64 - 3], "u8"), 2.0**64, 1.0),
+        (np.full(10, 1.7e308), 1.7e308, 0.0),
+        (np.array([1e300, -1e300, 1e-320, 1e-200]), 0.0, 1e300 / math.sqrt(2)),
+        (np.array([1e-200, 3e-200]), 2e-200, 1e-200),
+    ],
+    ids=["i8", "i8 close together", "u8", "large", "large and small", "small"],
+)
+def test_moments_beyond_the_squares_of_float64(array: np.ndarray, mean: float, std: float) -> None:
+    for found in (one(array).summary, one(array.reshape(2, -1)).summary):
+        assert found.mean == mean
+        assert found.std == pytest.approx(std, rel=1e-12)
+    parts = Moments()
+    parts.add(array[:1])
+    parts.add(array[1:])
+    assert parts.mean == pytest.approx(mean, rel=1e-12)
+    assert parts.std == pytest.approx(std, rel=1e-12, abs=1e-9 * abs(mean) if array.dtype == "f8" else 0)
+
+
+def test_quantiles_of_integers_stay_between_them() -> None:
+    found = one(np.array([2**53 + 1, 2**53 + 3, 2**53 + 5])).distribution
+    assert found is not None
+    assert found.quantiles is not None
+    assert found.quantiles.value[3] == 2**53 + 3
+    assert 2**53 + 1 <= found.quantiles.value[0] <= found.quantiles.value[-1] <= 2**53 + 5
+
+
+def test_infinities_and_nothing_finite_leave_channels_alone() -> None:
+    """No warnings, which are errors here, and numbers that JSON holds."""
+    found = one(np.array([[np.inf, -np.inf, 1, 2], [1, 1, 1, 1]], "<f4")).summary.channels
+    assert found is not None
+    assert (found.minimum.tolist(), found.maximum.tolist(), found.dead, found.spread) == ([1, 1], [2, 1], (), 2 / 1.5)
+    for array in (np.full((2, 3), np.nan, "<f4"), np.full((1, 2), np.inf), np.zeros((0, 3), "<f4")):
+        measured = one(array).summary
+        assert measured.channels is None or (measured.channels.spread, measured.channels.dead) == (None, ())
+        assert (measured.mean, measured.largest) == (None, 0)
 
 
 @given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=60), st.floats(-1e7, 1e7), st.integers(1, 9))

@@ -81,7 +81,10 @@ class ChannelRangesOf:
         return period if period <= BLOCK else self._inner
 
     def add(self, start: int, block: NDArray[Any]) -> tuple[float, float]:
-        """Take in a block of finite numbers, or of NaN for what is to be left out; its minimum and maximum."""
+        """Take in a block of finite numbers, or of NaN for what is to be left out; its minimum and maximum.
+
+        A block with an infinity is not taken in.
+        """
         import numpy as np
 
         if self._inner > BLOCK:
@@ -98,9 +101,11 @@ class ChannelRangesOf:
                 if low.size > self._channels:
                     low = np.fmin.reduce(low.reshape(-1, self._channels), 0)
                     high = np.fmax.reduce(high.reshape(-1, self._channels), 0)
-        self._low[which] = np.fmin(self._low[which], low)
-        self._high[which] = np.fmax(self._high[which], high)
-        return float(np.min(low)), float(np.max(high))
+        least, most = float(np.min(low)), float(np.max(high))
+        if not (math.isinf(least) or math.isinf(most)):
+            self._low[which] = np.fmin(self._low[which], low)
+            self._high[which] = np.fmax(self._high[which], high)
+        return least, most
 
     def result(self) -> ChannelRanges:
         """The ranges of all channels."""
@@ -110,7 +115,8 @@ class ChannelRangesOf:
         largest = np.where(none, 0.0, np.maximum(np.abs(self._low), np.abs(self._high)))
         top = float(largest.max(initial=0.0))
         dead = (largest <= DEAD * top) & ~none
-        spread = top / float(np.median(largest[~dead & ~none])) if top else None
+        # Of parts of the largest: the sum of two may be more than float64 holds.
+        spread = 1 / float(np.median(largest[~dead & ~none] / top)) if top else None
         return ChannelRanges(
             self._at.axis,
             self._at.assumed,

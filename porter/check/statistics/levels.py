@@ -164,8 +164,8 @@ def upper_bits(block: NDArray[Any], kind: DType) -> NDArray[Any]:
 class Quantiles:
     """Values below which certain parts of the finite numbers lie, as numpy's "linear" method has them.
 
-    probability: the parts, ascending. value: float64. error: how far, as a part of itself, a value may be too near to zero; 0 where
-    they are exact.
+    probability: the parts, ascending. value: float64, or one of the tensor's integers as it is. error: how far, as a part of itself, a
+    value may be too near to zero; 0 where they are exact.
     """
 
     probability: tuple[float, ...]
@@ -204,8 +204,10 @@ Refine = Callable[[Sequence[int]], tuple[Sequence[float], float]]
 
 
 def between(a: float, b: float, way: float) -> float:
-    """The point between `a` and `b`; from the nearer end, as numpy computes it."""
-    return b - (b - a) * (1 - way) if way >= 0.5 else a + (b - a) * way
+    """The point between `a` and `b`; from the nearer end, as numpy computes it, and never beyond one."""
+    if a == b or not way:
+        return a
+    return max(a, min(b, b - (b - a) * (1 - way) if way >= 0.5 else a + (b - a) * way))
 
 
 def _at(levels: Levels, places: Sequence[int]) -> list[float]:
@@ -254,8 +256,8 @@ def refined(levels: Levels, kind: DType, blocks: Iterable[NDArray[Any]], places:
 
 
 def sorted_at(block: NDArray[Any], places: Sequence[int]) -> list[float]:
-    """The numbers at `places` among the finite ones of a whole tensor in order."""
+    """The numbers at `places` among the finite ones of a whole tensor in order; of integers as they are."""
     import numpy as np
 
     finite = block[np.isfinite(block)] if block.dtype.kind == "f" else block
-    return [float(x) for x in np.partition(finite, places)[np.asarray(places)]]
+    return list(np.partition(finite, places)[np.asarray(places)].tolist())

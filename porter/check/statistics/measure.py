@@ -7,8 +7,9 @@ counted and take no part in anything else. Of complex types the real and imagina
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from porter.check.encodings import lane_type
 from porter.check.statistics import levels as level
 from porter.check.statistics.histograms import Linear, Octaves, linear, octaves, step_for
 from porter.check.statistics.kinds import KINDS, Kind, kind_of
@@ -23,7 +24,6 @@ from porter.store import TensorStore
 from porter.tensor import Tensor, TensorSpec
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 PROBABILITIES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -176,7 +176,7 @@ def measure_tensor(tensor: Tensor, *, distribution: bool = True, advance: Advanc
     return TensorStatistics(tensor.spec, kind_of(tensor.spec), summary, spread)
 
 
-def _distribution(tensor: Tensor, summary: Summary, levels: Levels, small: NDArray[np.float64] | None) -> Distribution:
+def _distribution(tensor: Tensor, summary: Summary, levels: Levels, small: NDArray[Any] | None) -> Distribution:
     kind = level.carrier(tensor.dtype)
 
     def refine(places: Sequence[int]) -> tuple[list[float], float]:
@@ -197,10 +197,10 @@ def _distribution(tensor: Tensor, summary: Summary, levels: Levels, small: NDArr
     )
 
 
-def _whole(tensor: Tensor) -> NDArray[np.float64]:
+def _whole(tensor: Tensor) -> NDArray[Any]:
     import numpy as np
 
-    whole = np.empty(numbers_of(tensor))
+    whole = np.empty(numbers_of(tensor), lane_type(tensor.dtype).numpy())
     for start, block in blocks(tensor):
         whole[start : start + block.size] = block
     return whole

@@ -127,7 +127,7 @@ class SummaryOf:
         return room
 
     def _plain(self, start: int, block: NDArray[Any], least: float) -> None:
-        """A block without zeros, subnormals or NaNs; infinities show in its extremes."""
+        """A block without zeros, subnormals or NaNs; infinities show in its extremes, and it is looked at again without them."""
         low, high = self._range(start, block)
         if not (math.isfinite(low) and math.isfinite(high)):
             self._particular(start, block, self._magnitude(block))

@@ -62,7 +62,7 @@ def _histogram(one: TensorStatistics) -> dict[str, object]:
         "max": float(s.maximum.value),
         "num": float(m.count),
         "sum": m.mean * m.count,
-        "sum_squares": m.squares + m.mean * m.mean * m.count,
+        "sum_squares": m.sum_of_squares,
         # The first bucket begins where nothing lies below, as TensorFlow writes it.
         "bucket_limit": [linear.first * linear.step, *linear.edges[1:]],
         "bucket": [0.0, *map(float, linear.count)],
