@@ -323,7 +323,99 @@ def test_special_values_are_compared_by_their_bits() -> None:
     assert not blind(a, b).equal
     with np.errstate(over="ignore"):
         half = a["conv2.weight"].astype("<f2")
-    assert texts(only(blind(a, dict(a, **{"conv2.weight": half})), "conv2.weight")) == ["rounded to f16"]
+    # 3e38 is no number in f16: the network is another.
+    lost = blind(a, dict(a, **{"conv2.weight": half}))
+    assert lost.verdict == "differs"
+    assert texts(only(lost, "conv2.weight")) == ["rounded to f16", "1 of 3,456 becomes infinite"]
+
+
+@pytest.mark.parametrize(
+    ("factor", "text", "zero"),
+    [(1e7, "{beyond:,} of 3,456 become infinite", None), (1e-9, "all 3,456 become zero", None), (1e-6, "", "zero")],
+    ids=["infinite", "all zero", "some zero"],
+)
+def test_what_rounding_loses_is_said(factor: float, text: str, zero: str | None) -> None:
+    a = network()
+    a["conv2.weight"] = a["conv2.weight"] * np.float32(factor)
+    with np.errstate(over="ignore"):
+        half = a["conv2.weight"].astype("<f2")
+    result = blind(a, dict(a, **{"conv2.weight": half}))
+    assert result.equal == (zero is not None)
+    step, *more = only(result, "conv2.weight").steps
+    assert (step.kind, step.detail["zero"]) == ("rounding", np.count_nonzero(half == 0))
+    assert [s.text for s in more] == ([text.format(beyond=np.count_nonzero(np.isinf(half)))] if text else [])
+
+
+def test_a_multiple_too_large_is_none() -> None:
+    a = network()
+    with np.errstate(over="ignore"):
+        b = dict(a, **{"fc1.weight": a["fc1.weight"] * np.float32(2e39)})
+    assert not blind(a, b).equal
+
+
+def test_two_layers_in_orders_that_do_not_go_together() -> None:
+    a = {k: v for k, v in network().items() if k.endswith("weight")}
+    rng = np.random.default_rng(5)
+    p, q = rng.permutation(16), rng.permutation(16)
+    assert blind(a, dict(a, **{"conv1.weight": a["conv1.weight"][p], "conv2.weight": a["conv2.weight"][:, p]})).equal
+    result = blind(a, dict(a, **{"conv1.weight": a["conv1.weight"][p], "conv2.weight": a["conv2.weight"][:, q]}))
+    assert result.verdict == "differs"
+    assert {x.order: x.stray for x in result.permutations} == {tuple(p): ("conv2.weight",), tuple(q): ("conv1.weight",)}
+
+
+def test_zeros_and_indices_are_compared() -> None:
+    a = network()
+    assert not blind(a, dict(a, b=np.zeros((60, 6), "<f4"))).equal
+    index = np.random.default_rng(2).permutation(64)
+    assert not blind(dict(a, index=index), dict(a, index=index[::-1])).equal
+
+
+def unfolded() -> tuple[Arrays, Arrays]:
+    """A network with batch normalisation, depthwise and dense layers too, and what folding makes of it, in float64."""
+    rng = np.random.default_rng(6)
+    a: Arrays = {}
+    b: Arrays = {}
+    for i, shape in enumerate([(8, 3, 3, 3), (8, 1, 3, 3), (16, 8, 1, 1), (12, 16, 3, 3), (10, 12)]):
+        w, (gamma, beta, mean) = rng.standard_normal(shape).astype("<f4"), rng.standard_normal((3, shape[0])).astype("<f4")
+        var = rng.uniform(0.5, 2, shape[0]).astype("<f4")
+        a |= {f"l{i}.weight": w, f"b{i}.weight": gamma, f"b{i}.bias": beta, f"b{i}.running_mean": mean, f"b{i}.running_var": var}
+        scale = gamma / np.sqrt(var.astype("f8") + 1e-5)
+        b |= {f"l{i}.weight": w * scale.reshape(-1, *[1] * (w.ndim - 1)), f"l{i}.bias": beta - mean * scale}
+    return a, b
+
+
+def channels_last(net: Arrays) -> Arrays:
+    """As Keras has them."""
+    axes = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
+    turned = {k: v.transpose((2, 3, 0, 1) if v.ndim == 4 and v.shape[1] == 1 else axes[v.ndim]) for k, v in net.items()}
+    return {f"net/{k}".replace(".weight", "/kernel") if v.ndim > 1 else f"net/{k}": np.ascontiguousarray(v) for k, v in turned.items()}
+
+
+FOLDED: list[tuple[str, bool, bool, str | type, set[str]]] = [
+    ("folded one channels last", False, True, "<f4", {"layout"}),
+    ("unfolded one channels last", True, False, "<f4", {"layout"}),
+    ("both channels last", True, True, "<f4", set()),
+    ("f16", False, False, "<f2", {"rounding"}),
+    ("channels last, bf16", False, True, ml_dtypes.bfloat16, {"layout", "rounding"}),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "dtype", "kinds"), [f[1:] for f in FOLDED], ids=[f[0] for f in FOLDED])
+def test_folded_and_transposed_and_rounded(first: bool, second: bool, dtype: str | type, kinds: set[str]) -> None:
+    a, b = unfolded()
+    b = {k: v.astype("<f4").astype(dtype) for k, v in b.items()}
+    a, b = channels_last(a) if first else a, channels_last(b) if second else b
+    for one, other in ((a, b), (b, a)):
+        result = blind(one, other)
+        assert result.equal, (result.only_a, result.only_b)
+        assert set(result.up_to) == {"batch norm folded", *kinds}
+        assert result.counts["batch norm folded"] == len(other)
+        assert result.counts.get("layout", 5) == 5
+    name = next(iter(b))
+    b[name] = b[name].copy()
+    b[name].reshape(-1)[4] *= np.asarray(1.5, b[name].dtype)
+    assert not blind(a, b).equal
+    assert not blind(b, a).equal
 
 
 # ---- real networks -------------------------------------------------------------------------------------------------
@@ -437,10 +529,11 @@ def test_command(porter_cli: Porter, tmp_path: Path) -> None:
     run = porter_cli("diff", "a.safetensors", "b.safetensors", "--layout-blind")
     assert run.code == 0, run.err
     assert "OIHW -> HWIO" in run.out
-    assert run.out.splitlines()[-1] == "equal up to names, transposes: 6 tensors of B"
+    assert run.out.splitlines()[-1] == "equal up to names (6), transposes (1): 6 tensors of B"
     document = json.loads(porter_cli("diff", "a.safetensors", "b.safetensors", "--layout-blind", "--json").out)
     SCHEMA.validate(document)
     assert document["up_to"] == ["name", "layout"]
+    assert document["counts"] == {"name": 6, "layout": 1}
     b["layers.0.conv1.weight"] = b["layers.0.conv1.weight"] + np.float32(1)
     porter.save(made(b), tmp_path / "c.safetensors")
     run = porter_cli("diff", "a.safetensors", "c.safetensors", "--layout-blind")

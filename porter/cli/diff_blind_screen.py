@@ -9,6 +9,7 @@ from porter.check.layout_blind.records import WORDS, Excused, LayoutBlind, Permu
 from porter.cli.quantities import count
 from porter.cli.screen import ROWS, Screen
 from porter.cli.table import Cell, Column
+from porter.dtypes import DTYPES
 
 COLUMNS = (
     Column("A", fit="shrink"),
@@ -39,7 +40,7 @@ def print_blind(screen: Screen, result: LayoutBlind, everything: bool) -> None:
     for side, names in (("a", result.only_a), ("b", result.only_b)):
         if names:
             screen.line(f"only in {side}: {screen.listed(names)}")
-    screen.line(screen.styled(verdict(result), "good" if result.equal else "bad"))
+    screen.paragraph(verdict(result), style="good" if result.equal else "bad")
 
 
 def _groups(relations: Sequence[Relation]) -> list[list[Relation]]:
@@ -56,6 +57,9 @@ def _groups(relations: Sequence[Relation]) -> list[list[Relation]]:
 def _row(screen: Screen, group: Sequence[Relation]) -> tuple[str | Cell, ...]:
     a, b = (_name(screen, [getattr(r, side) for r in group]) for side in "ab")
     steps = [s.text for s in group[0].steps if s.kind != "name"]
+    zero = sum(int(str(s.detail.get("zero", 0))) for r in group for s in r.steps)
+    if zero and group[0].equal:
+        steps.append(f"{zero:,} become zero" if zero > 1 else "1 becomes zero")
     if not steps:
         text: str | Cell = Cell("equal" if group[0].steps else "equal, names included", "dim")
     else:
@@ -109,22 +113,31 @@ def _print_excused(screen: Screen, excused: Iterable[Excused]) -> None:
         screen.paragraph(f"only in {side}, no difference: {text or WORDS[kind]} ({screen.listed(names)})")
 
 
-def _within(result: LayoutBlind, kind: str) -> str:
-    """How far from exact the steps of a kind are, of those that are computed in more ways than one."""
-    apart = max([int(str(s.detail.get("ulp", 0))) for r in result.relations if r.equal for s in r.steps if s.kind == kind], default=0)
-    return f" (within {apart} ULP)" if apart else ""
+def _kind(result: LayoutBlind, kind: str) -> str:
+    """A kind in words, with what it is where that is one thing, how many tensors it is about, and how far from exact it may be."""
+    steps = [s for r in result.relations if r.equal for s in r.steps if s.kind == kind]
+    word = WORDS[kind]
+    if kind == "rounding":
+        types = dict.fromkeys(str(s.detail["to"]) for s in steps)
+        word += f" to {' and '.join(DTYPES[t].short if t in DTYPES else t for t in types)}"
+    elif kind == "scale":
+        factors = dict.fromkeys(s.text.partition("× ")[2] for s in steps)
+        word = f"a scale of {next(iter(factors))}" if len(factors) == 1 else "scales"
+    apart = max([int(str(s.detail.get("ulp", 0))) for s in steps], default=0)
+    return f"{word} ({result.counts[kind]:,}{f', within {apart} ULP' if apart else ''})"
 
 
 def verdict(result: LayoutBlind) -> str:
     """One line: equal, and up to what; or not."""
-    kinds = ", ".join(WORDS[k] + _within(result, k) for k in result.up_to)
+    kinds = ", ".join(_kind(result, k) for k in result.up_to)
     pairs = count(sum(len(r.b) for r in result.relations if r.equal), "tensor")
     if result.equal:
         return f"equal up to {kinds}: {pairs} of B" if kinds else f"equal: {pairs}, names included"
     parts = []
     near = sum(any(s.kind == "near" for s in r.steps) for r in result.relations)
     other = sum(any(s.kind == "different" for s in r.steps) for r in result.relations)
-    for number, text in ((near, "near, not equal"), (other, "with other values")):
+    lost = sum(any(s.kind == "lost" for s in r.steps) for r in result.relations)
+    for number, text in ((lost, "with numbers lost"), (near, "near, not equal"), (other, "with other values")):
         if number:
             parts.append(f"{number:,} {text}")
     astray = [p.name for p in result.permutations if p.stray]
@@ -134,6 +147,7 @@ def verdict(result: LayoutBlind) -> str:
     if unpaired:
         parts.append(f"{unpaired:,} unpaired")
     if result.verdict == "unrelated":
-        return f"UNRELATED: {result.shared:.0%} of B's numbers are found in A; {', '.join(parts)}"
-    up_to = f", up to {kinds}" if kinds else ""
-    return f"DIFFERS: {', '.join(parts)}; {result.shared:.1%} of B's numbers are A's{up_to}"
+        some = f"tensors with {result.shared:.1%} of B's numbers are" if result.shared else "no tensor of B is"
+        return f"UNRELATED: {some} equal to one of A; {', '.join(parts)}"
+    up_to = f" up to {kinds}" if kinds else ""
+    return f"DIFFERS: {', '.join(parts)}; tensors with {result.shared:.1%} of B's numbers are equal{up_to}"

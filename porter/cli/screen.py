@@ -138,15 +138,15 @@ class Screen:
             for words in more:
                 self.line(" " * start + words)
 
-    def paragraph(self, text: str, label: str = "") -> None:
+    def paragraph(self, text: str, label: str = "", style: str = "") -> None:
         """`text` behind `label`, in lines that fit the terminal; one line where there is none."""
-        if self.width is None:
-            self.line(label + text)
-            return
-        import textwrap
+        lines = [label + text]
+        if self.width is not None:
+            import textwrap
 
-        for line in textwrap.wrap(text, self.width, initial_indent=label, subsequent_indent=" " * len(label), break_on_hyphens=False):
-            self.line(line)
+            lines = textwrap.wrap(text, self.width, initial_indent=label, subsequent_indent=" " * len(label), break_on_hyphens=False)
+        for line in lines:
+            self.line(self.styled(line, style) if style else line)
 
     def document(self, document: Mapping[str, Any]) -> None:
         """The result as JSON."""

@@ -22,19 +22,24 @@ def with_strays(state: State, relations: Sequence[Relation], permutations: Seque
     """The permutations, each with the tensors of B that would have to be in its order and are not."""
     if not permutations:
         return ()
-    work = _Following(state, [r for r in relations if r.equal and len(r.a) == len(r.b) == 1])
+    work = _Following(state, [r for r in relations if r.equal and len(r.a) == len(r.b) == 1], permutations)
     return tuple([replace(p, stray=tuple(dict.fromkeys([*work.beside(p), *work.beyond(p)]))) for p in permutations])
 
 
 class _Following:
     """The pairs of tensors by name in B, and by layer."""
 
-    def __init__(self, state: State, relations: Sequence[Relation]) -> None:
+    def __init__(self, state: State, relations: Sequence[Relation], permutations: Sequence[Permutation]) -> None:
         self._state = state
         self._pairs = {r.b[0]: r for r in relations}
         self._layers: dict[str, list[Relation]] = {}
         for r in relations:
             self._layers.setdefault(layer_of(r.b[0]), []).append(r)
+        # Orders that outputs alone have, or inputs alone.
+        self._one_sided = {(u.tensor, u.axis) for p in permutations if len(self._sides(p)) == 1 for u in p.uses}
+
+    def _sides(self, permutation: Permutation) -> set[str]:
+        return {side for u in permutation.uses if (side := self._side(self._pairs[u.tensor], u.axis)) is not None}
 
     def beside(self, permutation: Permutation) -> Iterator[str]:
         """Vectors of a layer and its weights that are in another order than each other, where their values tell."""
@@ -74,7 +79,7 @@ class _Following:
     def beyond(self, permutation: Permutation) -> Iterator[str]:
         """Where only outputs of weights have it, or only inputs, those weights whose inputs, or outputs, could have it; none has."""
         n = len(permutation.order)
-        sides = {side for u in permutation.uses if (side := self._side(self._pairs[u.tensor], u.axis)) is not None}
+        sides = self._sides(permutation)
         if len(sides) > 1:
             return
         wanted = {"o": "i", "i": "o"}[sides.pop()] if sides else "o"
@@ -87,7 +92,7 @@ class _Following:
                 # Branches that are joined are the parts of a longer order.
                 if size > n and _holds(order, permutation.order):
                     return
-                if order == tuple(range(size)):
+                if order == tuple(range(size)) or (name, axis) in self._one_sided:
                     found[size == n].append(name)
         # Where flattened channels only could have it, it is these.
         yield from found[True] or found[False]

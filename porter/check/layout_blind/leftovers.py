@@ -51,7 +51,7 @@ def _by_itself(side: str, entry: Entry, rivals: Set[int], graph: bool) -> Iterat
             yield Excused(side, entry.name, "constant", "a few integers: a shape or an index, no weight")
     elif graph and role is None and vector and 1 < entry.size <= FEW and entry.size not in rivals and _whole(entry):
         yield Excused(side, entry.name, "constant", "a few whole numbers beside the graph: such as the scales of a resize, no weight")
-    elif role in _ZERO and _all(entry, 0):
+    elif role in _ZERO and max(entry.shape, default=1) == entry.size and _all(entry, 0):
         yield Excused(side, entry.name, "neutral", f"a {role} of zeros")
     elif (role in _ONE or (role == "weight" and vector)) and _all(entry, 1):
         yield Excused(side, entry.name, "neutral", f"{'a weight' if role == 'weight' else role.replace('_', ' ')} of ones")

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 from porter.check.compare import equal_bytes
 from porter.check.layout_blind import padding, scales
+from porter.check.layout_blind.folds import folded
 from porter.check.layout_blind.following import with_strays
 from porter.check.layout_blind.leftovers import excused
+from porter.check.layout_blind.losses import with_losses
 from porter.check.layout_blind.movement import Moved, between
 from porter.check.layout_blind.orders import gathered
 from porter.check.layout_blind.records import LayoutBlind, Relation, Step
@@ -72,7 +74,7 @@ class _Comparison:
         self._translate()
         for to in (_of_b, _of_a):
             self._by_fingerprint(to, constant=True)
-        match_folds(state, near=True)
+        match_folds(state, near=True, casts=True)
         match_near(state)
         self._translate()
         self._different()
@@ -83,16 +85,8 @@ class _Comparison:
         self.state.add(Match((a.name,), (b.name,), PLAIN, 1.0, why))
         self._translate()
 
-    def _translate(self, *, of: State | None = None) -> None:
-        """Take over what inference has matched; `of` a state with the sides swapped."""
-        if of is not None:
-            self.relations += [relation(of, m, swapped=True) for m in of.matches]
-            for match in of.matches:
-                self._advance([*(of.a[n] for n in match.sources), *(of.b[n] for n in match.targets)])
-                for left, names in ((self.state.left_b, match.sources), (self.state.left_a, match.targets)):
-                    for name in names:
-                        del left[name]
-            return
+    def _translate(self) -> None:
+        """Take over what inference has matched."""
         taken = {r.b for r in self.relations}
         for match in self.state.matches[self._seen :]:
             if match.targets not in taken:
@@ -145,7 +139,7 @@ class _Comparison:
                 continue
             source, target = (codes(cast(e.array(), e.dtype, dtype)) for e in (a, b))
             found = between(source, target, a, b, self.state.channels)
-            if found is not None:
+            if found is not None and not (found.orders and a.dtype.name == "int64"):  # such an index has no channels
                 only = a.dtype != b.dtype and dtype == a.dtype
                 why = pairing.reason if pairing.rivals else ""
                 if constant:
@@ -205,16 +199,17 @@ class _Comparison:
     # ---- numbers that were computed --------------------------------------------------------------------------------
 
     def _computed(self) -> None:
-        """Batch normalisation: folded, or its statistics divided; on either side."""
+        """Batch normalisation: folded, or its statistics divided; on either side, also in another layout."""
         match_statistics(self.state)
-        match_folds(self.state)
+        match_folds(self.state, casts=True)
         self._translate()
         self._statistics()
-        back = State(list(self.state.left_b.values()), list(self.state.left_a.values()))
-        if back.a and back.b:
-            match_statistics(back)
-            match_folds(back)
-            self._translate(of=back)
+        for found in folded(self.state):
+            self.relations.append(found)
+            self._advance([*(self.state.a[n] for n in found.a), *(self.state.b[n] for n in found.b)])
+            for left, names in ((self.state.left_a, found.a), (self.state.left_b, found.b)):
+                for name in names:
+                    del left[name]
 
     def _scaled(self) -> None:
         """B's numbers are A's, multiplied by one; or, where A is narrower, A's are B's."""
@@ -289,7 +284,7 @@ class _Comparison:
         """Everything."""
         order = {name: entry.order for name, entry in self.state.a.items()}
         self.relations.sort(key=lambda r: min(order[n] for n in r.a))
-        relations, permutations = gathered(folded_alike(self.relations))
+        relations, permutations = gathered(with_losses(self.state, folded_alike(self.relations)))
         permutations = with_strays(self.state, relations, permutations)
         graphs = {side for side, store in (("a", a), ("b", b)) if store.source is not None and store.source.format == "onnx"}
         out = tuple(excused(self.state, self.used, graphs))

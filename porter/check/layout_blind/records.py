@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Literal
 
@@ -22,10 +23,14 @@ Kind = Literal[
     "batch norm folded",
     "batch norm scale factor",
     "batch norm epsilon",
+    "lost",
     "near",
     "different",
 ]
-"""What two tensors may be equal up to; the last two are no equality."""
+"""What two tensors may be equal up to; the last three are no equality."""
+
+_MOVES = ("name", "reshape", "layout", "flip", "channel order", "permutation")
+_NO_EQUALITY = ("lost", "near", "different")
 
 WORDS: Mapping[str, str] = {
     "name": "names",
@@ -33,14 +38,14 @@ WORDS: Mapping[str, str] = {
     "layout": "transposes",
     "flip": "flips",
     "channel order": "RGB/BGR",
-    "permutation": "permutations of channels",
+    "permutation": "permutations",
     "type": "element types",
     "rounding": "rounding",
     "scale": "a scale",
     "padding": "padding with zeros",
-    "batch norm folded": "batch normalisation folded",
-    "batch norm scale factor": "batch normalisation's scale factor",
-    "batch norm epsilon": "batch normalisation's epsilon",
+    "batch norm folded": "BatchNorm folding",
+    "batch norm scale factor": "BatchNorm's scale factor",
+    "batch norm epsilon": "BatchNorm's epsilon",
     "tied": "tied tensors",
     "counter": "counters",
     "neutral": "tensors that change nothing",
@@ -78,7 +83,7 @@ class Relation:
     @property
     def equal(self) -> bool:
         """Whether the two are equal up to the steps."""
-        return not any(s.kind in ("near", "different") for s in self.steps)
+        return not any(s.kind in _NO_EQUALITY for s in self.steps)
 
     def to_json(self) -> dict[str, Json]:
         """This relation as JSON values."""
@@ -169,7 +174,7 @@ class LayoutBlind:
         astray = any(p.stray for p in self.permutations)
         if not self.only_a and not self.only_b and not astray and all(r.equal for r in self.relations):
             return "equal"
-        related = self.shared >= UNRELATED or any(s.kind == "near" for r in self.relations for s in r.steps)
+        related = self.shared >= UNRELATED or any(s.kind in ("lost", "near") for r in self.relations for s in r.steps)
         return "differs" if related else "unrelated"
 
     @property
@@ -180,8 +185,17 @@ class LayoutBlind:
     @property
     def up_to(self) -> tuple[str, ...]:
         """The kinds of steps between what is equal, and of tensors that are excused, in the order of `WORDS`."""
-        found = {s.kind for r in self.relations if r.equal for s in r.steps} | {e.kind for e in self.excused}
-        return tuple(kind for kind in WORDS if kind in found)
+        return tuple(self.counts)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """For each of `up_to` how many tensors of B are equal up to it, or how many are excused for it."""
+        found = Counter[str](e.kind for e in self.excused)
+        for r in self.relations:
+            if r.equal:
+                # Where there are several tensors, it is the first whose elements move.
+                found.update({s.kind: 1 if s.kind in _MOVES else len(r.b) for s in r.steps})
+        return {kind: found[kind] for kind in WORDS if kind in found}
 
     def to_json(self) -> dict[str, Json]:
         """The result as JSON values, in the form of `schemas/diff.schema.json`."""
@@ -190,6 +204,7 @@ class LayoutBlind:
             "equal": self.equal,
             "verdict": self.verdict,
             "up_to": list(self.up_to),
+            "counts": dict(self.counts),
             "shared": self.shared,
             "a": {"path": self.path_a, "format": self.format_a},
             "b": {"path": self.path_b, "format": self.format_b},

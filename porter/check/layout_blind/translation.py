@@ -23,11 +23,11 @@ def relation(state: State, match: Match, *, swapped: bool = False) -> Relation:
     steps = [*moved.steps]
     if match.reason.endswith(NOT_EQUAL):
         steps.append(Step("near", NOT_EQUAL))
-    steps += _computed(match, swapped)
+    steps += _computed(match, swapped, ULP if b[0].dtype.bits >= a[0].dtype.bits else 1)
     if len(a) == len(b) == 1:
         steps += type_steps(a[0].dtype, b[0].dtype, only="only as" in match.reason)
     elif match.form.cast_after is not None:
-        steps += type_steps(a[0].dtype, b[0].dtype)
+        steps += _cast(a[0].dtype, b[0].dtype, swapped)
     why = match.reason if match.rivals or match.weak else ""
     sides = (match.sources, match.targets, a[0].shape, b[0].shape)
     if swapped:
@@ -70,8 +70,16 @@ def type_steps(a: DType, b: DType, *, only: bool = False) -> list[Step]:
     return [Step("type", f"{a.short} -> {b.short}, no value changed", detail)]
 
 
-def _computed(match: Match, swapped: bool) -> list[Step]:
-    """What operations of the match made B of A."""
+def _cast(a: DType, b: DType, swapped: bool) -> list[Step]:
+    """What follows folding. swapped: it is A that is folded."""
+    steps = type_steps(a, b)
+    if not swapped or steps[0].kind == "rounding":
+        return type_steps(b, a, only=True) if swapped else steps
+    return [Step("type", f"{b.short} -> {a.short}, no value changed", {"from": b.name, "to": a.name})]
+
+
+def _computed(match: Match, swapped: bool, ulp: int) -> list[Step]:
+    """What operations of the match made B of A. ulp: how far from exact a fold may be that is told to be one."""
     steps = list[Step]()
     of = " in A" if swapped else ""
     for call in match.form.calls:
@@ -79,13 +87,13 @@ def _computed(match: Match, swapped: bool) -> list[Step]:
             given = _arguments(call)
             eps = given.get("eps", 1e-5)
             exact = match.reason == "equal once batch normalisation is folded"
-            how = "bit for bit" if exact else "near" if match.reason.endswith(NOT_EQUAL) else f"within {ULP} ULP"
+            how = "bit for bit" if exact else "near" if match.reason.endswith(NOT_EQUAL) else f"within {ulp} ULP"
             text = f"batch norm folded{of} (eps {eps:g}), {how}"
             steps.append(
                 Step(
                     "batch norm folded",
                     text,
-                    {"eps": eps, "exact": exact, "ulp": 0 if exact else ULP, **{k: v for k, v in given.items() if k != "eps"}},
+                    {"eps": eps, "exact": exact, "ulp": 0 if exact else ulp, **{k: v for k, v in given.items() if k != "eps"}},
                 )
             )
         elif call.name == "bn_stats":

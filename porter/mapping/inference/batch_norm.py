@@ -118,10 +118,11 @@ def _match_with_eps(state: State, entry: Entry, at: Mapping[tuple[DType, bytes],
 # ---- folding -----------------------------------------------------------------------------------------------------------
 
 
-def match_folds(state: State, *, near: bool = False) -> None:
+def match_folds(state: State, *, near: bool = False, casts: bool = False) -> None:
     """Match layers of B with what folding a batch normalisation of A into a layer of A gives.
 
-    near: with what is no further from it than another state of the same training.
+    near: with what is no further from it than another state of the same training. casts: also where the bias is rounded to the
+    weight's type.
     """
     norms = [n for n in batch_norms(state, ("mean", "variance")) if all(e.name in state.left_a for e in n.parts.values())]
     if not norms:
@@ -133,7 +134,7 @@ def match_folds(state: State, *, near: bool = False) -> None:
         if target.name not in state.left_b or weight.name not in state.left_a:
             continue
         norm = _norm_of(weight, target, norms)
-        folded = _fold(state, weight, target, norm, methods, near) if norm is not None else None
+        folded = _fold(state, weight, target, norm, methods, near, casts) if norm is not None else None
         if folded is not None:
             found.append(folded)
             state.add(folded.match)
@@ -256,7 +257,7 @@ def _methods() -> list[FoldBn]:
     return methods
 
 
-def _fold(state: State, weight: Entry, target: Entry, norm: BatchNorm, methods: list[FoldBn], near: bool) -> _Folded | None:
+def _fold(state: State, weight: Entry, target: Entry, norm: BatchNorm, methods: list[FoldBn], near: bool, casts: bool) -> _Folded | None:
     """The match of a layer with its fold, by the method that comes nearest, if that is near enough."""
     labels = ["weight", *(label for label in NORM_LABELS if label in norm.parts)]
     members = [weight, *(norm.parts[label] for label in labels[1:])]
@@ -265,14 +266,16 @@ def _fold(state: State, weight: Entry, target: Entry, norm: BatchNorm, methods: 
         labels.insert(1, "bias")
         members.insert(1, bias)
     fits = dict[FoldBn, tuple[float, Entry]]()
-    far, limit = (_share, NEAR) if near else (_ulp, ULP)
+    # Bits that rounding leaves are those of the exact fold, or their neighbours.
+    far, limit = (_share, NEAR) if near else (_ulp, ULP if target.dtype.bits >= weight.dtype.bits else 1)
+    biases = {(bias or weight).dtype, *([target.dtype] if casts else [])}
     for method in methods:
         try:
             made = _made(method, labels, members)
         except OperationError:
             continue
         apart = far(cast(made[0], weight.dtype, target.dtype), target.array())
-        found = _bias_in(state, made[1], target, norm, (bias or weight).dtype, near) if apart <= limit else None
+        found = _bias_in(state, made[1], target, norm, (bias or weight).dtype, biases, near) if apart <= limit else None
         if found is not None:
             fits[method] = (apart + found[1], found[0])
             if fits[method][0] == 0:
@@ -297,21 +300,26 @@ def _bias_of(state: State, weight: Entry) -> Entry | None:
     return next((e for e in beside if role_of(e.spec) == "bias" and e.size == weight.shape[0]), None)
 
 
-def _bias_in(state: State, made: NDArray[Any], target: Entry, norm: BatchNorm, dtype: DType, near: bool) -> tuple[Entry, float] | None:
-    """The vector of B nearest to the folded bias, and how far it is, in ULP of the largest term of the sum or as a share."""
+def _bias_in(
+    state: State, made: NDArray[Any], target: Entry, norm: BatchNorm, dtype: DType, dtypes: set[DType], near: bool
+) -> tuple[Entry, float] | None:
+    """The vector of B of these dtypes nearest to the folded bias of `dtype`, and how far it is, in ULP of the largest term of the sum
+    or as a share.
+    """
     import numpy as np
 
     terms = np.abs(_scale(norm) * np.asarray(norm.parts["mean"].array().reshape(-1), np.float64))
     if "beta" in norm.parts:
         terms = np.maximum(terms, np.abs(np.asarray(norm.parts["beta"].array().reshape(-1), np.float64)))
     best: tuple[Entry, float] | None = None
-    vectors = [e for e in state.left_b.values() if e.size == made.size and e.dtype == dtype and e.name != target.name]
+    vectors = [e for e in state.left_b.values() if e.size == made.size and e.dtype in dtypes and e.name != target.name]
     for entry in sorted(vectors, key=lambda e: abs(e.order - target.order)):
         values = entry.array().reshape(-1)
-        apart = _share(made.reshape(-1), values) if near else _ulp(made.reshape(-1), values, terms)
+        same = cast(made.reshape(-1), dtype, entry.dtype)
+        apart = _share(same, values) if near else _ulp(same, values, terms)
         if apart == 0:
             return entry, 0.0
-        if apart <= (2 * NEAR if near else ULP) and (best is None or apart < best[1]):
+        if apart <= (2 * NEAR if near else ULP if entry.dtype.bits >= dtype.bits else 1) and (best is None or apart < best[1]):
             best = (entry, apart)
     return best
 
