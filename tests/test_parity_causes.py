@@ -122,6 +122,7 @@ PAIRS = {
     "concat-order": ("a = Relu (x) b = Neg (x) y = Concat <axis = 1> (a, b)", "a = Relu (x) b = Neg (x) y = Concat <axis = 1> (b, a)"),
     "operation": ("a = Relu (x) b = Neg (x) y = Add (a, b)", "a = Relu (x) b = Neg (x) y = Max (a, b)"),
     "factor": ("y = Conv (x, w_a, bias)", "t = Conv (x, w_a, bias) y = Mul (t, two)"),
+    "weights": ("y = Conv (x, w_a, bias)", "y = Conv (x, louder, bias)"),
     "bias": ("y = Conv (x, w_a, bias)", "y = Conv (x, w_a)"),
 }  # fmt: skip
 """A's nodes and B's, by the cause."""
@@ -138,6 +139,7 @@ def constants() -> dict[str, np.ndarray]:
         "w_a": w_a,
         "w_b": w_b,
         "half_a": w_a.astype(np.float16).astype(np.float32),
+        "louder": w_a * np.float32(1.01),
         "flipped": np.ascontiguousarray(w_a[:, :, ::-1, ::-1]),
         "hwio": np.ascontiguousarray(w_a.transpose(2, 3, 1, 0)).reshape(w_a.shape),
         "depthwise": rng.standard_normal((6, 1, 3, 3)).astype(np.float32),
@@ -212,9 +214,9 @@ def test_the_same_is_no_fault(tmp_path: Path, body: str) -> None:
 
 
 def test_no_cause_is_made_up(tmp_path: Path) -> None:
-    """Other weights altogether: the layer is found, and nothing explains it."""
+    """Other weights altogether: the layer is found, and nothing but that explains it."""
     found = named(tmp_path, "y = Conv (x, w_a)", "y = Conv (x, w_b)")
     assert found.guilty is not None
-    assert found.guilty.causes == ()
+    assert [(c.cause.id, c.a, c.b) for c in found.guilty.causes] == [("weights", "'w_a', max |Δ| 4.3", "'w_b'")]
     assert found.guilty.weights[0][:2] == ("w_a", "w_b")
     assert found.guilty.weights[0][2].startswith("different")

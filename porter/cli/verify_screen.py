@@ -56,6 +56,7 @@ def document(verified: Verified, options: VerifyOptions) -> dict[str, Any]:
             "ambiguous": list(c.matching.ambiguous),
             "unobserved": [{"a": p.a, "b": p.b} for p in c.missing],
         },
+        "uncompared": dict(zip("ab", map(list, c.lost), strict=True)),
         "weights": _weights(verified.weights) if verified.weights is not None else None,
         "failed": verified.failed,
         "compared": [_compared(entry) for entry in c.compared],
@@ -247,6 +248,12 @@ def _print_verdict(screen: Screen, verified: Verified) -> None:
         screen.paragraph(f"B cannot be run as a whole: {screen.name(verified.failed)}", "different: ")
         return
     first = c.first
+    if first is None and any(c.lost):
+        lost = [f"'{screen.name(name)}' of {letter}" for letter, names in zip("AB", c.lost, strict=True) for name in names]
+        agree = f"{count(len(c.compared), 'value')} agree{'s' if len(c.compared) == 1 else ''}, and {count(len(lost), 'output')} {'was' if len(lost) == 1 else 'were'}"
+        screen.paragraph(f"{agree} compared with no output of the other network: {', '.join(lost)}", "not the same: ")
+        screen.paragraph("call outputs alike, or say '--layers layers.json', if the other network makes them too", "  to do: ")
+        return
     if first is None:
         assert c.worst is not None
         if not screen.quiet:
@@ -288,7 +295,9 @@ def _print_divergence(screen: Screen, d: Divergence, everything: bool) -> None:
 
 def _print_guilty(screen: Screen, g: Guilty, replayed: str) -> None:
     e = g.examined
-    own = f"off by {e.own.relative:.1e} of the scale" if e.own is not None else e.problem or "of another shape"
+    own = e.problem or "of another shape"
+    if e.own is not None:
+        own = f"{e.own.apart:,} numbers are NaN or infinite in one alone" if e.own.apart else f"off by {e.own.relative:.1e} of the scale"
     how = f", {replayed}'s layer run on the other's inputs" if e.forced else ", its inputs being the same"
     screen.paragraph(f"'{screen.name(e.pair.a)}' is wrong by itself: {own}{how}", "  ")
     for letter, piece in (("A", g.a), ("B", g.b)):

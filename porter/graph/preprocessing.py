@@ -9,7 +9,7 @@ upgrade_proto.cpp (transform parameters of old data layers).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from porter.dataclass import dataclass
 from porter.errors import GraphError, UsageError
@@ -110,15 +110,17 @@ def _of_layer(layer: CaffeLayer, shape: tuple[int | str, ...]) -> Preprocessing 
     )
 
 
-def wanted(texts: Iterable[str]) -> Wanted | None:
-    """What `--preprocess` says, in words `known`, `mean=104,117,123`, `scale=0.017`, `channels=rgb`, `input=data`. None for no word.
+def wanted(texts: Collection[str]) -> Wanted | None:
+    """What `--preprocess` says, in words `known`, `mean=104,117,123`, `scale=0.017`, `channels=rgb`, `input=data`. None for no text.
 
     Raises:
         UsageError: another word, or a value that is none.
     """
     words = [word for text in texts for word in text.split()]
-    if not words:
+    if not texts:
         return None
+    if not words:
+        raise UsageError("U932", "'--preprocess' says nothing", hint=_WORDS)
     said: dict[str, str] = {}
     for word in words:
         key, equals, value = word.partition("=")

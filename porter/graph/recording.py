@@ -121,6 +121,8 @@ def _broken_layer(record: Mapping[str, NDArray[Any]], key: str) -> str | None:
     # An allowance for a scale that another program computed in a narrower type.
     if scale.size != 1 or not _is_real(scale) or not math.isfinite(scale.item()) or scale.item() < largest * (1 - 1e-3):
         return f"'{key}@absmax' has to be one finite number of at least {largest:g}, the largest magnitude of '{key}'"
+    if index is None and scale.item() > largest * (1 + 1e-3):
+        return f"'{key}@absmax' is {scale.item():g}, and the largest magnitude of '{key}', which is whole, is {largest:g}"
     return None
 
 

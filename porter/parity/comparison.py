@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from porter.check.measures import TOLERANCE, Measured, measured
+from porter.check.measures import TOLERANCE, Measured, measured, scale_of
 from porter.dataclass import dataclass
 from porter.errors import GraphError
 from porter.parity.matching import Matching, Pair
@@ -52,6 +52,19 @@ class Comparison:
     compared: tuple[Compared, ...]
     missing: tuple[Pair, ...]
     tolerance: float
+
+    @property
+    def lost(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Outputs of A, and of B, that were compared with nothing."""
+        (of_a, of_b), missing = self.matching.outputs, self.missing
+        lost_a, lost_b = ({*self.matching.lost[0], *(p.a for p in missing)}, {*self.matching.lost[1], *(p.b for p in missing)})
+        return tuple([v for v in of_a if v in lost_a]), tuple([w for w in of_b if w in lost_b])
+
+    @property
+    def outputs(self) -> tuple[Compared, ...]:
+        """Those of the values that an output of either side is."""
+        of_a, of_b = self.matching.outputs
+        return tuple([c for c in self.compared if c.pair.a in of_a or c.pair.b in of_b])
 
     @property
     def same(self) -> bool:
@@ -131,7 +144,9 @@ def _aligned(x: Observed, y: Observed) -> tuple[NDArray[Any], NDArray[Any], floa
         _, left, right = np.intersect1d(x.indices, y.indices, return_indices=True)
         return a[left], b[right], x.scale
     if x.indices is not None:
-        return a, b[x.indices], x.scale
+        # What was recorded in part cannot show how large the whole was: no larger than either side has it.
+        known = max(scale_of(a), scale_of(b))
+        return a, b[x.indices], min(x.scale, known) if x.scale is not None else known
     if y.indices is not None:
-        return a[y.indices], b, x.scale if x.scale is not None else y.scale
+        return a[y.indices], b, scale_of(a)
     return a, b, x.scale

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from porter.errors import MissingDependencyError, UsageError, access_error
@@ -40,13 +42,15 @@ def image_for(
         raise UsageError(
             "U954", f"the mean has {len(mean)} numbers, and the input {channels} channels", hint="one number, or one a channel"
         )
-    pixels, resized = _pixels(path, channels, height, width, order)
+    pixels, changed = _pixels(path, channels, height, width, order)
     values = pixels.astype(np.float32).transpose(2, 0, 1)
-    if mean:
-        values = values - np.asarray(mean, np.float32).reshape(-1, 1, 1)
-    values = np.ascontiguousarray(np.broadcast_to(values * np.float32(scale), (count, channels, height, width)))
+    with np.errstate(over="ignore"):
+        values = (values - np.asarray(mean or 0, np.float32).reshape(-1, 1, 1)) * np.float32(scale)
+    if not np.isfinite(values).all():
+        raise UsageError("U954", "after the preprocessing the image has numbers that are too large for float32", hint="a mean is about 100")
+    values = np.ascontiguousarray(np.broadcast_to(values, (count, channels, height, width)))
     done = [order] if channels == 3 else []
-    done += [resized] if resized else []
+    done += changed
     done += [f"less {', '.join(f'{m:g}' for m in mean)}"] if mean else []
     done += [f"times {scale:g}"] if scale != 1 else []
     done += [f"{count} times"] if count > 1 else []
@@ -68,8 +72,8 @@ def _input(inputs: Mapping[str, Given], said: Wanted | None) -> tuple[str, tuple
     return images[0], (count, channels, height, width)
 
 
-def _pixels(path: str, channels: int, height: int, width: int, order: str) -> tuple[NDArray[np.uint8], str]:
-    """Pixels of shape (H, W, C), and in words how they were resized. Reads the file."""
+def _pixels(path: str, channels: int, height: int, width: int, order: str) -> tuple[NDArray[np.uint8], list[str]]:
+    """Pixels of shape (H, W, C), and in words what was done to get them. Reads the file."""
     import numpy as np
 
     try:
@@ -82,12 +86,52 @@ def _pixels(path: str, channels: int, height: int, width: int, order: str) -> tu
             data = np.frombuffer(file.read(), np.uint8)
     except OSError as error:
         raise access_error(error, path, "reading the image") from error
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_GRAYSCALE) if data.size else None
-    if image is None:
+    # As the file has it; then as it is fed, turned upright where the file says so.
+    plain = _decoded(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    image = _decoded(data, cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_GRAYSCALE) if plain is not None else None
+    if plain is None or image is None:
         raise UsageError("U954", "this is no image that OpenCV reads", path=path, hint="PNG, JPEG, PGM and PPM are read")
+    if plain.dtype != np.uint8:
+        said = f"the image's numbers are {plain.dtype}, and a network is fed those from 0 to 255"
+        raise UsageError("U954", said, path=path, hint="write it with 8 bits a channel, or feed an array: '--input x.npz'")
     size = image.shape[:2]
     if size != (height, width):
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     pixels = np.asarray(image, np.uint8).reshape(height, width, channels)
-    resized = f"resized from {size[0]}×{size[1]} to {height}×{width}, bilinear" if size != (height, width) else ""
-    return (pixels[..., ::-1] if channels == 3 and order == "RGB" else pixels), resized
+    left_out = _left_out(plain, channels)
+    done = [f"without {left_out}"] if left_out else []
+    done += [f"resized from {size[0]}×{size[1]} to {height}×{width}, bilinear"] if size != (height, width) else []
+    return (pixels[..., ::-1] if channels == 3 and order == "RGB" else pixels), done
+
+
+def _decoded(data: NDArray[np.uint8], flags: int) -> NDArray[Any] | None:
+    """The image; None where OpenCV cannot read it, which it and the libraries that it uses would say on stderr as well."""
+    import cv2
+
+    try:
+        with _silence():
+            return cv2.imdecode(data, flags)
+    except cv2.error:
+        return None
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Nothing that is written to the process's stderr gets there, whatever library writes it."""
+    with ExitStack() as stack:
+        # stderr may be closed: then there is nothing to keep still.
+        with suppress(OSError):
+            kept = os.dup(2)
+            stack.callback(os.close, kept)
+            stack.callback(os.dup2, kept, 2)
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            stack.callback(os.close, nowhere)
+            os.dup2(nowhere, 2)
+        yield
+
+
+def _left_out(before: NDArray[Any], channels: int) -> str:
+    """What a network of so many channels is not fed of the image."""
+    there = before.shape[2] if before.ndim == 3 else 1
+    left = ["its colours"] if channels == 1 and there >= 3 else []
+    return " and ".join([*left, *(["its transparency"] if there in (2, 4) else [])])

@@ -39,14 +39,15 @@ class Matching:
     """How two networks are laid beside each other.
 
     pairs: in the order of A's layers. only_a, only_b: values that have no partner. ambiguous: values of A that may be another's of
-    several of B that are made alike; they were taken in their order. lost: outputs of A, and of B, that have no partner; all of them
-    where outputs are paired with values inside alone.
+    several of B that are made alike; they were taken in their order. outputs: of A, and of B. lost: those of them that have no partner;
+    all of them where no output is another's.
     """
 
     pairs: tuple[Pair, ...]
     only_a: tuple[str, ...]
     only_b: tuple[str, ...]
     ambiguous: tuple[str, ...] = ()
+    outputs: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
     lost: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
     @property
@@ -69,9 +70,8 @@ def read_layers(path: str) -> dict[str, str]:
     except OSError as error:
         raise access_error(error, path, "reading") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UsageError(
-            "U952", f"this is no layers.json: {type(error).__name__}: {error}", path=path, hint="'porter port' writes it"
-        ) from error
+        why = f"it is no JSON, {error}" if isinstance(error, ValueError) else "it has no list 'layers' of objects with 'name' and 'tops'"
+        raise UsageError("U952", f"this is no layers.json: {why}", path=path, hint="'porter port' writes it") from error
 
 
 def match(a: Side, b: Side, layers: Mapping[str, str] | None = None) -> Matching:
@@ -249,12 +249,12 @@ class _Search:
         pairs = sorted(self.found.values(), key=lambda pair: order.get(pair.a, len(order)))
         only_a = tuple([v for v in self.a.values if v not in self.found and not self._is_another(v, self.a, self.b, self.taken)])
         only_b = tuple([w for w in self.b.values if w not in self.taken and not self._is_another(w, self.b, self.a, self.found)])
-        return Matching(tuple(pairs), only_a, only_b, tuple(self.ambiguous), self._lost())
+        outputs = (tuple(self.a.side.outputs), tuple(self.b.side.outputs))
+        return Matching(tuple(pairs), only_a, only_b, tuple(self.ambiguous), outputs, self._lost(*outputs))
 
-    def _lost(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        of_a, of_b = self.a.side.outputs, self.b.side.outputs
+    def _lost(self, of_a: tuple[str, ...], of_b: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         if of_a and of_b and not any(pair.a in of_a and pair.b in of_b for pair in self.found.values()):
-            return tuple(of_a), tuple(of_b)
+            return of_a, of_b
         return tuple([v for v in of_a if v not in self.found]), tuple([w for w in of_b if w not in self.taken])
 
     @staticmethod

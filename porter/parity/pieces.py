@@ -11,7 +11,7 @@ from porter.dataclass import dataclass
 from porter.errors import PorterError
 from porter.parity.causes import fragment
 from porter.parity.causes.equality import related
-from porter.parity.causes.experiment import Trial
+from porter.parity.causes.experiment import Trial, Weight
 from porter.parity.matching import Matching, Pair
 from porter.parity.side import Observed, Side, Step
 
@@ -179,8 +179,19 @@ def trial(
         frozenset(name for name in piece.inputs if name in changed.side.inputs),
         planes,
         _numbers(theirs),
+        _others(changed, other, pair),
         lambda: changed.alike(piece),
     )
+
+
+def _others(changed: SideOf, other: SideOf, pair: Pair) -> list[Weight]:
+    """The weights of a layer that are not the other side's, beside these."""
+    found = []
+    for x, y, relation in related_weights(other, changed, pair):
+        theirs, own = other.side.weight(x), changed.side.weight(y)
+        if relation != "bit-equal" and own is not None and theirs is not None and own.shape == theirs.shape and own.dtype == theirs.dtype:
+            found.append(Weight(y, own.numpy(), x, theirs.numpy()))
+    return found
 
 
 def _numbers(piece: Piece | None) -> dict[str, float]:

@@ -114,5 +114,6 @@ def _is_scaled(x: NDArray[Any], y: NDArray[Any]) -> bool:
     if x.size < 2 or not largest or not math.isfinite(factor := float(y[top]) / float(x[top])) or abs(factor - 1) < 1e-3:
         return False
     blocks = range(0, x.size, BLOCK)
-    far = max(float(np.abs(x[n : n + BLOCK].astype(np.float64) * factor - y[n : n + BLOCK]).max()) for n in blocks)
+    with np.errstate(invalid="ignore", over="ignore"):
+        far = max(float(np.abs(x[n : n + BLOCK].astype(np.float64) * factor - y[n : n + BLOCK]).max()) for n in blocks)
     return far <= _ROUNDING * abs(factor) * largest

@@ -50,4 +50,7 @@ def _scaled(a: NDArray[Any], b: NDArray[Any]) -> str:
         if factor and float(np.abs(a * factor - b).max(initial=0)) <= _CLOSE * abs(factor) * largest:
             return f"{factor:.6g} times it"
     same = float((np.sort(a) == np.sort(b)).mean()) == 1.0
+    alone = int(np.count_nonzero((np.isfinite(a) != np.isfinite(b)) | (np.isnan(a) != np.isnan(b))))
+    if alone:
+        return f"different: {alone:,} of {a.size:,} values are NaN or infinite in one alone"
     return "the same values in another order" if same else f"different, by up to {far:.2g} of its largest magnitude"

@@ -6,7 +6,7 @@ The hypothesis holds if what comes out is then what the other side's network mak
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from porter.dataclass import dataclass, field
@@ -31,6 +31,7 @@ class Trial:
     wanted: what the other side makes of the same. other: the other side's piece, where it is known.
     entry: inputs of the piece that are inputs of the network. planes: the shape that the piece's input had before it was flattened.
     settings: numbers among the other side's parameters, by name.
+    weights: of this side and of the other, with their names, those that are not the same bits and have one shape.
     alike: pieces of other layers of the same side, of the same kind and shapes of weights, by the names of the layers.
     """
 
@@ -42,7 +43,18 @@ class Trial:
     entry: frozenset[str] = frozenset()
     planes: tuple[int, ...] | None = None
     settings: Mapping[str, float] = field(default_factory=dict)
+    weights: Sequence[Weight] = ()
     alike: Callable[[], Iterator[tuple[str, ir.Model]]] = lambda: iter(())
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A tensor of the piece, and the one of the other side in its place, which is another."""
+
+    name: str
+    values: NDArray[Any]
+    their_name: str
+    theirs: NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)

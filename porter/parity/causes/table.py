@@ -16,14 +16,25 @@ EXACT = 3e-7
 """Of a value's largest magnitude: below that, there is nothing better."""
 
 
+EXACTLY = 0.1
+"""Of the tolerance: what a layer that was changed as the other side has it may be away from it, which is what rounding is, and no more."""
+
+_WEIGHTS = "weights"
+"""The cause that explains everything in which nothing but weights is another. Those that say how they are others come first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why one layer computes something else. id: for programs. name: for readers. fix: what to look at. changes: the experiments."""
+    """Why one layer computes something else. id: for programs. name: for readers. fix: what to look at. changes: the experiments.
+
+    fitted: whether these have numbers that are chosen so that they fit.
+    """
 
     id: str
     name: str
     fix: str
     changes: Callable[[Trial], Iterator[Change]]
+    fitted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +109,9 @@ TABLE = (
     Cause("softmax-axis", "softmax axis", "take the softmax along the same axis", activation.axis),
     Cause("align-corners", "align corners", "state the same positions (align_corners, half_pixel)", resize.positions),
     Cause("resize-mode", "mode of resizing", "interpolate in the same way", resize.mode),
-    Cause("input-scale", "input scale", "multiply the input of both by the same number", entry.scale),
-    Cause("mean", "mean not subtracted", "subtract the same mean from the input of both", entry.mean),
-    Cause("mean-and-scale", "mean and input scale", "prepare the input of both in the same way", entry.mean_and_scale),
+    Cause("input-scale", "input scale", "multiply the input of both by the same number", entry.scale, fitted=True),
+    Cause("mean", "mean not subtracted", "subtract the same mean from the input of both", entry.mean, fitted=True),
+    Cause("mean-and-scale", "mean and input scale", "prepare the input of both in the same way", entry.mean_and_scale, fitted=True),
     Cause("weights-swapped", "weights of another layer", "give each of the two layers its own weights", weights.swapped),
     Cause("weights-rounded", "weights rounded", "keep the weights as they were, or compare with a larger tolerance", weights.rounded),
     Cause("concat-order", "order of a concatenation", "put the inputs together in the same order", arrangement.concatenation),
@@ -110,7 +121,9 @@ TABLE = (
         "a factor on everything",
         "look for a dropout that still scales, or a scale that is applied twice or never",
         arrangement.factor,
+        fitted=True,
     ),
+    Cause(_WEIGHTS, "the weights differ", "take the weights of both from the same file: the rest of the layer is the same", weights.others),
     Cause("bias", "bias missing", "give the layer the bias", weights.bias),
 )
 
@@ -121,22 +134,23 @@ def explain(trials: Sequence[tuple[Literal["a", "b"], Trial]], before: float, to
     A later trial is made only where no earlier one names a cause. All are tried: what brings the sides equally near explains the fault
     equally well, and is given in the order of the table.
     """
+    weights = next(cause for cause in TABLE if cause.id == _WEIGHTS)
+    plain = next((e for changed, trial in trials if (e := _best(weights, changed, trial, before, tolerance)) is not None), None)
+    # Where other weights explain everything, no number is fitted.
+    causes = [cause for cause in TABLE if cause is not weights and not (plain is not None and cause.fitted)]
     for changed, trial in trials:
-        found: list[Explained] = []
-        for cause in TABLE:
-            explained = _best(cause, changed, trial, before, tolerance)
-            found += [explained] if explained is not None else []
+        found = [e for cause in causes if (e := _best(cause, changed, trial, before, tolerance)) is not None]
         if found:
             nearest = min(e.after for e in found)
-            return tuple(sorted([e for e in found if e.after <= max(ROUNDING, 4 * nearest)], key=lambda e: TABLE.index(e.cause)))
-    return ()
+            return tuple([e for e in found if e.after <= max(ROUNDING, 4 * nearest)])
+    return (plain,) if plain is not None else ()
 
 
 def _best(cause: Cause, changed: Literal["a", "b"], trial: Trial, before: float, tolerance: float) -> Explained | None:
     best: Explained | None = None
     for change in cause.changes(trial):
         after = tried(trial, change)
-        if after > tolerance or after * BETTER > before or (best is not None and after >= best.after):
+        if after > EXACTLY * tolerance or after * BETTER > before or (best is not None and after >= best.after):
             continue
         a, b = (change.acts, change.has) if changed == "b" else (change.has, change.acts)
         best = Explained(cause, changed, a, b, before, after)

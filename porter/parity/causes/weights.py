@@ -17,11 +17,13 @@ WEIGHED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 def bias(trial: Trial) -> Iterator[Change]:
     """A bias that is missing or is one too many. Which, follows from the other side, or from what is wanted."""
+    import numpy as np
+
     for number in fragment.numbers(trial.model, *WEIGHED[:3]):
         now = fragment.array(trial.model, number, 2)
         none = now is None or not now.any()
         if now is not None and not none:
-            changed = fragment.edited(trial.model, number, arrays={2: now * 0})
+            changed = fragment.edited(trial.model, number, arrays={2: np.zeros_like(now)})
             yield Change("a bias", "no bias", changed)
         elif none and trial.other is not None:
             for their in fragment.numbers(trial.other, trial.model.graph[number].op_type):
@@ -70,6 +72,36 @@ def swapped(trial: Trial) -> Iterator[Change]:
             for number, (_, arrays) in zip(nodes, theirs.values(), strict=True):
                 made = fragment.edited(made, number, arrays={p: a for p, a in arrays.items() if p == 1 or not only_first})
             yield Change("its own weights", f"{said} of '{layer}'", made)
+
+
+def others(trial: Trial) -> Iterator[Change]:
+    """The other side's own weights, where they are in the same place and have the same shape."""
+    import numpy as np
+
+    made, said = trial.model, []
+    for weight in trial.weights:
+        for number in range(len(made.graph)):
+            for position in range(len(made.graph[number].inputs)):
+                held = fragment.array(made, number, position)
+                if held is not None and held.shape == weight.values.shape and np.array_equal(held, weight.values, equal_nan=True):
+                    made = fragment.edited(made, number, arrays={position: weight.theirs})
+                    said.append(weight)
+    if said:
+        own, theirs = (
+            ", ".join(dict.fromkeys(f"'{n}'" for n in names)) for names in ([w.name for w in said], [w.their_name for w in said])
+        )
+        far = max(apart(w.values, w.theirs) for w in said)
+        yield Change(own, f"{theirs}, max |Δ| {far:.2g}", made)
+
+
+def apart(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """The largest |Δ|; infinite where one alone is not finite."""
+    import numpy as np
+
+    x, y = a.reshape(-1).astype(np.float64), b.reshape(-1).astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        far = np.where((x == y) | (np.isnan(x) & np.isnan(y)), 0.0, np.abs(x - y))
+    return float(np.where(np.isnan(far), np.inf, far).max(initial=0.0))
 
 
 def _weighing(model: ir.Model) -> dict[int, tuple[str, dict[int, NDArray[Any]]]]:

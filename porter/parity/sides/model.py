@@ -128,7 +128,9 @@ class ModelSide:
 
     def weight(self, name: str) -> Tensor | None:
         value = self._model.graph.initializers.get(name)
-        return Tensor.from_array(name, value.const_value.numpy()) if value is not None and value.const_value is not None else None
+        if value is None or value.const_value is None or value.const_value.dtype.name == "STRING":
+            return None
+        return Tensor.from_array(name, value.const_value.numpy())
 
     def __enter__(self) -> ModelSide:
         return self
