@@ -64,9 +64,10 @@ class TorchSide:
     def inputs(self) -> Mapping[str, Given]:
         import inspect
 
-        names = getattr(self._module, "input_names", None)
-        if not names:
+        with self._running():
+            names = getattr(self._module, "input_names", None)
             parameters = inspect.signature(self._module.forward).parameters.values()
+        if not names:
             names = [p.name for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
             if not names and any(p.kind == p.VAR_POSITIONAL for p in parameters):
                 hint = "state them in the class: input_names = ('data',)"
