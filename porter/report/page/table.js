@@ -4,7 +4,8 @@ const ROW = 34;
 const PRINTED = 500;
 const SPARE = 8;
 
-// columns: {key, label, class, sort: row => comparable, cell: row => node or text, first: 'descending'}; the first one names the row.
+// columns: {label: node or text, class, sort: row => comparable, cell: row => node or text, first: 'descending'}; the first one names
+// the row.
 // open: called with a row that is chosen.
 class RowTable {
   constructor({ caption, columns, rows, open, noun, label }) {
@@ -61,15 +62,20 @@ class RowTable {
   print() {
     const rows = this.rows.slice(0, PRINTED);
     const body = rows.map((row) => h('tr', {}, this.columns.map((c, i) => this.#cell(c, i, row, true))));
-    const head = h('tr', {}, this.columns.map((c) => h('th', { class: c.class, scope: 'col' }, c.label)));
+    const head = h('tr', {}, this.columns.map((c) => h('th', { class: c.class, scope: 'col' }, this.#label(c))));
     const note = rows.length < this.rows.length
       ? `The first ${integer(rows.length)} of ${count(this.rows.length, this.noun)} are printed; the page itself has all of them.` : '';
     this.printout.replaceChildren(h('table', { class: 'rows' }, h('thead', {}, head), h('tbody', {}, body)), note && h('p', {}, note));
   }
 
   #header(column, i) {
-    const text = h('button', { type: 'button', onclick: () => this.#by(i) }, column.label, h('span', { class: 'arrow', 'aria-hidden': 'true' }));
-    return h('th', { scope: 'col', class: column.class, 'aria-sort': column.sort ? 'none' : null }, column.sort ? text : column.label);
+    const text = h('button', { type: 'button', onclick: () => this.#by(i) }, this.#label(column), h('span', { class: 'arrow', 'aria-hidden': 'true' }));
+    return h('th', { scope: 'col', class: column.class, 'aria-sort': column.sort ? 'none' : null }, column.sort ? text : this.#label(column));
+  }
+
+  // A label stands in the table and on paper.
+  #label({ label }) {
+    return label instanceof Node ? label.cloneNode(true) : label;
   }
 
   // The first time in the direction that is asked for most, then the other, then as the file has it.

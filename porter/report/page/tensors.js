@@ -59,11 +59,14 @@ function tensorColumns(data, tensors) {
   }
   if (data.tensors.linear.some(Boolean)) columns.push({ label: 'Values', class: 'c-spark p3', cell: (t) => spark(data.tensors.linear[t.index]) });
   if (targets.length) {
+    const apart = targets.length < 4 && targets.every((target) => target.length < 5);
     columns.push({
-      label: targets.length < 4 ? targets.join(' ') : 'Precision', class: data.comparison ? 'c-precision p1' : 'c-precision', first: 'descending',
+      label: apart ? h('span', { class: 'types' }, targets.flatMap((target) => [h('span', {}, target), ' '])) : 'Precision',
+      class: data.comparison ? 'c-precision p1' : 'c-precision', first: 'descending',
       sort: (t) => (t.precision[0] ? t.precision.reduce((bad, p) => bad * 3 + Object.values(PRECISION).indexOf(p.verdict), 0) : null),
-      cell: (t) => (t.precision[0] ? t.precision.map((p, i) => h('span', { class: `glyph v-${p.verdict.replace(' ', '-')}`, title: `${targets[i]}: ${p.verdict}` },
-        h('span', { class: 'hidden' }, `${targets[i]} ${p.verdict}, `), h('span', { 'aria-hidden': 'true' }, GLYPHS[p.verdict]))) : ''),
+      cell: (t) => (t.precision[0] ? h('span', { class: apart ? 'types' : null }, t.precision.map((p, i) => h('span',
+        { class: `glyph v-${p.verdict.replace(' ', '-')}`, title: `${targets[i]}: ${p.verdict}` },
+        h('span', { class: 'hidden' }, `${targets[i]} ${p.verdict}, `), h('span', { 'aria-hidden': 'true' }, GLYPHS[p.verdict])))) : ''),
     });
   }
   if (data.comparison) columns.push({ label: 'A and B', class: 'c-verdict', sort: (t) => t.verdict, cell: verdictCell });
