@@ -58,6 +58,16 @@ def _examples() -> dict[str, Network]:
         "deconvolution": network(
             l.Deconvolution(weights("d.kernel", 6, 2, 4, 3), weights("d.bias", 4), (2, 3), (1, 1), (1, 0), (0, 1), 2), x
         ),
+        "convolution with a kernel of another layer": network(
+            l.Convolution(l.KernelInput((4, 3, 3, 2)), weights("c.bias", 4), (2, 1), (1, 2), (1, 0), (2, 1), 2),
+            x,
+            constants=[constant("k", np.ones((4, 3, 3, 2)))],
+        ),
+        "deconvolution with a kernel of another layer": network(
+            l.Deconvolution(l.KernelInput((6, 2, 4, 3)), None, (2, 3), (1, 1), (1, 0), (0, 1), 2),
+            x,
+            constants=[constant("k", np.ones((6, 2, 4, 3)))],
+        ),
         "max pooling": network(l.Pooling("MAX", (3, 2), (2, 1), (1, 0), (2, 1)), x),
         "average pooling": network(l.Pooling("AVERAGE", (3, 2), (2, 2), (1, 0), (1, 1), False), x),
         "scale": network(l.Scale("CHANNEL", weights("s.shift", 6), weights("s.scale", 6)), x),

@@ -331,15 +331,15 @@ def test_names_become_unique() -> None:
 def test_layers_that_cannot_be_read_are_named(trt: Any) -> None:
     hand = Hand()
     net = hand.network
-    kernel = net.add_convolution_nd(hand.x, 4, (3, 3), trt.Weights())
-    kernel.set_input(1, hand.constant(np.ones((4, 6, 3, 3), np.float32)))
+    bias = net.add_convolution_nd(hand.x, 4, (3, 3), hand.values(4, 6, 3, 3))
+    bias.set_input(2, hand.constant(np.ones(4, np.float32)))
     net.add_fill((2, 3), trt.FillOperation.LINSPACE, trt.float32)
     k = net.add_topk(hand.x, trt.TopKOperation.MAX, 1, 2)
     k.set_input(1, hand.constant(np.array(2, np.int32)))
     several = net.add_slice(hand.x, (1,), (3,), (1,))
     several.axes = (1,)
     kinds = [layer.operation.kind for layer in read(net, find()).layers if isinstance(layer.operation, l.Unknown)]
-    assert kinds == ["CONVOLUTION: its kernel is an input", "FILL", "TOPK: k is an input", "SLICE: it names axes"]
+    assert kinds == ["CONVOLUTION: its bias is an input", "FILL", "TOPK: k is an input", "SLICE: it names axes"]
     assert len(read(net, find()).notices) == 4
 
 

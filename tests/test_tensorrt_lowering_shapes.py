@@ -21,7 +21,9 @@ from porter.tensorrt.expression.express import express
 from porter.tensorrt.layers import Network
 from porter.tensorrt.live.live import Live, build
 from porter.tensorrt.lowering.lower import lower
+from porter.tensorrt.lowering.mixed import mixed
 from porter.tensorrt.package import find
+from porter.tensorrt.walk.walk import read
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="TensorRT has no wheel here")
 
@@ -589,24 +591,108 @@ def test_other_quantised_values_are_refused(zero: Any, scale: Any, why: str) -> 
 
 
 @pytest.mark.parametrize("opset", [13, 19])
-def test_quantised_weights_become_what_they_stand_for(opset: int) -> None:
+def test_quantised_weights_go_in_as_they_are(opset: int) -> None:
     nodes = [
+        node("QuantizeLinear", ["x", "t", "u"], ["xq"], "xq"),
+        node("DequantizeLinear", ["xq", "t", "u"], ["xd"], "xd"),
         node("DequantizeLinear", ["w", "s", "z"], ["k"], "dq", axis=0),
-        node("QuantizeLinear", ["v", "s", "z"], ["q"], "q", axis=0),
-        node("DequantizeLinear", ["q", "s", "z"], ["m"], "dq2", axis=0),
-        node("DequantizeLinear", ["b", "t", "u"], ["c"], "dq3"),
-        node("Conv", ["x", "k", "c"], ["y"], "conv"),
-        node("Conv", ["x", "m"], ["n"], "conv2"),
+        node("Conv", ["xd", "k", "c"], ["conv"], "conv"),
+        node("QuantizeLinear", ["v", "s", "z"], ["q"], "q", axis=1),
+        node("DequantizeLinear", ["q", "s", "z"], ["m"], "dq2", axis=1),
+        node("ConvTranspose", ["conv", "m"], ["up"], "up", strides=[2, 2]),
+        node("Flatten", ["up"], ["flat"], "flat"),
+        node("DequantizeLinear", ["g", "one", "u"], ["gd"], "dq3"),
+        node("Gemm", ["flat", "gd", "b"], ["gemm"], "gemm", transB=1),
+        node("DequantizeLinear", ["h", "s", "z"], ["hd"], "dq4", axis=0),
+        node("Transpose", ["hd"], ["ht"], "ht", perm=[1, 0]),
+        node("MatMul", ["gemm", "ht"], ["y"], "y"),
     ]
     constants = {
-        "w": RNG.integers(-127, 128, (4, 3, 1, 1)).astype(np.int8),
-        "v": floats(4, 3, 1, 1) * 30,
+        "w": codes(4, 3, 3, 3),
+        "v": floats(4, 4, 2, 2) * 30,
+        "g": codes(5, 64),
+        "h": codes(4, 5),
         "s": np.asarray([0.1, 0.2, 0.3, 0.4], np.float32),
         "z": np.zeros(4, np.int8),
-        "b": np.asarray([3, 250, 128, 0], np.uint8),
-        "t": np.float32(0.25),
-        "u": np.uint8(128),
+        "t": np.float32(0.02),
+        "one": np.asarray([0.25], np.float32),
+        "u": np.int8(0),
+        "b": floats(5),
+        "c": floats(4),
     }
-    proto = model(nodes, {"x": (np.float32, (1, 3, 4, 4))}, constants, ["y", "n"], opset)
-    network = checked(proto, {"x": floats(1, 3, 4, 4)})
-    assert kinds(network) == ["Convolution"] * 2
+    proto = model(nodes, {"x": (np.float32, (2, 3, 4, 4))}, constants, opset=opset)
+    network = checked(proto, {"x": floats(2, 3, 4, 4)}, tolerance=1e-5)
+    assert network.notices == ()
+    made = {o: layer for layer in network.layers for o in layer.outputs}
+    assert [made[name].operation for name in ("k", "m", "gd", "hd")] == [layers.Dequantize(axis) for axis in (0, 1, None, 0)]
+    assert [made[name].inputs[1] for name in ("conv", "up", "gemm/product", "y")] == ["k", "m", "gd", "ht"]
+    held = {w.tensor.name: w for w in layers.stored(network).values()}
+    assert all((held[n].sources, held[n].formula, held[n].tensor.dtype.name) == ((n,), None, "int8") for n in "wgh")
+    assert all(held[n].tensor.numpy().tobytes() == constants[n].tobytes() for n in "wghs")
+    back = read(live(network).network, find())
+    assert not any(isinstance(layer.operation, layers.Unknown) for layer in back.layers)
+    assert {layer.name: layer.inputs for layer in back.layers} == {layer.name: layer.inputs for layer in network.layers}
+    for ours, theirs in zip(ran(back, feed := {"x": floats(2, 3, 4, 4)}), ran(network, feed), strict=True):
+        assert ours.tobytes() == theirs.tobytes()
+
+
+def test_quantised_weights_in_half_precision() -> None:
+    """They stay what they are; what they stand for has the type that the layer computes in."""
+    nodes = [node("DequantizeLinear", ["w", "s"], ["k"], "dq", axis=0), node("Conv", ["x", "k", "c"], ["y"], "conv")]
+    constants = {"w": codes(4, 3, 3, 3), "s": np.asarray([0.5, 0.25, 2, 1], np.float32), "c": floats(4)}
+    proto = model(nodes, {"x": (np.float32, (1, 3, 4, 4))}, constants, opset=19)
+    feed = {"x": floats(1, 3, 4, 4)}
+    exact = ran(lower(ir.from_proto(proto)), feed)
+    for network in (lower(ir.from_proto(proto), precision="float16"), mixed(lower(ir.from_proto(proto)), {"c": "float16"})):
+        held = {w.sources[0]: w.tensor for w in layers.stored(network).values()}
+        assert (held["w"].dtype.name, held["w"].tobytes(), held["c"].dtype.name) == ("int8", constants["w"].tobytes(), "float16")
+        assert live(network).engine(optimization_level=0).nbytes > 0
+        np.testing.assert_allclose(ran(network, feed)[0], exact[0], rtol=1e-2, atol=0.5)
+    written = lower(ir.from_proto(proto), codes=False)
+    assert (kinds(written), ran(written, feed)[0].tobytes()) == (["Convolution"], exact[0].tobytes())
+    assert written.notices[0].endswith("the file of the weights holds no int8")
+
+
+def codes(*shape: int) -> Array:
+    return RNG.integers(-128, 128, shape).astype(np.int8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"w": np.full((4, 3, 1), 9, np.uint8), "z": np.full(4, 128, np.uint8)}, "they are uint8"),
+        ({"z": np.asarray([0, 1, 0, 0], np.int8)}, "its zero point is not 0"),
+        ({"s": np.asarray([1, 0, 1, 1], np.float32)}, "its scales are not all above 0"),
+        ({}, "as the weights of convolutions and products of matrices alone"),
+    ],
+)
+def test_other_quantised_weights_become_what_they_stand_for(changes: Mapping[str, Any], why: str) -> None:
+    nodes = [node("DequantizeLinear", ["w", "s", "z"], ["k"], "dq", axis=0), node("Conv", ["x", "k"], ["y"], "conv")]
+    if not changes:
+        nodes.append(node("Relu", ["k"], ["n"], "relu"))
+    constants = {"w": codes(4, 3, 1), "s": np.asarray([0.1, 0.2, 0.3, 0.4], np.float32), "z": np.zeros(4, np.int8), **changes}
+    outputs = ["y"] if changes else ["y", "n"]
+    network = checked(
+        model(nodes, {"x": (np.float32, (1, 3, 4))}, constants, outputs), {"x": floats(1, 3, 4)}, engine=False, tolerance=1e-6
+    )
+    assert "Dequantize" not in kinds(network)
+    assert why in network.notices[0]
+
+
+def test_quantised_weights_along_one_axis() -> None:
+    """TensorRT takes them with another axis, which a layer adds; their one scale may be an array, whatever the axis is."""
+    nodes = [
+        node("DequantizeLinear", ["w", "t"], ["k"], "dq"),
+        node("DequantizeLinear", ["b", "t"], ["c"], "dq2"),
+        node("Conv", ["x", "k", "c"], ["y"], "conv"),
+    ]
+    constants = {"w": codes(4, 3, 2), "t": np.asarray([0.25], np.float32), "b": np.asarray([70000, -3, 0, 5], np.int32)}
+    network = checked(model(nodes, {"x": (np.float32, (2, 3, 5))}, constants), {"x": floats(2, 3, 5)}, tolerance=1e-5)
+    assert kinds(network) == ["Constant", "Constant", "Dequantize", "Shuffle", "Shuffle", "Convolution", "Shuffle"]
+    assert network.notices[0].endswith("they are int32")
+
+
+def test_scales_that_do_not_fit_are_refused() -> None:
+    nodes = [node("DequantizeLinear", ["w", "s"], ["k"], "dq", axis=1), node("Conv", ["x", "k"], ["y"], "conv")]
+    constants = {"w": codes(4, 3, 2), "s": np.ones(4, np.float32)}
+    assert "its scales are [4], and its values have 3 along axis 1" in refused(model(nodes, {"x": (np.float32, (2, 3, 5))}, constants))

@@ -34,6 +34,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 HALF = ("half precision", "bfloat16")
+FED = ("convolution with a kernel of another layer", "deconvolution with a kernel of another layer")
 
 
 def cpp(made: Network) -> str:
@@ -60,7 +61,7 @@ def part(text: str, begin: str) -> str:
 # ---- every layer -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [n for n in EXAMPLES if n not in HALF])
+@pytest.mark.parametrize("name", [n for n in EXAMPLES if n not in HALF + FED])
 def test_the_source_builds_the_network(name: str) -> None:
     example = sources.known(EXAMPLES[name])
     assert plain(sources.built(example)) == plain(example)
@@ -85,6 +86,13 @@ def test_integers_stand_in_the_source_unless_they_are_many() -> None:
     assert caught.value.code == "T401"
 
 
+@pytest.mark.parametrize("name", FED)
+def test_kernels_that_other_layers_make_are_refused(name: str) -> None:
+    with pytest.raises(TensorRTError, match="'layer' takes its kernel from another layer") as caught:
+        cpp(EXAMPLES[name])
+    assert caught.value.code == "T402"
+
+
 def test_layers_that_are_not_known_are_refused() -> None:
     with pytest.raises(TensorRTError, match="'layer' is none that porter can write: PLUGIN_V3") as caught:
         cpp(network(l.Unknown("PLUGIN_V3"), {"x": (1, 2)}))
@@ -92,7 +100,7 @@ def test_layers_that_are_not_known_are_refused() -> None:
 
 
 def test_sources_are_as_ruff_wants_them(tmp_path: Path) -> None:
-    for number, name in enumerate(n for n in EXAMPLES if n not in HALF):
+    for number, name in enumerate(n for n in EXAMPLES if n not in HALF + FED):
         (tmp_path / f"net{number}.py").write_text(python(sources.known(EXAMPLES[name])))
     for made in (sources.lenet, sources.mtcnn, sources.residual, sources.hostile):
         (tmp_path / f"{made.__name__}.py").write_text(python(made()))

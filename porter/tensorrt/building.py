@@ -28,7 +28,7 @@ from porter.tensorrt.lowering.lower import lower
 from porter.tensorrt.lowering.mixed import mixed
 from porter.tensorrt.lowering.precision import narrowed
 from porter.tensorrt.package import Package, find
-from porter.tensorrt.substitution import with_values
+from porter.tensorrt.substitution import has_codes, with_values
 from porter.tensorrt.walk.walk import read
 
 
@@ -81,7 +81,7 @@ def build_engine(source: str, weights: str | None, output: str | None, options: 
     paths = _outputs(output, [source, weights, options.wts], options.overwrite)
     package = find()
     with open_network(source, weights, options.graph) as graph, open_values(options.wts) as wts:
-        network = lower(graph.model)
+        network = lower(graph.model, codes=has_codes(wts))
         if wts is not None:
             network = with_values(network, wts)
         network = _in_types(network, options, graph, wts)

@@ -45,6 +45,18 @@ class Weights:
     sources: tuple[str, ...] = ()
     formula: str | None = None
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the values."""
+        return self.tensor.shape
+
+
+@dataclass(frozen=True, slots=True)
+class KernelInput:
+    """A kernel that is the second input of a layer instead of being held by it: what quantised weights stand for. shape: the kernel's."""
+
+    shape: tuple[int, ...]
+
 
 # ---- operations ----------------------------------------------------------------------------------------------------
 
@@ -53,7 +65,7 @@ class Weights:
 class Convolution:
     """Cross-correlation. kernel: `(O, I / groups, *k)`; bias: `(O,)`. The others have one number for each axis of the window."""
 
-    kernel: Weights
+    kernel: Weights | KernelInput
     bias: Weights | None
     stride: tuple[int, ...]
     dilation: tuple[int, ...]
@@ -66,7 +78,7 @@ class Convolution:
 class Deconvolution:
     """The transpose of a convolution. kernel: `(I, O / groups, *k)`. Padding is what is cut from the result on either side."""
 
-    kernel: Weights
+    kernel: Weights | KernelInput
     bias: Weights | None
     stride: tuple[int, ...]
     dilation: tuple[int, ...]
@@ -446,6 +458,7 @@ def agree(one: Sequence[int], other: Sequence[int]) -> bool:
 
 def weights_of(operation: Operation) -> dict[str, Weights]:
     """The weights that TensorRT holds for a layer, by the role that its API names them by: `kernel`, `bias`, `shift`, `weights` …"""
+    found: dict[str, Weights | KernelInput | None]
     if isinstance(operation, Convolution | Deconvolution):
         found = {"kernel": operation.kernel, "bias": operation.bias}
     elif isinstance(operation, Scale):
@@ -454,7 +467,7 @@ def weights_of(operation: Operation) -> dict[str, Weights]:
         found = {"weights": operation.weights}
     else:
         found = {}
-    return {role: weights for role, weights in found.items() if weights is not None}
+    return {role: weights for role, weights in found.items() if isinstance(weights, Weights)}
 
 
 def stored(network: Network) -> dict[str, Weights]:

@@ -30,6 +30,14 @@ def with_values(network: Network, file: TensorStore) -> Network:
     return replace(network, layers=tuple([_layer(layer, values) for layer in network.layers]))
 
 
+def has_codes(file: TensorStore | None) -> bool:
+    """Whether quantised weights can be taken from a file as they are: it holds int8, as the file that `tensorrt-cpp` writes does not.
+
+    True for None: they stay where they are.
+    """
+    return file is None or any(tensor.dtype.name == "int8" for tensor in file.values())
+
+
 def _few(names: list[str]) -> str:
     return ", ".join(f"'{name}'" for name in names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
 
@@ -55,7 +63,8 @@ def _operation(operation: Operation, values: dict[str, Weights]) -> Operation:
         return None if weights is None else new(weights)
 
     if isinstance(operation, Convolution | Deconvolution):
-        return replace(operation, kernel=new(operation.kernel), bias=optional(operation.bias))
+        kernel = operation.kernel
+        return replace(operation, kernel=new(kernel) if isinstance(kernel, Weights) else kernel, bias=optional(operation.bias))
     if isinstance(operation, Constant):
         return replace(operation, weights=new(operation.weights))
     if not isinstance(operation, Scale):

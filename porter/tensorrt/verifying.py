@@ -27,7 +27,7 @@ from porter.tensorrt.live.live import build
 from porter.tensorrt.lowering.lower import lower
 from porter.tensorrt.lowering.precision import narrowed
 from porter.tensorrt.package import Package, find
-from porter.tensorrt.substitution import with_values
+from porter.tensorrt.substitution import has_codes, with_values
 from porter.tensorrt.walk.walk import read
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _hand_built(where: str, graph: Graph, wts: TensorStore | None, package: Pack
 
 def _lowered(graph: Graph, wts: TensorStore | None, dtype: str) -> Network:
     """porter's own layers, with the weights that it was told to take."""
-    network = lower(graph.model)
+    network = lower(graph.model, codes=has_codes(wts))
     if wts is not None:
         network = with_values(network, wts)
     return network if dtype == "float32" else narrowed(network, dtype)
@@ -181,9 +181,9 @@ def _other_bits(graph: Graph, wts: TensorStore, path: str) -> Iterator[str]:
 
 
 def _layers_of_its_own(graph: Graph) -> Network | None:
-    """What porter would have built, to name differences by; None where it cannot build the original."""
+    """What porter would have written as a program, to name differences by; None where it has no layers for the original."""
     try:
-        return lower(graph.model)
+        return lower(graph.model, codes=False)
     except TensorRTError:
         return None
 

@@ -30,11 +30,15 @@ _RANDOM = frozenset(["RandomNormal", "RandomNormalLike", "RandomUniform", "Rando
 
 
 class Analysis:
-    """The walk over one model. `unsupported` collects nodes of operators that `supported` does not name."""
+    """The walk over one model. `unsupported` collects nodes of operators that `supported` does not name.
 
-    def __init__(self, model: ir.Model, supported: Callable[[str, str], bool]) -> None:
+    kept: values that are not computed, though they follow from constants.
+    """
+
+    def __init__(self, model: ir.Model, supported: Callable[[str, str], bool], kept: frozenset[str] = frozenset()) -> None:
         self.opsets: dict[str, int] = {("" if d == "ai.onnx" else d): v for d, v in model.opset_imports.items()}
         self.supported = supported
+        self.kept = kept
         self.unsupported: dict[str, int] = {}
 
     def graph(self, graph: ir.Graph, outer: Mapping[str, Value], given: Sequence[Value] = ()) -> Network:
@@ -150,7 +154,9 @@ class Analysis:
 
     def _folded(self, node: ir.Node, found: Node, values: dict[str, Value]) -> bool:
         """Whether the node depends on constants alone and was computed."""
-        if found.op_type in _RANDOM or found.graphs or not all(n in values and values[n].constant for n in found.inputs if n):
+        if found.op_type in _RANDOM or found.graphs or not self.kept.isdisjoint(found.outputs):
+            return False
+        if not all(n in values and values[n].constant for n in found.inputs if n):
             return False
         outputs = [values[n] for n in found.outputs if n]
         sizes = [math.prod(v.static) for v in outputs if v.static is not None]

@@ -19,7 +19,7 @@ from porter.graph.recording import Recorded
 from porter.graph.runtime import Runnable
 from porter.tensorrt.expression.express import express
 from porter.tensorrt.expression.table import TABLE
-from porter.tensorrt.layers import Layer, Network, Weights, agree
+from porter.tensorrt.layers import KernelInput, Layer, Network, Weights, agree
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -318,6 +318,8 @@ def settings(layer: Layer) -> dict[str, object]:
         value = getattr(layer.operation, name)
         if isinstance(value, Weights):
             found[name] = f"{value.tensor.dtype} {list(value.tensor.shape)}"
+        elif isinstance(value, KernelInput):
+            found[name] = f"input {list(value.shape)}"
         elif value is not None:
             found[name] = list(value) if isinstance(value, tuple) else value
     return found

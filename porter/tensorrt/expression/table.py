@@ -45,8 +45,8 @@ class _Function(Protocol):
 
 
 _ALL: tuple[tuple[Any, ...], ...] = (
-    (layers.Convolution, "CONVOLUTION", "Conv", "weights as a tensor", "windows:convolution"),
-    (layers.Deconvolution, "DECONVOLUTION", "ConvTranspose", "weights as a tensor", "windows:deconvolution"),
+    (layers.Convolution, "CONVOLUTION", "Conv", "bias as a tensor", "windows:convolution"),
+    (layers.Deconvolution, "DECONVOLUTION", "ConvTranspose", "bias as a tensor", "windows:deconvolution"),
     (layers.Pooling, "POOLING", "MaxPool, AveragePool", "MAX_AVERAGE_BLEND", "windows:pooling"),
     (layers.Activation, "ACTIVATION", "Relu, Elu, Softplus, …", "", "pointwise:activation"),
     (layers.ParametricRelu, "PARAMETRIC_RELU", "PRelu", "", "pointwise:parametric_relu"),

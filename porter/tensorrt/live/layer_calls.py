@@ -83,21 +83,21 @@ def add(site: Site, operation: Operation, inputs: list[Any]) -> Any:
 # ---- layers with weights ---------------------------------------------------------------------------------------------
 
 
-def _convolution(site: Site, op: layers.Convolution, x: Any) -> Any:
-    shape = op.kernel.tensor.shape
-    layer = site.add("add_convolution_nd", x, shape[0], shape[2:], site.weights(op.kernel), site.weights(op.bias))
-    return _window(site, layer, op)
+def _convolution(site: Site, op: layers.Convolution, x: Any, kernel: Any = None) -> Any:
+    return _window(site, "add_convolution_nd", op, op.kernel.shape[0], x, kernel)
 
 
-def _deconvolution(site: Site, op: layers.Deconvolution, x: Any) -> Any:
-    shape = op.kernel.tensor.shape
-    maps = shape[1] * op.groups
-    layer = site.add("add_deconvolution_nd", x, maps, shape[2:], site.weights(op.kernel), site.weights(op.bias))
-    return _window(site, layer, op)
+def _deconvolution(site: Site, op: layers.Deconvolution, x: Any, kernel: Any = None) -> Any:
+    return _window(site, "add_deconvolution_nd", op, op.kernel.shape[1] * op.groups, x, kernel)
 
 
-def _window(site: Site, layer: Any, op: layers.Convolution | layers.Deconvolution) -> Any:
+def _window(site: Site, method: str, op: layers.Convolution | layers.Deconvolution, maps: int, x: Any, kernel: Any) -> Any:
+    """A kernel that is an input takes the place of empty weights. Source: NvInfer.h, IConvolutionLayer::setInput, v11.1."""
+    held = site.weights(op.kernel) if isinstance(op.kernel, Weights) else site.package.module.Weights()
+    layer = site.add(method, x, maps, op.kernel.shape[2:], held, site.weights(op.bias))
     if layer is not None:
+        if kernel is not None:
+            layer.set_input(1, kernel)
         layer.stride_nd, layer.dilation_nd, layer.num_groups = op.stride, op.dilation, op.groups
         layer.padding_mode = site.of("PaddingMode", "EXPLICIT_ROUND_DOWN")
         layer.pre_padding, layer.post_padding = op.pre_padding, op.post_padding

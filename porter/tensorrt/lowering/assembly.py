@@ -26,12 +26,14 @@ _HELD = frozenset(layers.DTYPES) - {"uint8"}
 class Assembly:
     """Collects the layers of one network.
 
-    tensors: for each value of the graph, the tensor that holds it. types: of all tensors.
+    tensors: for each value of the graph, the tensor that holds it. types: of all tensors. codes: values that int8 weights may
+    stand for, None where none may. dequantized: those that they do stand for.
     """
 
-    def __init__(self, network: Network, initializers: Collection[str]) -> None:
+    def __init__(self, network: Network, initializers: Collection[str], codes: frozenset[str] | None) -> None:
         self.network = network
         self.initializers = initializers
+        self.codes = codes
         self.layers: list[layers.Layer] = []
         self.tensors: dict[str, str] = {}
         self.types: dict[str, TensorType] = {}
@@ -39,6 +41,7 @@ class Assembly:
         self.tensor_names = Names()
         self.weight_names = WeightNames(initializers)
         self.notices: list[str] = []
+        self.dequantized: set[str] = set()
         self._named: set[str] = set()
         self._constants: dict[Key, str] = {}
         self._weights: dict[Key, layers.Weights] = {}

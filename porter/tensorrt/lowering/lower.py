@@ -10,6 +10,7 @@ from porter.graph.analysis.values import Network, Node, Size
 from porter.graph.analysis.walk import Analysis
 from porter.tensorrt import layers
 from porter.tensorrt.lowering.assembly import Assembly
+from porter.tensorrt.lowering.codes import weights_as_codes
 from porter.tensorrt.lowering.op import Op, Refusal
 from porter.tensorrt.lowering.precision import narrowed
 from porter.tensorrt.lowering.table import is_supported, lowering, reason
@@ -22,8 +23,10 @@ PRECISIONS = ("float32", "float16", "bfloat16")
 """What a network can compute in."""
 
 
-def lower(model: ir.Model, *, precision: str = "float32") -> layers.Network:
+def lower(model: ir.Model, *, precision: str = "float32", codes: bool = True) -> layers.Network:
     """`model` as layers of TensorRT. Reads small constants' values, and all weights where `precision` narrows them.
+
+    codes: whether weights that are stored as int8 stay that; else they become the numbers that they stand for.
 
     Raises:
         TensorRTError: it has operators, or forms of them, that TensorRT has no layers for; all of them are named.
@@ -33,10 +36,11 @@ def lower(model: ir.Model, *, precision: str = "float32") -> layers.Network:
     if model.functions:
         raise TensorRTError("T003", "the model has functions of its own", hint="inline them first: 'onnx.inliner.inline_local_functions'")
     _check_tensors(model)
-    analysis = Analysis(model, is_supported)
+    kept = weights_as_codes(model)
+    analysis = Analysis(model, is_supported, kept)
     network = analysis.graph(model.graph, {})
     fuse(network)
-    assembly = Assembly(network, frozenset(model.graph.initializers))
+    assembly = Assembly(network, frozenset(model.graph.initializers), kept if codes else None)
     _lower(assembly)
     outputs = _outputs(assembly)
     values = {value: tensor for value, tensor in assembly.tensors.items() if value in network.values}

@@ -90,12 +90,12 @@ def _windows(shape: Shape, kernel: Shape, operation: Any, dilation: Shape) -> Sh
 
 
 def _convolution(operation: layers.Convolution, x: TensorType, *_: Any) -> TensorType:
-    kernel = operation.kernel.tensor.shape
+    kernel = operation.kernel.shape
     return TensorType((x.shape[0], kernel[0], *_windows(x.shape, kernel[2:], operation, operation.dilation)), x.dtype)
 
 
 def _deconvolution(operation: layers.Deconvolution, x: TensorType, *_: Any) -> TensorType:
-    kernel = operation.kernel.tensor.shape
+    kernel = operation.kernel.shape
     sizes = []
     for n, k, s, d, b, e in zip(
         x.shape[2:], kernel[2:], operation.stride, operation.dilation, operation.pre_padding, operation.post_padding, strict=True

@@ -144,7 +144,9 @@ def _refuse_type(layer: Layer, weights: Weights) -> None:
 def _convolution(layer: Layer, network: Network) -> Call:
     op = layer.operation
     assert isinstance(op, layers.Convolution | layers.Deconvolution)
-    shape = op.kernel.tensor.shape
+    if not isinstance(op.kernel, Weights):
+        raise TensorRTError("T402", f"the layer '{layer.name}' takes its kernel from another layer, which porter cannot write")
+    shape = op.kernel.shape
     maps = shape[0] if isinstance(op, layers.Convolution) else shape[1] * op.groups
     for weights in (op.kernel, op.bias):
         if weights is not None:

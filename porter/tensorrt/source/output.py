@@ -76,7 +76,8 @@ def _written(network: Network, folder: str, files_of: Callable[[layers.Network, 
     from porter.tensorrt.checking import net_manifest
     from porter.tensorrt.lowering.lower import lower
 
-    lowered = lower(network.model)
+    # The .wts file of such a program holds float32.
+    lowered = lower(network.model, codes=False)
     files = {name: text.encode() for name, text in files_of(lowered, network.model.graph.name or "A network").items()}
     files[MANIFEST] = net_manifest.dumps(net_manifest.document(lowered, None))
     with OutputGroup() as group:

@@ -14,7 +14,7 @@ from porter.dataclass import dataclass
 from porter.dtypes import DTYPES
 from porter.tensor import BytesPayload, Tensor, TensorSpec
 from porter.tensorrt import layers
-from porter.tensorrt.layers import Operation, Unknown, Weights
+from porter.tensorrt.layers import KernelInput, Operation, Unknown, Weights
 from porter.tensorrt.package import Package, dims
 from porter.tensorrt.walk.padding import pooling_padding, same_padding, transposed_padding
 from porter.tensorrt.walk.weights import bytes_of
@@ -88,20 +88,20 @@ def operation(reading: Reading) -> tuple[Operation, int]:
 
 def _convolution(r: Reading) -> Operation:
     maps, window = r.layer.num_output_maps, r.sizes("kernel_size_nd")
-    kernel = r.weights("kernel", lambda count: (maps, count // (maps * math.prod(window)), *window))
+    kernel = _kernel(r, lambda count: (maps, count // (maps * math.prod(window)), *window))
     pre, post = same_padding(r.word("padding_mode"), r.sizes("pre_padding"), r.sizes("post_padding"), _windows(r)) or _no_padding()
     rest = (r.sizes("stride_nd"), r.sizes("dilation_nd"), pre, post, r.layer.num_groups)
-    return layers.Convolution(_static(kernel, r), r.weights("bias", lambda count: (count,)), *rest)
+    return layers.Convolution(kernel, r.weights("bias", lambda count: (count,)), *rest)
 
 
 def _deconvolution(r: Reading) -> Operation:
     groups, window = r.layer.num_groups, r.sizes("kernel_size_nd")
     maps = r.layer.num_output_maps // groups
-    kernel = r.weights("kernel", lambda count: (count // (maps * math.prod(window)), maps, *window))
+    kernel = _kernel(r, lambda count: (count // (maps * math.prod(window)), maps, *window))
     stride, dilation = r.sizes("stride_nd"), r.sizes("dilation_nd")
     reach = _reach(window, dilation)
     pre, post = transposed_padding(r.word("padding_mode"), r.sizes("pre_padding"), r.sizes("post_padding"), reach, stride)
-    return layers.Deconvolution(_static(kernel, r), r.weights("bias", lambda count: (count,)), stride, dilation, pre, post, groups)
+    return layers.Deconvolution(kernel, r.weights("bias", lambda count: (count,)), stride, dilation, pre, post, groups)
 
 
 def _reach(window: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:
@@ -109,10 +109,14 @@ def _reach(window: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:
     return tuple([(size - 1) * step + 1 for size, step in zip(window, dilation, strict=True)])
 
 
-def _static(kernel: Weights | None, r: Reading) -> Weights:
-    if kernel is None or len(r.inputs) > 1:
-        raise _CannotRead("its kernel is an input")
-    return kernel
+def _kernel(r: Reading, shape: Callable[[int], tuple[int, ...]]) -> Weights | KernelInput:
+    """The kernel that the layer holds, in the shape that `shape` makes of its number of values, or the second input."""
+    held = r.weights("kernel", shape)
+    if len(r.inputs) > 2:
+        raise _CannotRead("its bias is an input")
+    if (held is None) != (len(r.inputs) == 2):
+        raise _CannotRead("it has no kernel, or two")
+    return held or KernelInput(r.shape(r.inputs[1]))
 
 
 def _windows(r: Reading) -> list[tuple[int, int, int, int]]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from porter.tensorrt.expression.graph import Op
-from porter.tensorrt.layers import Convolution, Deconvolution, Pooling
+from porter.tensorrt.layers import Convolution, Deconvolution, Pooling, Weights
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -17,23 +17,24 @@ if TYPE_CHECKING:
 
 def convolution(op: Op) -> Sequence[ir.Value]:
     """Cross-correlation: the size is floor((padded - dilated kernel) / stride) + 1, as ONNX has it."""
-    return [_convolution(op, op.layer.operation, "Conv", op.layer.operation.kernel.tensor.shape[0])]  # type: ignore[union-attr]
+    return [_convolution(op, op.layer.operation, "Conv", op.layer.operation.kernel.shape[0])]  # type: ignore[union-attr]
 
 
 def deconvolution(op: Op) -> Sequence[ir.Value]:
     """The size is (n - 1) * stride + dilated kernel - padding. Kernel: input channels first, as in ONNX."""
     operation = op.layer.operation
     assert isinstance(operation, Deconvolution)
-    return [_convolution(op, operation, "ConvTranspose", operation.kernel.tensor.shape[1] * operation.groups)]
+    return [_convolution(op, operation, "ConvTranspose", operation.kernel.shape[1] * operation.groups)]
 
 
 def _convolution(op: Op, operation: Any, op_type: str, outputs: int) -> ir.Value:
     assert isinstance(operation, Convolution | Deconvolution)
-    inputs = [op.real(), op.weights(operation.kernel)]
+    kernel = op.weights(operation.kernel) if isinstance(operation.kernel, Weights) else op.real(1)
+    inputs = [op.real(), kernel]
     if operation.bias is not None:
         inputs.append(op.weights(operation.bias, (outputs,)))
     attributes = {
-        "kernel_shape": list(operation.kernel.tensor.shape[2:]),
+        "kernel_shape": list(operation.kernel.shape[2:]),
         "strides": list(operation.stride),
         "dilations": list(operation.dilation),
         "pads": [*operation.pre_padding, *operation.post_padding],

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from porter.dataclass import dataclass, replace
-from porter.graph.analysis.values import Constant
 from porter.tensorrt import layers
 from porter.tensorrt.lowering.op import Op
 
@@ -76,17 +75,16 @@ def _auto_padded(op: Op, windows: Windows) -> Windows:
 
 def conv(op: Op) -> None:
     """A convolution with its bias."""
-    weight, bias = _weights(op)
-    windows = windows_of(op, op.attribute("kernel_shape") or weight.shape[2:])
-    if windows.kernel != weight.shape[2:]:
-        raise op.refuse(f"its kernel_shape is {list(windows.kernel)}, and its weights' {list(weight.shape[2:])}")
-    _put(op, layers.Convolution, windows, weight, bias)
+    shape = _kernel_shape(op)
+    windows = windows_of(op, op.attribute("kernel_shape") or shape[2:])
+    if windows.kernel != shape[2:]:
+        raise op.refuse(f"its kernel_shape is {list(windows.kernel)}, and its weights' {list(shape[2:])}")
+    _put(op, layers.Convolution, windows)
 
 
 def conv_transpose(op: Op) -> None:
     """A deconvolution with its bias; `output_padding` is padding that is not cut off."""
-    weight, bias = _weights(op)
-    kernel = tuple(op.attribute("kernel_shape") or weight.shape[2:])
+    kernel = tuple(op.attribute("kernel_shape") or _kernel_shape(op)[2:])
     rank = len(kernel)
     pads = op.attribute("pads") or [0] * (2 * rank)
     ones = [1] * rank
@@ -101,24 +99,31 @@ def conv_transpose(op: Op) -> None:
     windows = _cut(op, windows, tuple(op.attribute("output_padding") or [0] * rank))
     if min((*windows.begin, *windows.end)) < 0:
         raise op.refuse("its output_padding is larger than its padding at the end, and TensorRT has no padding of results")
-    _put(op, layers.Deconvolution, windows, weight, bias)
+    _put(op, layers.Deconvolution, windows)
 
 
-def _put(op: Op, kind: type[layers.Convolution | layers.Deconvolution], windows: Windows, weight: Constant, bias: Constant | None) -> None:
-    x, windows, weight = plane(op, windows, weight)
-    held = op.weights_together({"weight": weight, "bias": bias})
+def _put(op: Op, kind: type[layers.Convolution | layers.Deconvolution], windows: Windows) -> None:
+    """The layer; int8 weights come from the layer that says what they stand for, others are held."""
+    shape, weight = _kernel_shape(op), op.constant(1)
+    if len(windows.kernel) == 1:
+        shape = (*shape, 1)
+    x, windows = plane(op, windows)
+    held = op.weights_together({"weight": weight.reshaped(shape) if weight is not None else None, "bias": op.constant(2)})
+    kernel = held.get("weight") or layers.KernelInput(shape)
+    inputs = [x] if weight is not None else [x, op.reshaped(op.tensor(1), shape, "kernel")]
     groups = int(op.attribute("group", 1))
-    operation = kind(held["weight"], held.get("bias"), windows.stride, windows.dilation, windows.begin, windows.end, groups)
-    put_plane(op, operation, x)
+    operation = kind(kernel, held.get("bias"), windows.stride, windows.dilation, windows.begin, windows.end, groups)
+    put_plane(op, operation, *inputs)
 
 
-def _weights(op: Op) -> tuple[Constant, Constant | None]:
-    weight, bias = op.constant(1), op.constant(2)
-    if weight is None or (op.has(2) and bias is None):
+def _kernel_shape(op: Op) -> tuple[int, ...]:
+    """The shape of weights that are known, as numbers or as integers with their scales."""
+    weight = op.constant(1)
+    if (weight is None and op.node.inputs[1] not in op.assembly.dequantized) or (op.has(2) and op.constant(2) is None):
         raise op.refuse("its weights are computed by the network")
     if not op.is_float(0):
         raise op.refuse(f"TensorRT has no convolution of {op.dtype(0)}")
-    return weight, bias
+    return weight.shape if weight is not None else op.shape(1)
 
 
 def _cut(op: Op, windows: Windows, extra: tuple[int, ...]) -> Windows:
@@ -140,14 +145,14 @@ def _cut(op: Op, windows: Windows, extra: tuple[int, ...]) -> Windows:
 # ---- one spatial axis, as two ----------------------------------------------------------------------------------------------
 
 
-def plane(op: Op, windows: Windows, weight: Constant) -> tuple[str, Windows, Constant]:
-    """The input, its windows and the weights; where there is one spatial axis, with another of size 1 behind it."""
+def plane(op: Op, windows: Windows) -> tuple[str, Windows]:
+    """The input and its windows; where there is one spatial axis, with another of size 1 behind it."""
     rank = len(windows.kernel)
     if rank == 1:
-        return lifted(op), two_dimensional(windows), weight.reshaped((*weight.shape, 1))
+        return lifted(op), two_dimensional(windows)
     if rank not in (2, 3):
         raise op.refuse(f"TensorRT has no form of it for {rank} spatial axes")
-    return op.tensor(0), windows, weight
+    return op.tensor(0), windows
 
 
 def lifted(op: Op) -> str:
@@ -168,11 +173,10 @@ def two_dimensional(windows: Windows) -> Windows:
     )
 
 
-def put_plane(op: Op, operation: layers.Operation, x: str) -> None:
+def put_plane(op: Op, operation: layers.Operation, *inputs: str) -> None:
     """The layer that makes the output, whose added axis is taken away again."""
     if op.rank(0) != 3:
-        op.put(operation, [x])
+        op.put(operation, inputs)
         return
-    made = op.add(operation, [x], "windows")
-    operation, inputs = op.shuffle(made, op.type_of(made).shape[:-1], "line")
-    op.put(operation, inputs)
+    made = op.add(operation, inputs, "windows")
+    op.put(*op.shuffle(made, op.type_of(made).shape[:-1], "line"))
