@@ -284,3 +284,20 @@ def test_a_distribution_that_is_halved_keeps_its_counts() -> None:
     large = pack(document)["tensors"]["linear"][0]
     assert large[0] == 2 * small[0]
     assert large[1] == small[1] // 2
+
+
+def test_reasons_of_any_number_leave_room_for_schemes() -> None:
+    """Every tensor is kept for a reason of its own before the first that is not."""
+    rng = np.random.default_rng(0)
+    tensors = {f"w{i}": rng.standard_normal((9, 9)).astype("<f4") for i in range(72)}
+    for i, values in enumerate(tensors.values()):
+        values.reshape(-1)[:i] = np.nan
+    whole = {"v": np.float32([[1e-4], [1]]) * rng.standard_normal((2, 40)).astype("<f4")}
+    document = made(store_of(**dict(reversed(tensors.items())), **whole), targets=parse_targets("i8"))
+    (packed,) = pack(document)["tensors"]["precision"]
+    best = [
+        next(c["scheme"] for c in v["costs"] if c["scheme"] == v["best"]) for t in document["tensors"] for v in t["precision"]["verdicts"]
+    ]
+    assert len(set(packed["words"])) > 64
+    assert [packed["ways"][ord(c) - ord("A")] for c in packed["schemes"]] == best
+    assert len(set(best)) > 1

@@ -170,7 +170,7 @@ def _channels(channels: dict[str, Any] | None) -> Any:
 
 def _precision(rows: Sequence[dict[str, Any]], at: int, detailed: bool) -> dict[str, Any]:
     """One target: verdicts, SNRs with a decimal, what is lost by tensor, and reasons that are not an SNR, by tensor."""
-    words = _Words()
+    words, ways = _Words(), _Words()
     verdicts, schemes = [], []
     snr: list[Any] = []
     lost: dict[str, Any] = {}
@@ -179,7 +179,7 @@ def _precision(rows: Sequence[dict[str, Any]], at: int, detailed: bool) -> dict[
         judged = row["precision"]["verdicts"][at] if row["precision"] is not None else None
         best = next((c for c in judged["costs"] if c["scheme"] == judged["best"]), None) if judged is not None else None
         scheme = best["scheme"] if best is not None else None
-        schemes.append(_DIGITS[words.place(scheme)] if scheme is not None else ".")
+        schemes.append(_DIGITS[ways.place(scheme)] if scheme is not None else ".")
         if judged is None or best is None:
             verdicts.append("." if judged is None else NO_WAY)
             snr.append(0)
@@ -196,6 +196,7 @@ def _precision(rows: Sequence[dict[str, Any]], at: int, detailed: bool) -> dict[
         "lost": lost,
         "words": words.values,
         "reasons": reasons,
+        "ways": ways.values,
         "schemes": "".join(schemes),
     }
 

@@ -86,7 +86,7 @@ function unpackPrecision(packed, i) {
   const snr = packed.snr[i];
   const reason = packed.words[packed.reasons[i]];
   return {
-    verdict: PRECISION[code], lost, scheme: packed.words[DIGITS.indexOf(packed.schemes[i])] || '',
+    verdict: PRECISION[code], lost, scheme: packed.ways[DIGITS.indexOf(packed.schemes[i])] || '',
     reason: reason || (snr === null ? 'exact' : `SNR ${snr.toFixed(1)} dB`),
   };
 }
