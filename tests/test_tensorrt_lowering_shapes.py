@@ -695,4 +695,7 @@ def test_quantised_weights_along_one_axis() -> None:
 def test_scales_that_do_not_fit_are_refused() -> None:
     nodes = [node("DequantizeLinear", ["w", "s"], ["k"], "dq", axis=1), node("Conv", ["x", "k"], ["y"], "conv")]
     constants = {"w": codes(4, 3, 2), "s": np.ones(4, np.float32)}
+    blocks = node("DequantizeLinear", ["w", "s"], ["k"], "dq", axis=0, block_size=2)
+    network = lower(ir.from_proto(model([blocks, nodes[1]], {"x": (np.float32, (2, 3, 5))}, {**constants, "s": floats(2, 3, 2)}, opset=21)))
+    assert kinds(network) == ["Shuffle", "Convolution", "Shuffle"]
     assert "its scales are [4], and its values have 3 along axis 1" in refused(model(nodes, {"x": (np.float32, (2, 3, 5))}, constants))

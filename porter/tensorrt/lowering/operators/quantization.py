@@ -101,7 +101,7 @@ def _dequantized(op: Op, over: list[int]) -> NDArray[Any]:
     import numpy as np
 
     x, scale, zero = _parts(op, over)
-    difference = x.astype(np.int64) - zero.astype(np.int64) if x.dtype.kind in "iu" else x.astype(scale.dtype)
+    difference = x.astype(scale.dtype) if op.dtype(0).startswith("float") else x.astype(np.int64) - zero.astype(np.int64)
     return np.asarray(difference.astype(scale.dtype) * scale)
 
 
