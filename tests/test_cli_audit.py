@@ -77,9 +77,54 @@ def test_json(porter_cli: Porter, weights: str) -> None:
     assert (plain["folded"], plain["equalisation"], plain["order_of_layers"]) == (None, None, None)
 
 
+def test_odd_numbers_are_said_in_words(porter_cli: Porter, tmp_path: Path) -> None:
+    """No warnings of numpy, and JSON that the schemas allow; the command line of a test says both."""
+    arrays = {
+        "inf.weight": np.array([[np.inf, -np.inf, 1, 2]], "<f4"),
+        "nan.weight": np.full((3, 4), np.nan, "<f4"),
+        "empty.weight": np.zeros((0, 3), "<f4"),
+        "wide.weight": np.array([[-1.7e308, 1.7e308], [1e-320, 1]]),
+        "c": np.array([1 + 2j], "<c8"),
+        "mask": np.array([True]),
+    }
+    porter.save(TensorStore([Tensor.from_array(n, a) for n, a in arrays.items()]), tmp_path / "odd.npz")
+    for command in (["audit"], ["audit", "--schemes", "--to", "i8,i4,nf4,pow2,log,f8_e4m3"], ["stats", "--quantiles"], ["report"]):
+        document = porter_cli(command[0], "odd.npz", *command[1:], "--json")
+        assert (document.code, "Warning" in document.err) == (0, False), command
+        validate(document.json, command[0])
+    audited = porter_cli("audit", "odd.npz").out
+    assert "i8: 2 infinite, which i8 lacks" in audited
+    assert "1 tensor of complex numbers left as they are (c)" in audited
+    assert "1 tensor of booleans left as they are (mask)" in audited
+    assert "note: real and imaginary parts are numbers on their own here (c)" in porter_cli("stats", "odd.npz").err
+
+
+def test_folding_what_cannot_be_held_is_noted(porter_cli: Porter, tmp_path: Path) -> None:
+    arrays = {
+        "c.weight": np.full((2, 3, 1, 1), 100, "<f4"),
+        "bn.weight": np.array([3e38, 1], "<f4"),
+        "bn.bias": np.zeros(2, "<f4"),
+        "bn.running_mean": np.zeros(2, "<f4"),
+        "bn.running_var": np.array([1, np.nan], "<f4"),
+    }
+    porter.save(TensorStore([Tensor.from_array(n, a) for n, a in arrays.items()]), tmp_path / "f.npz")
+    run = porter_cli("audit", "f.npz", "--fold", "--json", "--eps", "0")
+    assert [n["message"] for n in run.json["notices"]] == [
+        "with its normalisation folded in, 6 of 6 numbers are NaN or infinite",
+        "with its normalisation folded in, 1 of 2 numbers are NaN or infinite",
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
-    [(["--to", "fp16"], "U806"), (["--snr", "nan"], "U808"), (["--eps", "-1"], "U808"), (["x*"], "U802"), (["--plan", "there"], "I010")],
+    [
+        (["--to", "fp16"], "U806"),
+        (["--snr", "nan"], "U808"),
+        (["--eps", "-1"], "U808"),
+        (["--eps", "1e300"], "U808"),
+        (["x*"], "U802"),
+        (["--plan", "there"], "I010"),
+    ],
 )
 def test_refusals(porter_cli: Porter, weights: str, tmp_path: Path, arguments: list[str], code: str) -> None:
     (tmp_path / "there").write_bytes(b"")

@@ -18,9 +18,10 @@ from onnx import helper
 
 import porter
 from porter.check.precision.grids import NF4
+from porter.check.precision.scales import scale_of, zero_of
 from porter.errors import FormatError, LossError, UsageError
 from porter.formats.registry import find_format
-from porter.quantisation.arithmetic import decoded, encoded, scale_of, zero_of
+from porter.quantisation.arithmetic import decoded, encoded
 from porter.quantisation.stored import dequantised, stored
 from porter.quantisation.ways import TYPES, Way, settle
 from porter.quantisation.weights import Kept, Quantised, choose, quantise
@@ -448,3 +449,25 @@ def test_types_have_the_codes_of_onnx() -> None:
         "f8_e5m2": ("float8_e5m2", 57344),
         "nf4": ("uint4", 1),
     }
+
+
+@pytest.mark.parametrize("name", ["i8", "i4", "nf4", "f8_e4m3"])
+@pytest.mark.parametrize("scheme", ["tensor", "channel", "channel affine", "channel percentile", "tensor affine mse", "channel kl", "group 32"])
+def test_an_audit_foresees_what_is_written(name: str, scheme: str) -> None:
+    from porter.check.precision.audit import audit_tensor
+    from porter.check.precision.targets import parse_targets
+
+    x = (np.random.default_rng(8).standard_t(4, (6, 8, 3, 3)) * np.geomspace(1, 50, 6)[:, None, None, None]).astype("<f4")
+    tensor = Tensor.from_array("a.weight", x)
+    (judged,) = audit_tensor(tensor, parse_targets(name), every_scheme=True).verdicts
+    foreseen = next((c for c in judged.costs if str(c.scheme) == scheme), None)
+    if foreseen is None:
+        # Grids that are not even have no zero points and are not cut.
+        assert name in ("nf4", "f8_e4m3")
+        assert scheme not in ("tensor", "channel", "group 32")
+        return
+    assert foreseen.scheme is not None
+    made = quantise(tensor, Way(TYPES[name], foreseen.scheme))
+    assert isinstance(made, Quantised)
+    assert made.fidelity.snr == pytest.approx(foreseen.snr, abs=1e-4)
+    assert (made.fidelity.zeros, made.fidelity.clipped) == (foreseen.underflow, foreseen.overflow)

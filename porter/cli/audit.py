@@ -41,7 +41,12 @@ if TYPE_CHECKING:
 )
 @click.option("-a", "--all", "everything", is_flag=True, help="Show every tensor; terminals otherwise cut long tables.")
 @click.option("--details", is_flag=True, help="Show every cost: each type, each way into it.")
-@click.option("--schemes", is_flag=True, help="Try every way into scaled types: affine, groups of 32, 64, 128, percentile, MSE, KL.")
+@click.option(
+    "--schemes",
+    is_flag=True,
+    help="Try every way into scaled types: affine; groups of 32, 64, 128; and, but for groups, which are too small for them,"
+    " ranges by percentile, MSE and KL.",
+)
 @click.option("--snr", type=float, default=SNR, show_default=True, metavar="DB", help="The signal-to-noise ratio that is enough.")
 @click.option("--fold", is_flag=True, help="The same before and after batch normalisation is folded into the weights before it.")
 @click.option("--eps", type=float, help="Batch normalisation's epsilon, where the file does not say it (1e-5).")
@@ -77,7 +82,7 @@ def command(
     targets = parse_targets(types)
     if not math.isfinite(snr):
         raise UsageError("U808", f"an SNR of {snr} dB is no threshold")
-    if eps is not None and not (math.isfinite(eps) and eps >= 0):
+    if eps is not None and not 0 <= eps <= 1:
         raise UsageError("U808", f"an epsilon of {eps} means nothing", hint="it is a small positive number, such as 1e-5")
     if plan_path is not None:
         check_output(plan_path, (file, net), overwrite=overwrite)
@@ -163,7 +168,15 @@ def _folded(
         return found if found is not None else USUAL if eps is None else eps
 
     tensors = topology.fold() if topology is not None else folded_by_order(store, of)
-    return audit_folded(tensors, result.tensors, result.targets, every_scheme=every_scheme, least_snr=result.least_snr)
+    found = audit_folded(tensors, result.tensors, result.targets, every_scheme=every_scheme, least_snr=result.least_snr)
+    for one in found:
+        before = one.before.summary.counts if one.before is not None else None
+        counts = one.after.summary.counts
+        strange = counts.numbers - counts.finite - (before.numbers - before.finite if before is not None else 0)
+        if strange > 0:
+            said = f"with its normalisation folded in, {strange:,} of {counts.numbers:,} numbers are NaN or infinite"
+            store.note("note", said, one.after.spec.name)
+    return found
 
 
 def _advice(store: TensorStore, result: Audit, topology: Topology | None) -> tuple[Advice, ...]:

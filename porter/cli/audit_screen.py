@@ -57,8 +57,9 @@ def overview(screen: Screen, result: Audit, everything: bool) -> None:
         else:
             screen.table([*columns, Column("NOTES")], [(*row, r) for row, r in zip(rows, remarks, strict=True)])
     _more(screen, len(result.tensors) - len(shown))
-    if result.passed_over:
-        screen.paragraph(f"{count(len(result.passed_over), 'tensor')} of integers left as they are ({screen.listed(result.passed_over)})")
+    for what in dict.fromkeys(p.what for p in result.passed_over):
+        names = [p.name for p in result.passed_over if p.what == what]
+        screen.paragraph(f"{count(len(names), 'tensor')} of {what} left as they are ({screen.listed(names)})")
 
 
 def _cut(screen: Screen, tensors: Sequence[TensorAudit], everything: bool) -> Sequence[TensorAudit]:
@@ -84,9 +85,9 @@ def _cell(judged: Judged) -> str | Cell:
 
 
 def _snr(judged: Judged) -> str:
-    """That of the best way; where numbers overflow in a cast, what is left of the others says nothing."""
+    """That of the best way; where numbers overflow in a cast, or the type lacks NaN, what is left of the others says nothing."""
     best = judged.best
-    return "" if best is None else OVERFLOW if best.overflow and best.scheme is None else _decibels(best.snr)
+    return "" if best is None or judged.lacking else OVERFLOW if best.overflow and best.scheme is None else _decibels(best.snr)
 
 
 def _decibels(snr: float | None) -> str:
@@ -119,7 +120,7 @@ def _costs(cost: Cost) -> tuple[str, ...]:
         *(f"{n:,}" if n else "" for n in (cost.overflow, cost.underflow, cost.subnormal)),
         f"{cost.max_relative:.2g}" if cost.max_relative is not None else "",
         f"{cost.relative:.2g}" if cost.relative is not None else "",
-        _decibels(cost.snr),
+        _decibels(cost.snr) if not cost.overflow or cost.scheme is not None else "",
     )
 
 
@@ -144,10 +145,11 @@ def totals(screen: Screen, result: Audit, small: Sequence[Epsilon]) -> None:
     screen.paragraph(rules)
     for e in small:
         if e.becomes != e.eps:
-            how = "zero" if not e.becomes else f"{e.becomes:.6g}" + (", subnormal" if e.subnormal else "")
-            if e.subnormal or not e.becomes:
+            how = "becomes zero" if not e.becomes else f"becomes {e.becomes:.6g}, subnormal" if e.subnormal else ""
+            how = "overflows" if e.becomes is None else how
+            if how:
                 assumed = " (the usual one; --eps tells another)" if e.assumed else ""
-                screen.paragraph(f"an epsilon of {e.eps:g}{assumed} becomes {how} in {e.target}: add it in float32")
+                screen.paragraph(f"an epsilon of {e.eps:g}{assumed} {how} in {e.target}: add it in float32")
 
 
 def folded(screen: Screen, result: Audit, tensors: Sequence[FoldedAudit], everything: bool, *, guessed: bool) -> None:

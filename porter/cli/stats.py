@@ -85,7 +85,11 @@ def command(
 
 def _measured(screen: Screen, store: TensorStore, pattern: str | None, deep: bool) -> Statistics:
     with screen.progress("reading", store.nbytes) as advance:
-        return measure(store, pattern, distribution=deep, advance=advance)
+        result = measure(store, pattern, distribution=deep, advance=advance)
+    for one in result.tensors:
+        if one.spec.dtype.kind == "complex":
+            store.note("note", "real and imaginary parts are numbers on their own here", one.spec.name)
+    return result
 
 
 def _show(

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from porter.check.precision.ranges import Magnitudes
+from porter.check.precision.ranges import cuts
+from porter.check.precision.scales import scale_of, zero_of
 from porter.check.statistics.channels import channel_axis
 from porter.check.statistics.kinds import kind_of
 from porter.check.statistics.reading import Advance
@@ -14,7 +15,7 @@ from porter.dataclass import dataclass
 from porter.dtypes import FLOAT32
 from porter.errors import UsageError, did_you_mean
 from porter.mapping.ops.rounding import widened
-from porter.quantisation.arithmetic import FLOATS, decoded, encoded, scale_of, zero_of
+from porter.quantisation.arithmetic import FLOATS, decoded, encoded
 from porter.quantisation.description import ATTRIBUTE
 from porter.quantisation.layout import Layout
 from porter.quantisation.ways import Way
@@ -256,22 +257,16 @@ def _places(layout: Layout, rows: slice) -> Any:
 
 
 def _cuts(tensor: Tensor, layout: Layout, largest: NDArray[np.float64], way: Way) -> NDArray[np.float64]:
-    """The magnitude to cut at, for each scale."""
+    """The magnitude to cut at, for each scale of a tensor or of its channels."""
     import numpy as np
 
-    flat = largest.reshape(-1)
-    counts = [Magnitudes(float(top)) if top else None for top in flat]
-    for rows, x in _numbers(tensor, layout):
-        magnitude = np.abs(x)
-        if layout.granularity == "tensor":
-            parts = [(0, magnitude.reshape(-1))]
-        else:
-            channels = np.moveaxis(magnitude, layout.axis, 0).reshape(magnitude.shape[layout.axis], -1)
-            first = rows.start if layout.axis == 0 else 0
-            parts = [(first + i, channels[i]) for i in range(channels.shape[0])]
-        for which, part in parts:
-            each = counts[which]
-            if each is not None:
-                each.add(part)
-    cut = [each.cut(way.scheme.range, int(way.type.top)) if each is not None else 0.0 for each in counts]
-    return np.array(cut).reshape(largest.shape)
+    def look() -> Iterator[tuple[NDArray[Any], NDArray[np.intp]]]:
+        for rows, x in _numbers(tensor, layout):
+            if layout.granularity == "tensor":
+                yield x.reshape(1, -1), np.zeros(1, np.intp)
+            else:
+                channels = np.moveaxis(x, layout.axis, 0).reshape(x.shape[layout.axis], -1)
+                yield channels, np.arange(channels.shape[0]) + (rows.start if layout.axis == 0 else 0)
+
+    (cut,) = cuts(look, largest.reshape(-1), [(way.scheme.range, int(way.type.top))])
+    return cut.reshape(largest.shape)

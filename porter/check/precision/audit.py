@@ -1,18 +1,18 @@
 """What each cast or quantisation would cost the tensors of a store: what `porter audit` prints.
 
 Each tensor is read twice: for its ranges, then for what each type makes of its numbers, once more where ranges are cut. NaNs
-and infinities are counted and take no part. Integers of the file have nothing to lose here and are passed over.
+and infinities are counted and take no part. What is no floats is passed over: integers have nothing to lose here.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from porter.check.precision.costs import CastCost, Cost, ScaledCost, Squares
 from porter.check.precision.grids import ScaledGrid
-from porter.check.precision.ranges import Magnitudes
+from porter.check.precision.ranges import cuts
 from porter.check.precision.targets import Scheme, Target, all_schemes
 from porter.check.precision.verdicts import SNR, Judged, judge, watched
 from porter.check.statistics.channels import ChannelAxis, channel_axis
@@ -68,13 +68,21 @@ class Total:
 
 
 @dataclass(frozen=True, slots=True)
+class PassedOver:
+    """A tensor that is no floats, and what it is of."""
+
+    name: str
+    what: Literal["integers", "booleans", "complex numbers"]
+
+
+@dataclass(frozen=True, slots=True)
 class Audit:
-    """A store audited. `passed_over`: names of tensors that are no floats."""
+    """A store audited."""
 
     targets: tuple[Target, ...]
     tensors: tuple[TensorAudit, ...]
     totals: tuple[Total, ...]
-    passed_over: tuple[str, ...]
+    passed_over: tuple[PassedOver, ...]
     least_snr: float
 
 
@@ -106,7 +114,12 @@ def audit(
         ]
     )
     totals = tuple([_total(target, found, i) for i, target in enumerate(targets)])
-    return Audit(tuple(targets), found, totals, tuple([t.name for t in tensors if t.dtype.kind != "float"]), least_snr)
+    return Audit(tuple(targets), found, totals, tuple([_passed_over(t) for t in tensors if t.dtype.kind != "float"]), least_snr)
+
+
+def _passed_over(tensor: Tensor) -> PassedOver:
+    kind = tensor.dtype.kind
+    return PassedOver(tensor.name, "complex numbers" if kind == "complex" else "booleans" if kind == "bool" else "integers")
 
 
 def audit_tensor(
@@ -126,8 +139,7 @@ def audit_tensor(
         summary = summary_of.result()
     kind, watch = kind_of(tensor.spec), watched(tensor.spec)
     costs, signal = _costs(tensor, summary, targets, every_scheme, kind, advance)
-    numbers = summary.counts.finite
-    verdicts = tuple([judge(t, c, numbers, watch, least_snr) for t, c in zip(targets, costs, strict=True)])
+    verdicts = tuple([judge(t, c, summary.counts, watch, least_snr) for t, c in zip(targets, costs, strict=True)])
     return TensorAudit(tensor.spec, kind, watch, summary, verdicts, signal)
 
 
@@ -164,10 +176,10 @@ def _costs(
     squares = Squares(largest, wide)
     plain = kind == "parameter" and len(tensor.shape) >= 2
     wanted = [_schemes(t, every_scheme, rows_of.whole, axis is not None) if plain else () for t in targets]
-    cuts = _cuts(tensor, summary, targets, wanted, advance)
+    cut = _cuts(tensor, summary, targets, wanted, rows_of, advance)
     casts = [CastCost(t, largest, wide, squares) if not t.scaled else None for t in targets]
     scaled = [
-        [ScaledCost(t, s, _grid(t, s, summary, cuts.get((t.name, s)), wide), squares, rows_of.channels) for s in schemes]
+        [ScaledCost(t, s, _grid(t, s, summary, cut.get((t.name, s)), wide), squares, rows_of.channels) for s in schemes]
         for t, schemes in zip(targets, wanted, strict=True)
     ]
     signals = np.zeros(rows_of.channels)
@@ -187,29 +199,49 @@ def _schemes(target: Target, every: bool, grouped: bool, channels: bool) -> tupl
 
 
 def _cuts(
-    tensor: Tensor, summary: Summary, targets: Sequence[Target], wanted: Sequence[Sequence[Scheme]], advance: Advance | None
-) -> dict[tuple[str, Scheme], float]:
-    """The magnitudes to cut at, of ways that cut; one more look at the tensor if there is such a way."""
+    tensor: Tensor, summary: Summary, targets: Sequence[Target], wanted: Sequence[Sequence[Scheme]], rows_of: _Rows, advance: Advance | None
+) -> dict[tuple[str, Scheme], NDArray[np.float64]]:
+    """The magnitudes to cut at, of ways that cut: one more look at the tensor for those with one scale, and for those of channels."""
     import numpy as np
 
-    ways = [(t, s) for t, schemes in zip(targets, wanted, strict=True) for s in schemes if s.range != "minmax"]
-    if not ways or not summary.largest:
-        return {}
-    magnitudes = Magnitudes(float(summary.largest))
-    for _, block in blocks(tensor, advance=advance):
-        magnitudes.add(np.abs(block[np.isfinite(block)]).astype(np.float64))
-    return {(t.name, s): magnitudes.cut(s.range, t.most) for t, s in ways}
+    unit = SummaryOf(tensor.spec).unit
+
+    def whole() -> Iterator[tuple[NDArray[Any], NDArray[np.intp]]]:
+        for _, block in blocks(tensor, advance=advance):
+            yield block.reshape(1, -1), np.zeros(1, np.intp)
+
+    def channels() -> Iterator[tuple[NDArray[Any], NDArray[np.intp]]]:
+        for start, block in blocks(tensor, unit, advance):
+            yield rows_of.of(start, block)
+
+    found: dict[tuple[str, Scheme], NDArray[np.float64]] = {}
+    for granularity, look in (("tensor", whole), ("channel", channels)):
+        ways = [(t, s) for t, schemes in zip(targets, wanted, strict=True) for s in schemes if s.range != "minmax"]
+        ways = [(t, s) for t, s in ways if s.granularity == granularity]
+        if ways and summary.largest:
+            low, high = _ends(granularity, summary)
+            at = cuts(look, np.maximum(-low, high), [(s.range, t.most) for t, s in ways])
+            found |= {(t.name, s): cut for (t, s), cut in zip(ways, at, strict=True)}
+    return found
 
 
-def _grid(target: Target, scheme: Scheme, summary: Summary, cut: float | None, wide: bool) -> ScaledGrid:
+def _ends(granularity: str, summary: Summary) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The ranges for the scales of a tensor, or of its channels; they hold zero."""
     import numpy as np
 
     low, high = (np.array([float(x.value) if x is not None else 0.0]) for x in (summary.minimum, summary.maximum))
-    if cut is not None:
-        low, high = np.array([-cut]), np.array([cut])
-    elif scheme.granularity == "channel":
+    if granularity == "channel":
         assert summary.channels is not None
         low, high = summary.channels.minimum, summary.channels.maximum
+    return np.fmin(low, 0), np.fmax(high, 0)
+
+
+def _grid(target: Target, scheme: Scheme, summary: Summary, cut: NDArray[np.float64] | None, wide: bool) -> ScaledGrid:
+    import numpy as np
+
+    low, high = _ends(scheme.granularity, summary)
+    if cut is not None:
+        low, high = np.maximum(low, -cut), np.minimum(high, cut)
     return ScaledGrid(target, scheme, low, high, np.float64 if wide else np.float32)
 
 
@@ -266,7 +298,7 @@ def _total(target: Target, tensors: Sequence[TensorAudit], at: int) -> Total:
         best = judged.best
         if best is not None:
             overflow, underflow, subnormal = overflow + best.overflow, underflow + best.underflow, subnormal + best.subnormal
-            if best.relative is not None and math.isfinite(one.signal):
+            if best.snr is not None and best.relative is not None and math.isfinite(one.signal):
                 signal += one.signal
                 noise += best.relative**2 * one.signal
     snr = 10 * math.log10(signal / noise) if signal and noise else None

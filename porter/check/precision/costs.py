@@ -23,9 +23,9 @@ class Cost:
 
     overflow: too large for a type that is cast to; clipped by the range of a scaled one. underflow: not zero, and zero then.
     subnormal: a subnormal number then, of a type that is cast to. max_relative: the largest |x - q| / |x| of numbers that are not
-    zero and do not overflow, None for scaled types. relative: the root of sum (x - q)^2 over sum x^2, overflows left out; None where
-    all are zero. worst_channel: the lowest SNR of a channel that is not dead, in dB, for scaled types of weights with channels; infinite
-    where none loses anything, None where there are none.
+    zero and do not overflow, None for scaled types. relative: the root of sum (x - q)^2 over sum x^2, overflows left out of the errors;
+    None where all are zero. worst_channel: the lowest SNR of a channel that is not dead, in dB, for scaled types of weights with
+    channels; infinite where none loses anything, None where there are none.
     """
 
     target: str
@@ -39,8 +39,11 @@ class Cost:
 
     @property
     def snr(self) -> float | None:
-        """The signal-to-noise ratio in dB, infinite where nothing changes; None where all numbers are zero."""
-        if self.relative is None:
+        """The signal-to-noise ratio in dB, infinite where nothing changes; None where all numbers are zero.
+
+        None too where numbers overflow in a cast: the largest are gone then, and what is left of the others says nothing.
+        """
+        if self.relative is None or (self.overflow and self.scheme is None):
             return None
         return -20 * math.log10(self.relative) if self.relative else math.inf
 

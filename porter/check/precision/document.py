@@ -27,7 +27,7 @@ def document(
         "thresholds": {"snr": result.least_snr, "watched_snr": max(WATCHED_SNR, result.least_snr), "lost": LOST},
         "totals": [_total(t) for t in result.totals],
         "tensors": [_tensor(t) for t in result.tensors],
-        "passed_over": list(result.passed_over),
+        "passed_over": [p.name for p in result.passed_over],
         "epsilons": [_epsilon(e) for e in epsilons],
         "order_of_layers": known,
         "folded": None if folded is None else [_folded(f) for f in folded],
@@ -43,7 +43,7 @@ def _total(total: Total) -> dict[str, Json]:
 
 
 def _epsilon(one: Epsilon) -> dict[str, Json]:
-    relative = abs(one.becomes - one.eps) / one.eps if one.eps else 0.0
+    relative = None if one.becomes is None else abs(one.becomes - one.eps) / one.eps if one.eps else 0.0
     return {
         "to": one.target,
         "eps": one.eps,

@@ -23,11 +23,11 @@ _KERAS = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Epsilon:
-    """What a cast makes of an epsilon. assumed: nothing says that it is this one."""
+    """What a cast makes of an epsilon. becomes: None where it overflows. assumed: nothing says that it is this one."""
 
     target: str
     eps: float
-    becomes: float
+    becomes: float | None
     subnormal: bool
     assumed: bool
 
@@ -39,9 +39,9 @@ def epsilons(targets: Sequence[Target], eps: float, *, assumed: bool = True) -> 
     found = []
     for target in targets:
         if target.layout is not None:
-            x = np.array([eps])
-            becomes = float(Rounder(target.layout, True).rounded(x, np.empty(1))[0])
             at = limits(target.layout)
+            fits = eps <= at.largest
+            becomes = float(Rounder(target.layout, True).rounded(np.array([eps]), np.empty(1))[0]) if fits else None
             found.append(Epsilon(target.name, eps, becomes, at.zero < eps < at.subnormal, assumed))
     return found
 

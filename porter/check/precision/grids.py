@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from porter.check.precision.rounding import Rounder
+from porter.check.precision.scales import scale_of, zero_of
 from porter.check.precision.targets import Scheme, Target
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ STEPS = 126
 
 
 class ScaledGrid:
-    """One way into one scaled type. Scales are kept in float32 (float64 for float64 tensors)."""
+    """One way into one scaled type, with scales as `quantize` writes them; numbers are computed with in float32, float64 ones in that."""
 
     def __init__(self, target: Target, scheme: Scheme, low: NDArray[np.float64], high: NDArray[np.float64], kind: Any) -> None:
         """`low` and `high`: the range of the tensor, shape (1,), or of each channel; of groups the blocks tell."""
@@ -32,25 +33,26 @@ class ScaledGrid:
         self._kind = kind
         self._rounder = Rounder(target.layout, kind(0).itemsize == 8) if target.layout is not None else None
         if scheme.granularity != "group":
-            self._scale, self._zero = self._parameters(low, high)
+            self._scale, self._zero, self._short = self._parameters(low, high)
 
-    def _parameters(self, low: NDArray[Any], high: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Scale and zero point for ranges, which are made to hold zero. A range of nothing but zero has the scale 1."""
+    def _parameters(self, low: NDArray[Any], high: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], bool]:
+        """Scale and zero point for ranges, which are made to hold zero, and whether a float32 is too small a scale for one."""
         import numpy as np
 
-        low, high = np.minimum(np.nan_to_num(low), 0), np.maximum(np.nan_to_num(high), 0)
-        top = self._target.top
-        width = np.maximum(-low, high) / top if self._scheme.symmetric else (high - low) / (2 * top + 1)
-        scale = width.astype(self._kind)
-        scale[scale == 0] = 1
-        zero = np.zeros_like(scale) if self._scheme.symmetric else np.rint(-top - 1 - low / scale).astype(self._kind)
-        return scale, zero
+        low, high = np.fmin(low, 0).astype(np.float64), np.fmax(high, 0).astype(np.float64)
+        top, symmetric = self._target.top, self._scheme.symmetric
+        largest = np.finfo(np.float32).max
+        found = scale_of(low, high, top, symmetric)
+        scale = np.minimum(found, largest)
+        lowest = np.maximum(low, -(2 * top + 1) * scale.astype(np.float64))
+        zero = np.zeros_like(scale) if symmetric else zero_of(lowest, scale, top)
+        return scale.astype(self._kind), zero.astype(self._kind), bool((found > largest / top).any())
 
     def rounded(self, rows: NDArray[Any], channel: Any) -> tuple[NDArray[Any], int]:
         """`rows` (rows, numbers of one channel each) through the grid, and how many numbers the range cut off."""
         if self._scheme.granularity != "group":
             which: Any = channel if self._scale.size > 1 else slice(0, 1)
-            return self._through(rows, self._scale[which, None], self._zero[which, None])
+            return self._through(rows, self._scale[which, None], self._zero[which, None], self._short)
         return self._groups(rows)
 
     def _groups(self, rows: NDArray[Any]) -> tuple[NDArray[Any], int]:
@@ -63,34 +65,45 @@ class ScaledGrid:
             padded = np.zeros((rows.shape[0], count * group), rows.dtype)
             padded[:, : rows.shape[1]] = rows
         parts = padded.reshape(-1, group)
-        scale, zero = self._parameters(parts.min(1), parts.max(1))
-        through, clipped = self._through(parts, scale[:, None], zero[:, None])
+        scale, zero, short = self._parameters(parts.min(1), parts.max(1))
+        through, clipped = self._through(parts, scale[:, None], zero[:, None], short)
         return np.ascontiguousarray(through.reshape(rows.shape[0], -1)[:, : rows.shape[1]]), clipped
 
-    def _through(self, x: NDArray[Any], scale: NDArray[Any], zero: NDArray[Any]) -> tuple[NDArray[Any], int]:
+    def _through(self, x: NDArray[Any], scale: NDArray[Any], zero: NDArray[Any], short: bool) -> tuple[NDArray[Any], int]:
+        """short: scales are so large that numbers may be beyond the range, or become infinite."""
         import numpy as np
 
         y = np.divide(x, scale)
+        clipped = 0
         if self._rounder is not None:
             flat = np.ascontiguousarray(y).reshape(-1)
             y = self._rounder.rounded(flat, np.empty_like(flat)).reshape(y.shape)
             np.clip(y, -self._target.top, self._target.top, out=y)
-            return np.multiply(y, scale, out=y), 0
-        if self._target.grid is not None:
-            y = _on_grid(y, self._target.grid)
-            return np.multiply(y, scale, out=y), 0
-        most = self._target.most
+        elif self._target.grid is not None:
+            y = _on_grid(np.clip(y, -1, 1) if short else y, self._target.grid)
+        else:
+            clipped = self._into_integers(y, zero, short)
+        np.multiply(y, scale, out=y)
+        if short:
+            np.clip(y, np.finfo(y.dtype).min, np.finfo(y.dtype).max, out=y)
+        return y, clipped
+
+    def _into_integers(self, y: NDArray[Any], zero: NDArray[Any], short: bool) -> int:
+        """`y` rounded and clipped in place; how many were clipped."""
+        import numpy as np
+
+        symmetric, most = self._scheme.symmetric, self._target.most
         np.rint(y, out=y)
-        clipped = 0
-        if not self._scheme.symmetric:
+        if symmetric and self._scheme.range == "minmax" and not short:
+            return 0
+        least = -most if symmetric else -most - 1
+        if not symmetric:
             y += zero
-        least = -most if self._scheme.symmetric else -most - 1
-        if self._scheme.range != "minmax" or not self._scheme.symmetric:
-            clipped = int(np.count_nonzero((y < least) | (y > most)))
-            np.clip(y, least, most, out=y)
-        if not self._scheme.symmetric:
+        clipped = int(np.count_nonzero((y < least) | (y > most)))
+        np.clip(y, least, most, out=y)
+        if not symmetric:
             y -= zero
-        return np.multiply(y, scale, out=y), clipped
+        return clipped
 
 
 def _on_grid(y: NDArray[Any], grid: str) -> NDArray[Any]:

@@ -6,7 +6,8 @@ one for a tensor, for each output channel, or for each group of neighbours withi
     symmetric   q = clip(round(x / s), -m, m)              s = range / m        m = 127 for i8, 7 for i4
     affine      q = clip(round(x / s) + z, -m - 1, m)      s = (max - min) / (2m + 1), z = round(-m - 1 - min / s)
 
-as ONNX's QuantizeLinear computes them, in float32 for float32 tensors, ties to even. Ranges always hold zero.
+as ONNX's QuantizeLinear computes them, in float32 for float32 tensors, ties to even. Ranges always hold zero; scales are float32,
+rounded up, as `scales` has them for `quantize` too.
 
 Source: onnx `docs/Operators.md`, QuantizeLinear and DequantizeLinear (opset 21); OCP Microscaling Formats 1.0, 5.3 and 6.3;
 arXiv 2305.14314, appendix E (the 16 values of NF4); TensorFloat-32: NVIDIA A100 whitepaper 1.0, p. 27 (8 bits of exponent, 10 of mantissa).
@@ -70,6 +71,9 @@ class Target:
 
 _TENSOR_AND_CHANNEL = (Scheme(), Scheme("channel"))
 GROUPS = (32, 64, 128)
+CUTS: tuple[Range, ...] = ("percentile", "mse", "kl")
+WITH_CUTS: tuple[Granularity, ...] = ("tensor", "channel")
+"""What has enough numbers for one scale that their distribution says where to cut; groups have not."""
 
 _ALL = (
     Target("f16", 16, "float16", FLOAT_LAYOUTS["float16"]),
@@ -94,13 +98,17 @@ USUAL = ("f16", "bf16", "i8")
 
 
 def all_schemes(target: Target) -> tuple[Scheme, ...]:
-    """Every way to use a scaled type, or a float type of at most 8 bits with scales."""
+    """Every way to use a scaled type, or a float type of at most 8 bits with scales.
+
+    Ranges of even grids alone are cut: others have their finest steps about zero anyway.
+    """
     groups = tuple([Scheme("group", group=n) for n in GROUPS])
     if target.bits > 8:
         return ()
     if not target.most:
         return (*_TENSOR_AND_CHANNEL, *groups)
-    ranges: tuple[Scheme, ...] = (Scheme(range="percentile"), Scheme(range="mse"), Scheme(range="kl"))
+    sides: tuple[bool, ...] = (True, False)
+    ranges = [Scheme(g, even, r) for r in CUTS for g in WITH_CUTS for even in sides]
     affine = (Scheme(symmetric=False), Scheme("channel", symmetric=False), *[Scheme("group", False, "minmax", n) for n in GROUPS])
     return (*_TENSOR_AND_CHANNEL, *groups, *affine, *ranges)
 

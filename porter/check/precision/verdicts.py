@@ -1,5 +1,6 @@
 """What to do with a tensor: `ok`, `per-channel` or `keep f32`, by thresholds that are told.
 
+- NaNs or infinities that the type does not have (integers have neither): `keep f32`.
 - A number that overflows, or more than one in a thousand that become zero: `keep f32`.
 - Noise of more than a tenth of the signal (an SNR below 20 dB) by the best way into the type: `keep f32`.
 - Into integers: biases, slopes, statistics and other vectors: `keep f32`, for they are few and added to wide sums. Weights where only a
@@ -17,6 +18,7 @@ from typing import Literal
 
 from porter.check.precision.costs import Cost
 from porter.check.precision.targets import Target
+from porter.check.statistics.summary import Counts
 from porter.dataclass import dataclass
 from porter.tensor import Json, TensorSpec
 
@@ -49,13 +51,17 @@ def watched(spec: TensorSpec) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A tensor's verdict for one type: why, the costs it rests on, and the best of them (None where none was computed)."""
+    """A tensor's verdict for one type: why, the costs it rests on, and the best of them (None where none was computed).
+
+    lacking: it holds NaNs or infinities that the type does not have, so that what becomes of its other numbers says little.
+    """
 
     target: str
     verdict: Verdict
     reason: str
     costs: tuple[Cost, ...]
     best: Cost | None
+    lacking: bool = False
 
     def to_json(self) -> dict[str, Json]:
         """This verdict as JSON values."""
@@ -69,11 +75,14 @@ class Judged:
         }
 
 
-def judge(target: Target, costs: Sequence[Cost], numbers: int, watch: str | None, least: float = SNR) -> Judged:
-    """The verdict on a tensor of so many numbers; `least` is the SNR in dB that is enough."""
+def judge(target: Target, costs: Sequence[Cost], counts: Counts, watch: str | None, least: float = SNR) -> Judged:
+    """The verdict on a tensor of these numbers; `least` is the SNR in dB that is enough."""
     if not costs:
         what = f"a {watch}, which " if watch else "no weight of two dimensions: "
         return Judged(target.name, "keep f32", f"{what}integers are not for", (), None)
+    numbers = counts.finite
+    if lacking := _lacking(target, counts):
+        return Judged(target.name, "keep f32", lacking, tuple(costs), costs[0], lacking=True)
     if target.scaled:
         return _judge_scaled(target, costs, least)
     cast = _judge_cast(target, costs[0], numbers, watch, least)
@@ -81,6 +90,18 @@ def judge(target: Target, costs: Sequence[Cost], numbers: int, watch: str | None
     found = scaled if scaled is not None and scaled.verdict != "keep f32" else cast
     reason = f"scaled, {found.reason}" if found is scaled else found.reason
     return Judged(target.name, found.verdict, reason, tuple(costs), found.best)
+
+
+def _lacking(target: Target, counts: Counts) -> str | None:
+    """What the tensor holds and the type has no code for."""
+    special = target.layout.special if target.layout is not None else "finite"
+    nans = counts.nan if special == "finite" else 0
+    infinite = counts.infinite if special != "ieee" else 0
+    if not nans and not infinite:
+        return None
+    lost = [f"{nans:,} NaN"] if nans else []
+    lost += [f"{infinite:,} infinite"] if infinite else []
+    return f"{' and '.join(lost)}, which {target.name} lacks"
 
 
 def _judge_cast(target: Target, cost: Cost, numbers: int, watch: str | None, least: float) -> Judged:
@@ -94,12 +115,16 @@ def _judge_cast(target: Target, cost: Cost, numbers: int, watch: str | None, lea
         some, what = (cost.underflow, "zero") if cost.underflow else (cost.subnormal, "subnormal")
         reason = _happens(some, numbers, f"become {what}", f"becomes {what}")
     elif snr < enough:
-        reason = f"an SNR of {snr:.1f} dB, below {enough:g}"
+        reason = f"an SNR of {_decibels(snr)} dB, below {enough:g}"
     else:
-        verdict, reason = "ok", "exact" if math.isinf(snr) else f"an SNR of {snr:.1f} dB"
+        verdict, reason = "ok", "exact" if math.isinf(snr) else f"an SNR of {_decibels(snr)} dB"
     if watch and verdict != "ok":
         reason = f"{reason}, and a {watch} is watched"
     return Judged(target.name, verdict, reason, (cost,), cost)
+
+
+def _decibels(snr: float) -> str:
+    return f"{round(snr, 1) + 0:.1f}"  # no -0.0
 
 
 def _happens(some: int, numbers: int, many: str, one: str) -> str:
@@ -123,10 +148,10 @@ def _judge_scaled(target: Target, costs: Sequence[Cost], least: float) -> Judged
     finer = [c for c in costs if c.scheme is not None and c.scheme.granularity != "tensor"]
     top, fine = max(map(snr, whole), default=-math.inf), max(map(snr, finer), default=-math.inf)
     if snr(best) < least:
-        return Judged(target.name, "keep f32", f"an SNR of {snr(best):.1f} dB at best, below {least:g}", tuple(costs), best)
+        return Judged(target.name, "keep f32", f"an SNR of {_decibels(snr(best))} dB at best, below {least:g}", tuple(costs), best)
     if finer and (top < least or fine - top >= GAIN):
-        gained = f"{fine:.1f} dB" + (f", {top:.1f} with one scale" if whole else "")
+        gained = f"{_decibels(fine)} dB" + (f", {_decibels(top)} with one scale" if whole else "")
         verdict: Verdict = "per-channel" if whole else "ok"
         return Judged(target.name, verdict, gained, tuple(costs), max(finer, key=snr))
-    reason = "exact" if math.isinf(snr(best)) else f"an SNR of {snr(best):.1f} dB"
+    reason = "exact" if math.isinf(snr(best)) else f"an SNR of {_decibels(snr(best))} dB"
     return Judged(target.name, "ok", reason, tuple(costs), max(whole, key=snr) if whole else best)

@@ -29,7 +29,7 @@ COUNTERS = frozenset(
 
 
 def kind_of(spec: TensorSpec) -> Kind:
-    """What `spec` is, by its role, else by its name, else by its type: integers that are no weights are buffers, a single one a counter."""
+    """What `spec` is, by its role, else by its name, else by its type: integers that are no weights, and booleans, are buffers, a single integer a counter."""
     last = spec.name.replace("/", ".").rpartition(".")[2].partition(":")[0]
     words = {word for word in (spec.role, last) if word is not None}
     if words & COUNTERS:
@@ -38,4 +38,4 @@ def kind_of(spec: TensorSpec) -> Kind:
         return "buffer"
     if spec.dtype.kind in ("float", "complex") or words & {"weight", "kernel", "bias", "qweight"}:
         return "parameter"
-    return "counter" if math.prod(spec.shape) == 1 else "buffer"
+    return "counter" if math.prod(spec.shape) == 1 and spec.dtype.kind in ("int", "uint") else "buffer"

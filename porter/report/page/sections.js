@@ -195,21 +195,21 @@ function precisionSection(data, showOnly) {
     }));
     const cell = ([verdict, n]) => (n ? h('button', { type: 'button', class: 'link', onclick: () => showOnly({ verdict: `p:${total.to}:${verdict}` }) },
       h('span', { class: `glyph v-${verdict.replace(' ', '-')}`, 'aria-hidden': 'true' }, GLYPHS[verdict]), ` ${integer(n)}`) : '0');
-    return [total.to, bar, ...verdicts.map(cell), total.snr === null ? 'exact' : `${total.snr.toFixed(1)} dB`, integer(total.overflow),
+    return [total.to, bar, ...verdicts.map(cell), total.snr === null ? (total.overflow ? '' : 'exact') : `${total.snr.toFixed(1)} dB`, integer(total.overflow),
       integer(total.underflow), integer(total.subnormal), bytes(total.nbytes)];
   });
   const head = ['Type', '', 'ok', 'per-channel', 'keep f32', 'SNR', 'Overflow', 'To zero', 'Subnormal', 'Size'];
   const table = plainTable('What each type would do', head, rows, ['', 'c-bar', ...Array(8).fill('num')]);
   const { thresholds } = precision;
   const eps = precision.epsilons.map((e) => h('li', {},
-    `Batch normalisation's epsilon ${number(e.eps)} becomes ${number(e.becomes)} in ${e.to}${e.subnormal ? ', a subnormal number' : ''}.`));
+    `Batch normalisation's epsilon ${number(e.eps)} ${e.becomes === null ? 'overflows' : `becomes ${number(e.becomes)}`} in ${e.to}${e.subnormal ? ', a subnormal number' : ''}.`));
   section('precision', heading('precision', 'Precision',
     `What casts and quantisation would cost the floats${data.b ? (data.map && data.map.fits ? ' that the map makes of A' : ' of A') : ''}, ${bytes(now)} in all now.`), table,
   h('p', { class: 'note' }, `A tensor is ok where nothing overflows, at most ${percent(thresholds.lost, 1)} of it becomes zero and the signal-to-noise ratio is `
     + `at least ${thresholds.snr} dB (${thresholds.watched_snr} dB for variances and slopes, of which nothing may be lost). per-channel: integers need a scale for `
     + 'each output channel. What is no weight of two dimensions is not for integers.'),
   eps.length && h('ul', { class: 'note' }, eps),
-  precision.passed_over.length && h('p', { class: 'note' }, `${count(precision.passed_over.length, 'tensor')} of integers passed over.`));
+  precision.passed_over.length && h('p', { class: 'note' }, `${count(precision.passed_over.length, 'tensor')} that hold no floats, passed over.`));
 }
 
 function provenanceSection(data) {
