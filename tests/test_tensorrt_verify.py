@@ -513,7 +513,7 @@ def test_weights_for_a_network_by_hand_may_come_from_a_file_of_their_own(porter_
         ("my_net.py:lone", "T342", "the original has 2 outputs"),
         ("my_net.py:nothing", "T343", "built no network"),
         ("my_net.py:failing", "T343", "KeyError: 'conv9.weight'"),
-        ("my_net.py:other", "T343", "no function 'other'"),
+        ("my_net.py:other", "T343", "no function or class 'other'"),
         ("my_net.py", "T343", "names no function"),
         ("none.py:build", "I001", "no such file"),
         ("small.onnx:build", "T343", "'.py'"),

@@ -13,6 +13,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
+from itertools import pairwise
 
 from porter.dataclass import dataclass
 from porter.errors import UsageError, access_error
@@ -121,6 +122,11 @@ class _Layers:
         for v, step in self.makers.items():
             for name in step.inputs:
                 readers[name].append(v)
+        if not self.is_graph:
+            # Recorded one after the other, a normalisation and a scale are a pair.
+            for v, w in pairwise(self.values):
+                if (self.kinds.get(v), self.kinds.get(w)) == (NORM, AFFINE):
+                    readers[v].append(w)
         ends: dict[str, str] = {}
         for v in reversed(self.values):
             after = readers[v]
@@ -196,7 +202,8 @@ class _Search:
     def _named(self, v: str, w: str, way: str) -> None:
         """Two values of one name; where one side has folded what follows into it, they meet at the end of that."""
         end_v, end_w = self.a.ends[v], self.b.ends[w]
-        if self.a.folds and self.b.folds and (end_v == v) != (end_w == w):
+        known = (self.a.folds and self.b.folds) or self.a.kinds.get(v) == self.b.kinds.get(w) == NORM
+        if known and (end_v == v) != (end_w == w):
             # A side that has something of the names behind it has not folded that.
             there = self.a.behind(v) & self.b.known if end_w == w else self.b.behind(w) & self.a.known
             v, w = (v, w) if there or self.a.is_bare(v) or self.b.is_bare(w) else (end_v, end_w)
