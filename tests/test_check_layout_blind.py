@@ -368,6 +368,7 @@ def test_zeros_and_indices_are_compared() -> None:
     assert not blind(a, dict(a, b=np.zeros((60, 6), "<f4"))).equal
     index = np.random.default_rng(2).permutation(64)
     assert not blind(dict(a, index=index), dict(a, index=index[::-1])).equal
+    assert blind(dict(a, none=np.zeros((0, 3), "<f4")), dict(a, none=np.zeros((0, 3), "<f2"))).equal
 
 
 def unfolded() -> tuple[Arrays, Arrays]:

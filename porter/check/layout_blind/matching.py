@@ -277,7 +277,7 @@ class _Comparison:
         """What has one name and shape, and other values."""
         for a in list(self.state.left_a.values()):
             b = self.state.left_b.get(a.name)
-            if b is not None and a.size == b.size:
+            if b is not None and a.size and a.size == b.size:
                 self._add(a, b, Moved(), [Step("different", "other values")])
 
     def result(self, a: TensorStore, b: TensorStore) -> LayoutBlind:
