@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from porter.check.layout_blind.records import Relation, Step
 from porter.dataclass import dataclass, replace
+from porter.mapping.inference.entries import Entry, codes
 from porter.mapping.inference.state import State
-
-if TYPE_CHECKING:
-    from porter.mapping.inference.entries import Entry
 
 
 def with_losses(state: State, relations: Iterable[Relation]) -> list[Relation]:
@@ -57,7 +54,9 @@ def _counted(entries: Sequence[Entry]) -> _Counts:
     for entry in entries:
         values = entry.array()
         size += values.size
-        zero += values.size - int(np.count_nonzero(values))
-        beyond += values.size - int(np.count_nonzero(np.isfinite(values)))
-        infinite += int(np.count_nonzero(np.isinf(values)))
+        # Bits but that of the sign: faster than to compare numbers of 16 bits.
+        zero += values.size - int(np.count_nonzero(codes(values) & ((1 << entry.dtype.bits - 1) - 1)))
+        finite = int(np.count_nonzero(np.isfinite(values)))
+        beyond += values.size - finite
+        infinite += int(np.count_nonzero(np.isinf(values))) if finite < values.size else 0
     return _Counts(size, zero, infinite, beyond)
