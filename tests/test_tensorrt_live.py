@@ -89,6 +89,13 @@ def held(made: Network, layer: int = -1) -> dict[str, Tensor]:
     return {role: w.tensor for role, w in weights_of(made.layers[layer].operation).items()}
 
 
+def test_warnings_of_an_earlier_network_are_not_told_of_the_next() -> None:
+    package = find()
+    package.log.add(2, "a warning of another network")
+    build(EXAMPLES["convolution"], package)
+    assert package.log.warnings() == []
+
+
 def test_weights_live_as_long_as_the_network() -> None:
     def make() -> Any:
         kernel = weights("k", 64, 6, 3, 3)

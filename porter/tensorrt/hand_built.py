@@ -71,7 +71,7 @@ def build_with(function: Callable[..., Any], path: str, package: Package, weight
     name = getattr(function, "__name__", "it")
     builder = package.module.Builder(package.logger)
     definition = builder.create_network(package.creation_flags)
-    package.log.errors()
+    package.log.clear()
 
     def refuse(message: str, **place: Any) -> TensorRTError:
         return TensorRTError("T343", "; ".join([message, *package.log.errors()[:2]]), **place)

@@ -39,6 +39,10 @@ class Log:
         if line not in lines:
             lines.append(line)
 
+    def clear(self) -> None:
+        """Forget all: what was logged of an earlier network is not this one's."""
+        self._errors, self._warnings = [], []
+
     def errors(self) -> list[str]:
         """The errors, which are forgotten then."""
         lines, self._errors = self._errors, []

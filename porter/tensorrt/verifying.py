@@ -248,6 +248,8 @@ def _feeds(graph: Graph, record: Mapping[str, NDArray[Any]], options: VerifyOpti
         else:
             hint = f"feed values of the shape that you want: '--input x.npz', with an array '{name}'"
             found[name] = feeds.made_up(name, given, seed=options.seed, number=len(found), fill="normal", notices=notices, hint=hint)
+    if options.inputs is not None:
+        notices += feeds.not_taken(arrays, found)
     return found, notices
 
 

@@ -49,7 +49,7 @@ def build(network: Network, package: Package, *, profiles: Profiles | None = Non
     Raises:
         TensorRTError: the package has no such layer, refuses one, or works out other shapes or types than the records say.
     """
-    package.log.errors()
+    package.log.clear()
     _check_types(network, package)
     builder = package.module.Builder(package.logger)
     site = Site(package, builder.create_network(package.creation_flags))

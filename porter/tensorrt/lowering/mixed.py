@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+from porter.check.precision.plan import check_names
 from porter.dataclass import replace
-from porter.errors import TensorRTError, UsageError, did_you_mean
+from porter.errors import TensorRTError
 from porter.tensorrt import layers
 from porter.tensorrt.layers import Layer, Network, Operation, Weights, stored, weights_of
 from porter.tensorrt.lowering.naming import Names
@@ -60,11 +61,7 @@ def _held(network: Network, made_of: Mapping[str, Sequence[str]]) -> dict[str, W
 
 
 def _check(plan: Mapping[str, str], held: Mapping[str, Weights], known: Collection[str], path: str | None) -> None:
-    names = {*held, *known}
-    missing = [n for n in plan if n not in names]
-    if missing:
-        hint = did_you_mean(missing[0], names)
-        raise UsageError("U807", f"the plan names {len(missing):,} tensors that are not there", path=path, tensor=missing[0], hint=hint)
+    check_names(plan, {*held, *known}, path)
     for name, dtype in plan.items():
         own = held[name].tensor.dtype.name if name in held else dtype
         if own == dtype:
@@ -99,6 +96,7 @@ class _Mixing:
         self.constants: set[str] = set()
         self.counts = Counter[str]()
         self.called: dict[str, str] = {}
+        self.wider: list[str] = []
         self._made: dict[tuple[str, str], str] = {}
         self.tensors, self.names = Names(), Names()
         for name in network.shapes:
@@ -132,8 +130,12 @@ class _Mixing:
         operation = layer.operation
         held = self._fixed(operation)
         if held:
-            dtype = _widest(self._planned(w) for w in held)
+            wanted = {w.tensor.name: self._planned(w) for w in held}
+            dtype = _widest(wanted.values())
             self.counts[dtype] += 1
+            if any(w not in (dtype, WIDE) for w in wanted.values()):
+                others = ", ".join(f"'{name}' in {w}" for name, w in wanted.items())
+                self.wider.append(f"layer '{layer.name}' computes in {dtype}, since its weights are planned so: {others}")
             return dtype
         read = [i for i in layer.inputs if i in self.now and i not in self.free]
         if isinstance(operation, layers.MatrixMultiply | layers.Einsum):
@@ -205,6 +207,7 @@ class _Mixing:
         casts = sum(isinstance(la.operation, layers.Cast) for la in self.layers)
         before = sum(isinstance(la.operation, layers.Cast) for la in self.network.layers)
         yield f"layers with weights, as planned: {parts}; {casts - before} casts between types, {self.casts.inexact} values were rounded"
+        yield from self.wider
         if unused:
             few = ", ".join(unused[:3]) + (" …" if len(unused) > 3 else "")
             yield f"the plan names {len(unused)} tensors of the file that the network does not hold: {few}"
