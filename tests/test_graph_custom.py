@@ -95,6 +95,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         ("layer.bottoms[7]", r"my_layers\.py:2: IndexError: list index out of range"),
         ("layer.put(3)", "did not make"),
         ("raise ValueError", r"my_layers\.py:2: ValueError"),
+        ("raise SystemExit(0)", r"my_layers\.py:2: SystemExit: 0"),
         ("pass", "it has 1 tops, and makes 0"),
     ],
 )
