@@ -175,7 +175,7 @@ def test_what_b_cannot_run_is_no_difference(porter_cli: Porter, tmp_path: Path) 
     ({}, "G091", "the archive is empty"),
 ])  # fmt: skip
 def test_inputs_that_show_nothing(nets: Path, porter_cli: Porter, arrays: dict[str, np.ndarray], code: str, said: str) -> None:
-    np.savez(nets / "x.npz", **arrays)
+    np.savez(nets / "x.npz", **arrays)  # type: ignore[arg-type]
     found = porter_cli("verify", CAFFE, ONNX, "--input", "x.npz")
     assert found.code == 2
     assert f"error[{code}]" in found.err
