@@ -146,14 +146,24 @@ def test_the_plan_is_carried_out(porter_cli: Porter, weights: str, tmp_path: Pat
     wanted = {t["name"]: t["dtype"] for t in document["tensors"]}
     assert wanted["conv.weight"] == wanted["fc.weight"] == "float16"
     assert wanted["bn.running_mean"] == wanted["bn.running_var"] == wanted["tiny.weight"] == "bfloat16"
-    run = porter_cli("convert", weights, "half.safetensors", "--dtype-plan", "plan.json")
+    foreseen = porter_cli("convert", weights, "half.safetensors", "--dtype-plan", "plan.json", "--dry-run")
+    assert foreseen.code == 0
+    assert "plan plan.json 8 tensors" in " ".join(foreseen.out.split())
+    run = porter_cli("convert", weights, "half.safetensors", "--dtype-plan", "plan.json", "--json")
     assert run.code == 0
+    validate(run.json, "convert")
+    changes = {c["tensor"]: c for c in run.json["changes"]}
+    assert changes.keys() == {n for n, t in wanted.items() if t != "float32"}
     with porter.open(tmp_path / weights) as before, porter.open(tmp_path / "half.safetensors") as after:
         assert list(before) == list(after)
         for name, tensor in before.items():
             kind = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16}.get(wanted.get(name, ""))
             expected = tensor.numpy().astype(kind) if kind is not None else tensor.numpy()
             assert after[name].numpy().tobytes() == expected.tobytes()
+            if kind is not None:
+                back, values = expected.astype("<f4"), tensor.numpy()
+                said = (changes[name]["rounded"], changes[name]["zeroed"], changes[name]["action"])
+                assert said == (int((back != values).sum()), int(((back == 0) & (values != 0)).sum()), "rounded")
             assert after[name].dtype.name == wanted.get(name, tensor.dtype.name)
 
 
@@ -186,12 +196,18 @@ def test_overflow_is_refused(porter_cli: Porter, weights: str, tmp_path: Path) -
     [
         ("{", "F801"),
         ("[]", "F801"),
-        ('{"kind": "dtype-plan", "tensors": [1]}', "F801"),
-        ('{"kind": "dtype-plan", "tensors": [{"name": "conv.weight", "dtype": "int8"}]}', "F801"),
-        ('{"kind": "dtype-plan", "tensors": [{"name": "conv.weight", "dtype": "f16"}]}', "F801"),
-        ('{"kind": "dtype-plan", "tensors": [{"name": "a", "dtype": "float16"}, {"name": "a", "dtype": "float32"}]}', "F801"),
-        ('{"kind": "dtype-plan", "tensors": [{"name": "a", "dtype": "float16"}]}', "U807"),
-        ('{"kind": "dtype-plan", "tensors": [{"name": "bn.num_batches_tracked", "dtype": "float16"}]}', "U809"),
+        ('{"kind": "dtype-plan", "tensors": []}', "F801"),
+        ('{"porter": 2, "kind": "dtype-plan", "tensors": []}', "F801"),
+        ('{"porter": true, "kind": "dtype-plan", "tensors": []}', "F801"),
+        ('{"porter": 1.0, "kind": "dtype-plan", "tensors": []}', "F801"),
+        ('{"porter": 1, "kind": "dtype-plan", "tensors": [{"name": "conv.weight", "from": 1, "dtype": "float16"}]}', "F801"),
+        ('{"porter": 1, "kind": "dtype-plan", "tensors": [{"name": "conv.weight", "from": "float64", "dtype": "float16"}]}', "U809"),
+        ('{"porter": 1, "kind": "dtype-plan", "tensors": [1]}', "F801"),
+        ('{"porter": 1, "kind": "dtype-plan", "tensors": [{"name": "conv.weight", "dtype": "int8"}]}', "F801"),
+        ('{"porter": 1, "kind": "dtype-plan", "tensors": [{"name": "conv.weight", "dtype": "f16"}]}', "F801"),
+        ('{"porter": 1, "kind": "dtype-plan", "tensors": [{"name": "a", "dtype": "float16"}, {"name": "a", "dtype": "float32"}]}', "F801"),
+        ('{"porter": 1, "kind": "dtype-plan", "tensors": [{"name": "a", "dtype": "float16"}]}', "U807"),
+        ('{"porter": 1, "kind": "dtype-plan", "tensors": [{"name": "bn.num_batches_tracked", "dtype": "float16"}]}', "U809"),
     ],
 )
 def test_wrong_plans(porter_cli: Porter, weights: str, tmp_path: Path, text: str, code: str) -> None:
@@ -200,6 +216,37 @@ def test_wrong_plans(porter_cli: Porter, weights: str, tmp_path: Path, text: str
     assert run.code == 2
     assert f"error[{code}]" in run.err
     assert not (tmp_path / "o.npz").exists()
+
+
+def test_what_a_plan_changes_is_said(porter_cli: Porter, tmp_path: Path) -> None:
+    porter.save(TensorStore([Tensor.from_array("a", np.array([1, 0.1, 1e-10], "<f4")), Tensor.from_array("b", np.ones(2, "<f2"))]), "w.npz")
+    entries = [{"name": "a", "from": "float32", "dtype": "float16"}, {"name": "b", "dtype": "float32"}]
+    Path("p.json").write_text(json.dumps({"porter": 1, "kind": "dtype-plan", "tensors": entries}))
+    run = porter_cli("convert", "w.npz", "o.npz", "--dtype-plan", "p.json")
+    (line,) = [x for x in run.out.splitlines() if x.startswith("plan")]
+    assert " ".join(line.split()) == "plan p.json 2 tensors 14 B 2 become float16, float32; 2 values rounded; 1 of them to zero"
+    dry = porter_cli("convert", "w.npz", "p.npz", "--dtype-plan", "p.json", "-n", "--json").json
+    validate(dry, "convert")
+    assert [(c["tensor"], c["action"], c["to"], c["rounded"]) for c in dry["changes"]] == [
+        ("a", "rounded", "float16", None),
+        ("b", "widened", "float32", None),
+    ]
+
+
+def test_a_name_that_is_not_there_has_a_hint(porter_cli: Porter, weights: str, tmp_path: Path) -> None:
+    for names, said in ((["conv.wieght"], "a tensor that is not there"), (["x", "y"], "2 tensors that are not there")):
+        entries = [{"name": n, "dtype": "float16"} for n in names]
+        (tmp_path / "p.json").write_text(json.dumps({"porter": 1, "kind": "dtype-plan", "tensors": entries}))
+        run = porter_cli("convert", weights, "o.npz", "--dtype-plan", "p.json")
+        assert said in run.err
+        assert ("conv.weight" if len(names) == 1 else "after the map") in run.err
+
+
+def test_a_plan_is_a_regular_file(porter_cli: Porter, weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "error[I004]" in porter_cli("convert", weights, "o.npz", "--dtype-plan", "/dev/zero").err
+    monkeypatch.setattr("porter.check.precision.plan.LARGEST", 10)
+    (tmp_path / "p.json").write_text(json.dumps({"porter": 1, "kind": "dtype-plan", "tensors": []}))
+    assert "bytes are too many for a plan" in porter_cli("convert", weights, "o.npz", "--dtype-plan", "p.json").err
 
 
 def test_no_plan_at_all(porter_cli: Porter, weights: str) -> None:
@@ -211,12 +258,12 @@ def test_ties_stay(porter_cli: Porter, tmp_path: Path) -> None:
     store.tie(store["a.weight"].with_spec(name="b.weight"), "a.weight")
     porter.save(store, tmp_path / "t.pth")
     entries = [{"name": n, "dtype": "float16"} for n in ("a.weight", "b.weight")]
-    (tmp_path / "p.json").write_text(json.dumps({"kind": "dtype-plan", "tensors": entries}))
+    (tmp_path / "p.json").write_text(json.dumps({"porter": 1, "kind": "dtype-plan", "tensors": entries}))
     assert porter_cli("convert", "t.pth", "h.pth", "--dtype-plan", "p.json").code == 0
     with porter.open(tmp_path / "h.pth") as after:
         assert after.ties == {"b.weight": "a.weight"}
         assert after["b.weight"].dtype.name == "float16"
-    (tmp_path / "p.json").write_text(json.dumps({"kind": "dtype-plan", "tensors": entries[:1]}))
+    (tmp_path / "p.json").write_text(json.dumps({"porter": 1, "kind": "dtype-plan", "tensors": entries[:1]}))
     assert "error[U809]" in porter_cli("convert", "t.pth", "i.pth", "--dtype-plan", "p.json").err
 
 
@@ -224,7 +271,7 @@ def test_ties_stay(porter_cli: Porter, tmp_path: Path) -> None:
 def test_types_of_every_width(porter_cli: Porter, tmp_path: Path, dtype: str) -> None:
     values = np.linspace(-1, 1, 12345).astype("<f4")
     porter.save(TensorStore([Tensor.from_array("a.weight", values)]), tmp_path / "a.npz")
-    (tmp_path / "p.json").write_text(json.dumps({"kind": "dtype-plan", "tensors": [{"name": "a.weight", "dtype": dtype}]}))
+    (tmp_path / "p.json").write_text(json.dumps({"porter": 1, "kind": "dtype-plan", "tensors": [{"name": "a.weight", "dtype": dtype}]}))
     assert porter_cli("convert", "a.npz", "b.h5", "--dtype-plan", "p.json").code == 0
     with porter.open(tmp_path / "b.h5") as after:
         kind = np.dtype(getattr(ml_dtypes, dtype, "<f8"))

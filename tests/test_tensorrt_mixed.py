@@ -117,7 +117,11 @@ def test_constants_of_the_graph_follow_what_reads_them() -> None:
 
 
 def test_a_layer_is_as_wide_as_its_widest_weight() -> None:
-    assert planned("weight without bias").dtypes["conv"] == "float32"
+    network = planned("weight without bias")
+    assert network.dtypes["conv"] == "float32"
+    (said,) = [n for n in network.notices if n.startswith("layer 'conv' computes in float32")]
+    assert "in float16" in said
+    assert "in float32" in said
     all_of_it = planned("all")
     scale = weights_of(by_name(all_of_it)["bn"].operation)["scale"].tensor
     exact = ARRAYS["bn_weight"].astype("f8") / np.sqrt(ARRAYS["bn_var"].astype("f8") + float(np.float32(0.001)))

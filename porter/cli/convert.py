@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -14,9 +14,13 @@ from porter.cli.screen import Screen
 from porter.cli.status import ExitCode
 from porter.cli.table import Cell, Column
 from porter.conversion import Change, Conversion, Plan, settle
+from porter.dataclass import dataclass
 from porter.errors import UsageError
 from porter.formats.base import Loss, WriteOptions, WriteReport
 from porter.store import TensorStore
+
+if TYPE_CHECKING:
+    from porter.check.precision.planned import Retyped
 
 CHANGES = (Column("TENSOR", fit="shrink"), Column("SHAPE"), Column("DTYPE"), Column("BECOMES"))
 
@@ -100,7 +104,7 @@ def command(
         read = len(source_store.notices)
         if conversion.map is not None and conversion.map.chosen and not screen.quiet:
             screen.aside("note", f"mapped by {conversion.map.name}, as is usual; --raw leaves names and values as they are")
-        store = _typed(conversion.mapped(source_store), source_store, dtype_plan)
+        store, typed = _typed(conversion.mapped(source_store), source_store, dtype_plan)
         screen.notices(source_store.notices[read:])
         if store is not source_store:
             screen.notices(store.notices)
@@ -108,29 +112,62 @@ def command(
             _show_map(screen, conversion, store)
         seen = len(store.notices)
         if dry_run:
-            return _foresee(screen, conversion, source_store, store, show_map)
+            return _foresee(screen, conversion, source_store, store, typed, show_map)
         with screen.progress("writing", store.nbytes) as advance, recorded(provenance, conversion, store):
             report = conversion.save(store, advance)
         screen.notices([*store.notices[seen:], *report.notices])
         if screen.json:
-            screen.document(_document(conversion, source_store, store, report, show_map, provenance))
+            screen.document(_document(conversion, source_store, store, typed, report, show_map, provenance))
         else:
-            _print(screen, conversion, source_store, store, report)
+            _print(screen, conversion, source_store, store, typed, report)
             if provenance is not None and not screen.quiet:
                 screen.line(f"saved  provenance → {screen.name(provenance)}")
     return ExitCode.YES
 
 
-def _typed(store: TensorStore, source: TensorStore, dtype_plan: str | None) -> TensorStore:
-    """`store` with the element types of a plan, if there is one; `source` stays as it is."""
+def _typed(store: TensorStore, source: TensorStore, dtype_plan: str | None) -> tuple[TensorStore, Typed | None]:
+    """`store` with the element types of a plan, if there is one, and what that changes; `source` stays as it is."""
     if dtype_plan is None:
-        return store
+        return store, None
     from porter.check.precision.plan import read_plan
     from porter.check.precision.planned import copied, retype
 
     typed = copied(store) if store is source else store
-    retype(typed, read_plan(dtype_plan), dtype_plan)
-    return typed
+    return typed, Typed(dtype_plan, tuple(retype(typed, read_plan(dtype_plan), dtype_plan)))
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """What the plan at `path` changes."""
+
+    path: str
+    tensors: tuple[Retyped, ...]
+
+    def line(self, screen: Screen, store: TensorStore) -> tuple[str, ...]:
+        """For people: how many tensors get which types, and what was rounded once they have been written."""
+        types = ", ".join(dict.fromkeys(t.after.name for t in self.tensors))
+        roundings = [t.rounding for t in self.tensors if t.rounding is not None]
+        inexact, zero = sum(r.inexact for r in roundings), sum(r.underflowed for r in roundings)
+        parts = [f"{len(self.tensors):,} become {types}" if self.tensors else "nothing changes"]
+        parts += [f"{inexact:,} values rounded"] if roundings else []
+        parts += [f"{zero:,} of them to zero"] if zero else []
+        return "plan", screen.name(self.path), count(len(store), "tensor"), bytes_text(store.nbytes), "; ".join(parts)
+
+    def changes(self) -> list[dict[str, Any]]:
+        """The same for programs."""
+        return [
+            {
+                "tensor": t.name,
+                "shape": t.shape,
+                "dtype": t.before.name,
+                "action": "rounded" if t.narrower else "widened",
+                "to": t.after.name,
+                "by": "plan",
+                "rounded": t.rounding.inexact if t.rounding is not None else None,
+                "zeroed": t.rounding.underflowed if t.rounding is not None else None,
+            }
+            for t in self.tensors
+        ]
 
 
 def _show_map(screen: Screen, conversion: Conversion, store: TensorStore) -> None:
@@ -148,7 +185,9 @@ def _show_map(screen: Screen, conversion: Conversion, store: TensorStore) -> Non
     screen.margin = "# "
 
 
-def _print(screen: Screen, conversion: Conversion, source: TensorStore, store: TensorStore, report: WriteReport) -> None:
+def _print(
+    screen: Screen, conversion: Conversion, source: TensorStore, store: TensorStore, typed: Typed | None, report: WriteReport
+) -> None:
     if screen.quiet:
         for loss in report.losses:
             if loss.saved_in is None:
@@ -156,7 +195,8 @@ def _print(screen: Screen, conversion: Conversion, source: TensorStore, store: T
         return
     kind = _kind(report.format, report.dialect)
     wrote = ("wrote", kind, count(report.tensors, "tensor"), bytes_text(report.nbytes), screen.listed(report.paths))
-    screen.aligned([_source_line(screen, source), *_mapped_lines(screen, conversion, source, store), wrote])
+    between = [*_mapped_lines(screen, conversion, source, store), *([typed.line(screen, store)] if typed is not None else [])]
+    screen.aligned([_source_line(screen, source), *between, wrote])
     _print_losses(screen, report.losses)
 
 
@@ -193,7 +233,13 @@ def _kind(name: str, dialect: str | None) -> str:
 
 
 def _document(
-    conversion: Conversion, source: TensorStore, store: TensorStore, report: WriteReport, show_map: bool, provenance: str | None
+    conversion: Conversion,
+    source: TensorStore,
+    store: TensorStore,
+    typed: Typed | None,
+    report: WriteReport,
+    show_map: bool,
+    provenance: str | None,
 ) -> dict[str, Any]:
     paths = [*report.paths, provenance] if provenance is not None else report.paths
     return {
@@ -208,7 +254,7 @@ def _document(
             "bytes": report.nbytes,
         },
         "files": [{"path": path, "bytes": os.path.getsize(path)} for path in paths],
-        "changes": [],
+        "changes": typed.changes() if typed is not None else [],
         "losses": _losses(report.losses),
         "notices": _notices(source, store, report),
     }
@@ -246,16 +292,21 @@ def _notices(source: TensorStore, store: TensorStore, report: WriteReport | None
     return [{"kind": n.kind, "message": n.message, "tensor": n.tensor} for n in notices]
 
 
-def _foresee(screen: Screen, conversion: Conversion, source: TensorStore, store: TensorStore, show_map: bool) -> ExitCode:
+def _foresee(
+    screen: Screen, conversion: Conversion, source: TensorStore, store: TensorStore, typed: Typed | None, show_map: bool
+) -> ExitCode:
     plan = conversion.foresee(store)
     if screen.json:
-        screen.document(_plan_document(conversion, source, store, plan, show_map))
+        screen.document(_plan_document(conversion, source, store, typed, plan, show_map))
     else:
-        _print_plan(screen, conversion, source, store, plan)
+        _print_plan(screen, conversion, source, store, typed, plan)
     return ExitCode.NO if plan.refused else ExitCode.YES
 
 
-def _plan_document(conversion: Conversion, source: TensorStore, store: TensorStore, plan: Plan, show_map: bool) -> dict[str, Any]:
+def _plan_document(
+    conversion: Conversion, source: TensorStore, store: TensorStore, typed: Typed | None, plan: Plan, show_map: bool
+) -> dict[str, Any]:
+    written = [{"tensor": c.tensor, "shape": c.shape, "dtype": c.dtype, "action": c.action, "to": c.to} for c in plan.changes]
     return {
         "dry_run": True,
         "source": _source(conversion, source),
@@ -268,19 +319,20 @@ def _plan_document(conversion: Conversion, source: TensorStore, store: TensorSto
             "bytes": None,
         },
         "files": [],
-        "changes": [{"tensor": c.tensor, "shape": c.shape, "dtype": c.dtype, "action": c.action, "to": c.to} for c in plan.changes],
+        "changes": [*(typed.changes() if typed is not None else []), *written],
         "losses": _losses(plan.losses),
         "notices": _notices(source, store, None),
     }
 
 
-def _print_plan(screen: Screen, conversion: Conversion, source: TensorStore, store: TensorStore, plan: Plan) -> None:
+def _print_plan(screen: Screen, conversion: Conversion, source: TensorStore, store: TensorStore, typed: Typed | None, plan: Plan) -> None:
     kind = _kind(conversion.target_format.name, conversion.write_options.dialect)
     refused = sum(c.action == "refused" for c in plan.changes)
     kept = len(store) - refused - sum(c.action == "dropped" for c in plan.changes)
     verb = "refuse" if refused else "write"
     would = (verb, kind, count(refused or kept, "tensor"), "", screen.name(conversion.target))
-    screen.aligned([_source_line(screen, source), *_mapped_lines(screen, conversion, source, store), would])
+    between = [*_mapped_lines(screen, conversion, source, store), *([typed.line(screen, store)] if typed is not None else [])]
+    screen.aligned([_source_line(screen, source), *between, would])
     if conversion.map is not None and not screen.quiet:
         from porter.cli import map_screen
         from porter.mapping.execution import MappedStore
