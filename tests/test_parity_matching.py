@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from parity_nets import FORMS, make, model, side
 
+from porter.check.measures import measured
 from porter.errors import GraphError, UsageError
 from porter.parity.comparison import compare
 from porter.parity.matching import Matching, match, read_layers
-from porter.check.measures import measured
 from porter.parity.opening import open_side
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'

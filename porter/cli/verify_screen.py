@@ -12,7 +12,7 @@ from porter.cli.table import Cell, Column
 
 if TYPE_CHECKING:
     from porter.check.measures import Measured
-    from porter.parity.comparison import Compared
+    from porter.parity.comparison import Compared, Comparison
     from porter.parity.divergence import Divergence, Examined, Guilty
     from porter.parity.pieces import Piece
     from porter.parity.verifying import SideInfo, Verified, VerifyOptions
@@ -249,10 +249,7 @@ def _print_verdict(screen: Screen, verified: Verified) -> None:
         return
     first = c.first
     if first is None and any(c.lost):
-        lost = [f"'{screen.name(name)}' of {letter}" for letter, names in zip("AB", c.lost, strict=True) for name in names]
-        agree = f"{count(len(c.compared), 'value')} agree{'s' if len(c.compared) == 1 else ''}, and {count(len(lost), 'output')} {'was' if len(lost) == 1 else 'were'}"
-        screen.paragraph(f"{agree} compared with no output of the other network: {', '.join(lost)}", "not the same: ")
-        screen.paragraph("call outputs alike, or say '--layers layers.json', if the other network makes them too", "  to do: ")
+        _print_lost(screen, c)
         return
     if first is None:
         assert c.worst is not None
@@ -265,6 +262,15 @@ def _print_verdict(screen: Screen, verified: Verified) -> None:
     screen.paragraph(
         f"{wrong:,} of {count(len(c.compared), 'value')}, '{screen.name(first.pair.a)}' the first: {_said(first)}", "different: "
     )
+
+
+def _print_lost(screen: Screen, c: Comparison) -> None:
+    lost = [f"'{screen.name(name)}' of {letter}" for letter, names in zip("AB", c.lost, strict=True) for name in names]
+    agree = f"{count(len(c.compared), 'value')} {'agrees' if len(c.compared) == 1 else 'agree'}"
+    were = f"{count(len(lost), 'output')} {'was' if len(lost) == 1 else 'were'}"
+    said = f"{agree}, and {were} compared with no output of the other network: {', '.join(lost)}"
+    screen.paragraph(said, "not the same: ")
+    screen.paragraph("call outputs alike, or say '--layers layers.json', if the other network makes them too", "  to do: ")
 
 
 def _said(c: Compared) -> str:
