@@ -66,3 +66,20 @@ def test_a_disk_that_is_full_is_told_instead_of_the_result(porter_cli: Porter, w
 def test_the_other_file_of_a_comparison_is_an_input(porter_cli: Porter, weights: str, tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes((tmp_path / weights).read_bytes())
     assert "error[U926]" in porter_cli("stats", weights, "--compare", "b.png", "--plot", "b.png", "--overwrite").err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("convert", "w.npz", "m.pmap", "-t", "npz", "--map", "m.pmap"),
+        ("convert", "w.npz", "m.pmap", "-t", "npz", "--dtype-plan", "m.pmap"),
+        ("quantize", "w.npz", "m.npz", "--calib", "m.npz"),
+    ],
+    ids=["map", "plan", "samples"],
+)
+def test_a_conversion_replaces_its_source_alone(porter_cli: Porter, weights: str, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    for name in ("m.pmap", "m.npz"):
+        (tmp_path / name).write_text("a.weight -> a.weight\n")
+    assert "error[U926]" in porter_cli(*arguments, "--overwrite").err
+    assert (tmp_path / arguments[2]).read_text() == "a.weight -> a.weight\n"
+    assert porter_cli("convert", weights, weights, "--overwrite").code == 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from porter.cli.options import byte_size, common_options, map_options, read_options
+from porter.cli.outputs import refuse_inputs
 from porter.cli.provenance import recorded, refuse_path
 from porter.cli.quantities import bytes_text, count, shape_text
 from porter.cli.screen import Screen
@@ -97,6 +98,7 @@ def command(
         params=params,
         raw=raw,
     )
+    refuse_inputs(target, (net, map_name, dtype_plan))
     if provenance is not None:
         refuse_path(provenance, conversion)
     with conversion.open() as source_store:

@@ -21,15 +21,24 @@ def check_output(path: str, inputs: Iterable[str | None], *, overwrite: bool) ->
         FileAccessError: it exists, and nobody said that it may be replaced; or its folder is missing or cannot be written.
     """
     refuse_stream(path)
-    for given in inputs:
-        if given is not None and _same_file(path, given):
-            raise UsageError("U926", "the output is one of the inputs", path=path, hint="name another file")
+    refuse_inputs(path, inputs)
     with _told_of(path):
         if os.path.isdir(path):
             raise IsADirectoryError(errno.EISDIR, "")
         # An empty name has no folder.
         _check_writable(os.path.dirname(os.path.realpath(path)) if path else path)
     refuse_overwrite(path, WriteOptions(overwrite=overwrite))
+
+
+def refuse_inputs(path: str, inputs: Iterable[str | None]) -> None:
+    """Refuse to write over one of these files, by whatever name. Of a conversion its source is none: it may be replaced.
+
+    Raises:
+        UsageError: with the path.
+    """
+    for given in inputs:
+        if given is not None and _same_file(path, given):
+            raise UsageError("U926", "the output is one of the inputs", path=path, hint="name another file")
 
 
 def check_folder(path: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from porter.cli.options import common_options, map_options, read_options
+from porter.cli.outputs import refuse_inputs
 from porter.cli.screen import Screen
 from porter.cli.status import ExitCode
 from porter.conversion import Conversion, settle
@@ -90,6 +91,7 @@ def command(
         params=given["params"],
         raw=given["raw"],
     )
+    refuse_inputs(target, (given["calib"], given["test"], given["net"], given["map_name"]))
     network = _is_network(conversion)
     if given["calib"] is not None:
         from porter.cli import quantize_network
