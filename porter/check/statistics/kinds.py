@@ -29,7 +29,10 @@ COUNTERS = frozenset(
 
 
 def kind_of(spec: TensorSpec) -> Kind:
-    """What `spec` is, by its role, else by its name, else by its type: integers that are no weights, and booleans, are buffers, a single integer a counter."""
+    """What `spec` is, by its role, else by its name, else by its type.
+
+    By its type: integers that are no weights, and booleans, are buffers, a single integer is a counter.
+    """
     last = spec.name.replace("/", ".").rpartition(".")[2].partition(":")[0]
     words = {word for word in (spec.role, last) if word is not None}
     if words & COUNTERS:

@@ -122,10 +122,20 @@ def _sums(values: NDArray[Any], shift: float, room: NDArray[np.float64]) -> tupl
     np.copyto(room, values)
     if shift:
         room -= shift
-    total = float(np.add.reduce(room))
-    # Not `dot`: its threads cost more than they save, and its result depends on their number.
-    np.multiply(room, room, out=room)
-    return total, float(np.add.reduce(room))
+    return float(np.add.reduce(room)), _squares(room)
+
+
+_RUN = 1024
+"""Numbers that are multiplied and added at a time: too few for threads, which cost more than they save, and change the result."""
+
+
+def _squares(x: NDArray[Any]) -> float:
+    """The sum of squares of a flat array of float64."""
+    import numpy as np
+
+    end = x.size // _RUN * _RUN
+    runs, rest = x[:end].reshape(-1, _RUN), x[end:]
+    return float(np.add.reduce(np.matmul(runs[:, None, :], runs[:, :, None]).reshape(-1))) + float(np.dot(rest, rest))
 
 
 def _of_integers(values: NDArray[Any]) -> Moments:
@@ -137,5 +147,5 @@ def _of_integers(values: NDArray[Any]) -> Moments:
     shift = total // values.size
     away = (upper - (shift >> 32)) * 2.0**32 + (lower - (shift & 0xFFFFFFFF))
     offset = (total - shift * values.size) / values.size
-    squares = float(np.add.reduce(away * away))
+    squares = _squares(away)
     return Moments(values.size, float(shift) + offset, max(squares - values.size * offset * offset, 0.0), total=total)
