@@ -27,8 +27,8 @@ BINS = 2048
 PERCENTILE = 0.9999
 """The part of the numbers that the percentile's range holds."""
 
-AT_ONCE = 2048
-"""Scales whose magnitudes are counted in one look: 16 MiB."""
+AT_ONCE = 512
+"""Scales whose magnitudes are counted in one look: what is computed of them takes some 50 MiB."""
 
 _LITTLE = 1e-9
 """What lies beyond the cut counts so much where nothing lies before it: infinite divergence is no measure."""
