@@ -87,7 +87,7 @@ def test_nothing_is_quantised(porter_cli: Porter, weights: str) -> None:
     assert run.out.endswith("a.safetensors\n")
     assert "wrote 0 tensors as i8 channel" in run.out
     run = porter_cli("quantize", weights, "b.safetensors", "--dequantize")
-    assert run.out.startswith("wrote nothing is quantised")
+    assert run.out.startswith("wrote 0 tensors dequantised")
     assert porter.diff(weights, "b.safetensors").equal
 
 
@@ -147,6 +147,13 @@ def test_what_is_quantised_stays(porter_cli: Porter, weights: str) -> None:
     # A file of text has no integers: they are written as numbers, and what they were beside it.
     assert porter_cli("quantize", weights, "q.wts").code == 0
     assert len(porter_cli("quantize", "q.wts", "b.safetensors", "--dequantize", "--json").json["tensors"]) == 3
+
+
+def test_what_a_map_leaves_out_is_said_on_the_way_back(porter_cli: Porter, weights: str) -> None:
+    Path("drop.map").write_text("steps -> drop\nrest -> keep\n")
+    run = porter_cli("quantize", weights, "n.safetensors", "--dequantize", "--map", "drop.map", "--json")
+    assert run.code == 0, run.err
+    assert [n["tensor"] for n in run.json["notices"]] == ["steps"]
 
 
 def test_a_file_that_breaks_off_leaves_nothing(porter_cli: Porter, weights: str) -> None:

@@ -452,7 +452,9 @@ def test_types_have_the_codes_of_onnx() -> None:
 
 
 @pytest.mark.parametrize("name", ["i8", "i4", "nf4", "f8_e4m3"])
-@pytest.mark.parametrize("scheme", ["tensor", "channel", "channel affine", "channel percentile", "tensor affine mse", "channel kl", "group 32"])
+@pytest.mark.parametrize(
+    "scheme", ["tensor", "channel", "channel affine", "channel percentile", "tensor affine mse", "channel kl", "group 32"]
+)
 def test_an_audit_foresees_what_is_written(name: str, scheme: str) -> None:
     from porter.check.precision.audit import audit_tensor
     from porter.check.precision.targets import parse_targets

@@ -229,6 +229,17 @@ def test_networks_that_cannot_be_quantised(name: str, porter_cli: Porter) -> Non
     assert not Path("q.onnx").exists()
 
 
+def test_outputs_that_are_no_numbers(porter_cli: Porter) -> None:
+    """Booleans that are the same are as near as can be."""
+    np.savez("data.npz", x=np.ones((2, 6)))
+    model = small_network(np.ones((6, 3), "f4"), np.ones(3, "f4"))
+    model.graph.node.append(helper.make_node("IsNaN", ["h"], ["odd"]))
+    model.graph.output.append(helper.make_tensor_value_info("odd", 9, [None, 3]))
+    onnx.save(model, "net.onnx")
+    run = porter_cli("quantize", "net.onnx", "q.onnx", "--calib", "data.npz", "--json")
+    assert [(o["name"], o["largest"]) for o in run.json["static"]["outputs"]][1:] == [("odd", 0)], run.err
+
+
 def test_labels_of_no_class(porter_cli: Porter) -> None:
     np.savez("data.npz", x=np.ones((2, 6)), y=[0, 3])
     onnx.save(small_network(RNG.normal(size=(6, 3)).astype("f4"), np.ones(3, "f4")), "net.onnx")
@@ -346,6 +357,27 @@ def test_aware_networks_keep_their_scales(porter_cli: Porter) -> None:
     assert [t["name"] for t in run.json["tensors"]] == ["wd"]
     assert "2 DequantizeLinear nodes stay" in run.err
     assert np.array_equal(session("numbers.onnx").run(None, {"x": x})[0], wanted)
+
+
+@pytest.mark.parametrize(
+    ("scales", "attributes"),
+    [((3,), {"axis": 1}), ((4,), {"axis": 5}), ((4, 2), {"axis": 1, "block_size": 4}), ((), {"axis": 0})],
+    ids=["too few", "no such axis", "blocks", "zero points for a scale"],
+)
+def test_scales_that_do_not_fit_their_codes(scales: tuple[int, ...], attributes: dict[str, int], porter_cli: Porter) -> None:
+    constants = {"q": np.ones((4, 4), "i1"), "s": np.ones(scales, "f4"), "z": np.zeros((4,), "i1")}
+    graph = helper.make_graph(
+        [helper.make_node("DequantizeLinear", list("qsz"), ["w"], **attributes), helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", 1, [None, 4])],
+        [helper.make_tensor_value_info("y", 1, [None, 4])],
+        [numpy_helper.from_array(a, n) for n, a in constants.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), "odd.onnx")
+    run = porter_cli("quantize", "odd.onnx", "numbers.onnx", "--dequantize")
+    assert run.code == 0, run.err
+    assert "note: 1 DequantizeLinear node stays (w): its scales or zero points are not as many as its codes need" in run.err
+    assert values("numbers.onnx").keys() == {"q", "s", "z"}
 
 
 def test_aware_networks_in_pytorch(porter_cli: Porter) -> None:

@@ -12,10 +12,10 @@ from porter.cli.screen import Screen
 from porter.cli.status import ExitCode
 from porter.conversion import Conversion, settle
 from porter.errors import UsageError
-from porter.formats.base import WriteOptions
+from porter.formats.base import WriteOptions, WriteReport
 from porter.quantisation.ways import RANGES, TYPES, Way
 from porter.quantisation.ways import settle as settle_way
-from porter.store import TensorStore
+from porter.store import Notice, TensorStore
 
 if TYPE_CHECKING:
     from porter.quantisation.weights import Kept, Quantised
@@ -152,8 +152,8 @@ def _weights(screen: Screen, conversion: Conversion, way: Way, given: dict[str, 
             with screen.progress("writing", store.nbytes) as advance:
                 report = conversion.save(store, advance)
         losses = report.losses if report is not None else ()
-        notices = [*source.notices, *(mapped.notices if mapped is not source else ()), *store.notices, *(report.notices if report else ())]
         paths = report.paths if report is not None else ()
+        notices = _notices(source, mapped, store, report)
         quantize_screen.show_weights(screen, conversion, way, found, kept, (mapped.nbytes, store.nbytes), paths, losses, notices)
     return ExitCode.YES
 
@@ -174,6 +174,11 @@ def _quantised(screen: Screen, store: TensorStore, way: Way, given: dict[str, An
     return found, kept
 
 
+def _notices(source: TensorStore, mapped: TensorStore, made: TensorStore, report: WriteReport | None) -> list[Notice]:
+    """All that was said on the way; `mapped` is `source` itself where there is no map."""
+    return [*source.notices, *(mapped.notices if mapped is not source else ()), *made.notices, *(report.notices if report else ())]
+
+
 def _numbers(screen: Screen, conversion: Conversion, dry_run: bool) -> ExitCode:
     from porter.cli import quantize_screen
     from porter.quantisation.stored import dequantised
@@ -185,7 +190,7 @@ def _numbers(screen: Screen, conversion: Conversion, dry_run: bool) -> ExitCode:
         if not dry_run:
             with screen.progress("writing", store.nbytes) as advance:
                 report = conversion.save(store, advance)
-        notices = [*source.notices, *store.notices, *(report.notices if report else ())]
+        notices = _notices(source, mapped, store, report)
         paths = report.paths if report is not None else ()
         names = [d.spec.name for d in found]
         losses = report.losses if report is not None else ()

@@ -73,7 +73,8 @@ def numbers(screen: Screen, conversion: Conversion, way: Way, given: dict[str, A
         for each in left:
             reasons.setdefault(each.reason, []).append(each.name)
         for reason, names in reasons.items():
-            notices.append(Notice("note", f"{len(names):,} DequantizeLinear nodes stay ({screen.listed(names)}): {reason}"))
+            stay = "1 DequantizeLinear node stays" if len(names) == 1 else f"{len(names):,} DequantizeLinear nodes stay"
+            notices.append(Notice("note", f"{stay} ({screen.listed(names)}): {reason}"))
         after = sum(v.const_value.nbytes for v in network.model.graph.initializers.values() if v.const_value is not None)
         paths: tuple[str, ...] = ()
         if not given["dry_run"]:

@@ -115,8 +115,7 @@ def show_numbers(
         return
     _print_losses(screen, losses)
     if not screen.quiet:
-        what = f"{count(len(names), 'tensor')} dequantised" if names else "nothing is quantised"
-        _print_files(screen, conversion, paths, what, nbytes)
+        _print_files(screen, conversion, paths, f"{count(len(names), 'tensor')} dequantised", nbytes)
 
 
 def show_static(

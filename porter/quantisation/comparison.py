@@ -118,8 +118,9 @@ class _Sums:
     def add(self, a: NDArray[Any], b: NDArray[Any]) -> None:
         import numpy as np
 
-        if a.shape != b.shape or a.dtype.kind not in "fiu":
-            self._largest, self._same = math.inf, None
+        if a.shape != b.shape or a.dtype.kind not in "fiub":
+            # Text is equal, or as far away as what has another shape.
+            self._largest, self._same = self._largest if np.array_equal(a, b) else math.inf, None
             return
         x, y = a.astype(np.float64), b.astype(np.float64)
         difference = np.abs(x - y)

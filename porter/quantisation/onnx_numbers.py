@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from porter.dataclass import dataclass
@@ -13,6 +14,8 @@ from porter.quantisation.layout import Layout
 if TYPE_CHECKING:
     import onnx_ir as ir
     from numpy.typing import NDArray
+
+_MISFIT = "its scales or zero points are not as many as its codes need"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +51,15 @@ def _unfolded(model: ir.Model, node: ir.Node, made: list[str]) -> str | None:
     codes, scale, zero = ([v.const_value if v is not None else None for v in node.inputs] + [None])[:3]
     assert codes is not None
     assert scale is not None
-    layout = _layout(node, tuple(codes.shape.numpy()), tuple(scale.shape.numpy()))
-    if layout is None:
-        return "its scales are those of blocks in more than two axes"
-    dtype, to = BY_ONNX[int(codes.dtype)], BY_ONNX[int(scale.dtype)]
-    if dtype.bits > 32 or to.name != "float32":
-        return f"it makes {to} of {dtype}"
+    scales = tuple(scale.shape.numpy())
+    layout = _layout(node, tuple(codes.shape.numpy()), scales)
+    if isinstance(layout, str):
+        return layout
+    if zero is not None and tuple(zero.shape.numpy()) != scales:
+        return _MISFIT
+    dtype, to = BY_ONNX.get(int(codes.dtype)), BY_ONNX.get(int(scale.dtype))
+    if dtype is None or to is None or dtype.bits > 32 or to.name != "float32":
+        return f"it makes {scale.dtype.name.lower()} of {codes.dtype.name.lower()}"
     value, gone, shape = _followed(model, node, codes.shape.numpy())
     cast = BY_ONNX[int(value.dtype)] if value.dtype is not None and gone[-1].op_type == "Cast" else to
 
@@ -88,29 +94,33 @@ def _followed(model: ir.Model, node: ir.Node, shape: Any) -> tuple[ir.Value, lis
         if op_type == "Reshape":
             wanted = after.inputs[1].const_value if after.inputs[1] is not None else None
             sizes = tuple(wanted.numpy().tolist()) if wanted is not None else (-1,)
-            if min(sizes, default=0) < 1:
+            if min(sizes, default=0) < 1 or math.prod(sizes) != math.prod(found):
                 continue
             found = sizes
-        elif BY_ONNX[after.attributes["to"].as_int()].kind != "float":
+        elif (to := BY_ONNX.get(after.attributes["to"].as_int())) is None or to.kind != "float":
             continue
         else:
             import onnx_ir as ir
 
-            after.outputs[0].type = ir.TensorType(ir.DataType(after.attributes["to"].as_int()))
+            after.outputs[0].type = ir.TensorType(ir.DataType(to.onnx or 0))
         value = after.outputs[0]
         gone.append(after)
     return value, gone, found
 
 
-def _layout(node: ir.Node, shape: tuple[int, ...], scales: tuple[int, ...]) -> Layout | None:
+def _layout(node: ir.Node, shape: tuple[int, ...], scales: tuple[int, ...]) -> Layout | str:
+    """How scales of that shape lie beside codes of `shape`; why they do not, where they cannot be told."""
     axis, block = (node.attributes[n].as_int() if n in node.attributes else d for n, d in (("axis", 1), ("block_size", 0)))
     axis += len(shape) if axis < 0 else 0
+    inside = 0 <= axis < len(shape)
     if block:
-        found = Layout(shape, "group", 1 - axis, block) if len(shape) == 2 else None
-        return found if found is not None and found.scales == scales else None
-    if scales in ((), (1,)) and (not scales or axis >= len(shape) or shape[axis] != 1):
+        if len(shape) != 2:
+            return "its scales are those of blocks in more than two axes"
+        found = Layout(shape, "group", 1 - axis, block)
+        return found if inside and block > 0 and found.scales == scales else _MISFIT
+    if not scales or (scales == (1,) and not (inside and shape[axis] == 1)):
         return Layout(shape, "tensor")
-    return Layout(shape, "channel", axis)
+    return Layout(shape, "channel", axis) if inside and scales == (shape[axis],) else _MISFIT
 
 
 def _numbers(codes: NDArray[Any], dtype: DType, scale: NDArray[Any], zero: NDArray[Any] | None, layout: Layout) -> NDArray[Any]:

@@ -78,9 +78,7 @@ def _commands(request: Request, inputs: Inputs) -> Iterator[tuple[str, list[str]
     params = [word for k, v in (use.params.items() if use is not None else ()) for word in ("--param", f"{k}={v}")]
     mapping = ["--map", use.name, *params] if use is not None else []
     t = request.tolerance
-    tolerance = [
-        w for k in ("rtol", "atol", "ulp") if (v := getattr(t, k)) is not None for w in (f"--{k}", f"{v:g}" if k != "ulp" else str(v))
-    ]
+    tolerance = [w for k in ("rtol", "atol", "ulp") if (v := getattr(t, k)) is not None for w in (f"--{k}", repr(v))]
     types = ["--to", ",".join(x.name for x in request.targets)]
     sides = [a, *([b] if b is not None else [])]
     audit = types if request.targets else ["--no-audit"]
