@@ -364,7 +364,7 @@ def test_aware_networks_keep_their_scales(porter_cli: Porter) -> None:
     [((3,), {"axis": 1}), ((4,), {"axis": 5}), ((4, 2), {"axis": 1, "block_size": 4}), ((), {"axis": 0})],
     ids=["too few", "no such axis", "blocks", "zero points for a scale"],
 )
-def test_scales_that_do_not_fit_their_codes(scales: tuple[int, ...], attributes: dict[str, int], porter_cli: Porter) -> None:
+def test_scales_that_do_not_fit_their_codes(scales: tuple[int, ...], attributes: dict[str, Any], porter_cli: Porter) -> None:
     constants = {"q": np.ones((4, 4), "i1"), "s": np.ones(scales, "f4"), "z": np.zeros((4,), "i1")}
     graph = helper.make_graph(
         [helper.make_node("DequantizeLinear", list("qsz"), ["w"], **attributes), helper.make_node("MatMul", ["x", "w"], ["y"])],

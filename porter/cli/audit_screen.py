@@ -13,7 +13,7 @@ from porter.check.precision.folding import FoldedAudit
 from porter.check.precision.targets import TARGETS
 from porter.check.precision.verdicts import LOST, WATCHED_SNR, Judged, landing
 from porter.cli.quantities import bytes_text, count, shape_text
-from porter.cli.screen import ROWS, Screen
+from porter.cli.screen import Screen
 from porter.cli.table import Cell, Column
 
 DETAILS = (
@@ -46,7 +46,7 @@ OVERFLOW = "overflow"
 
 def overview(screen: Screen, result: Audit, everything: bool) -> None:
     """One row for each tensor, one column for each type."""
-    shown = _cut(screen, result.tensors, everything)
+    shown = screen.first(result.tensors, everything)
     if shown:
         columns = [Column("TENSOR", fit="shrink"), Column("SHAPE", fit="drop")]
         columns += [Column(t.name.upper(), fit="keep" if i < 4 else "drop") for i, t in enumerate(result.targets)]
@@ -56,19 +56,10 @@ def overview(screen: Screen, result: Audit, everything: bool) -> None:
             screen.table(columns, rows, [screen.styled(_short(screen, f"  {r}"), "dim") if r else "" for r in remarks])
         else:
             screen.table([*columns, Column("NOTES")], [(*row, r) for row, r in zip(rows, remarks, strict=True)])
-    _more(screen, len(result.tensors) - len(shown))
+    screen.more(len(result.tensors) - len(shown))
     for what in dict.fromkeys(p.what for p in result.passed_over):
         names = [p.name for p in result.passed_over if p.what == what]
         screen.paragraph(f"{count(len(names), 'tensor')} of {what} left as they are ({screen.listed(names)})")
-
-
-def _cut(screen: Screen, tensors: Sequence[TensorAudit], everything: bool) -> Sequence[TensorAudit]:
-    return tensors if everything or not screen.terminal or len(tensors) <= ROWS else tensors[: ROWS - 5]
-
-
-def _more(screen: Screen, hidden: int) -> None:
-    if hidden:
-        screen.line(f"…{hidden:,} more (--all)")
 
 
 def _short(screen: Screen, text: str) -> str:
@@ -108,7 +99,7 @@ def _remarks(one: TensorAudit) -> str:
 def details(screen: Screen, result: Audit, everything: bool) -> None:
     """A row for each way into each type."""
     screen.line()
-    rows = [(screen.name(t.spec.name), *_costs(c)) for t in _cut(screen, result.tensors, everything) for v in t.verdicts for c in v.costs]
+    rows = [(screen.name(t.spec.name), *_costs(c)) for t in screen.first(result.tensors, everything) for v in t.verdicts for c in v.costs]
     if rows:
         screen.table(DETAILS, rows)
 
@@ -159,12 +150,12 @@ def folded(screen: Screen, result: Audit, tensors: Sequence[FoldedAudit], everyt
         where = "stands behind a weight in this file" if guessed else "can be folded in this network"
         screen.line(f"no batch normalisation {where}")
         return
-    shown = tensors if everything or not screen.terminal or len(tensors) <= ROWS else tensors[: ROWS - 5]
+    shown = screen.first(tensors, everything)
     columns = [Column("FOLDED", fit="shrink")]
     columns += [Column(t.name.upper(), fit="keep" if i < 3 else "drop") for i, t in enumerate(result.targets)]
     rows = [(screen.name(f.after.spec.name), *_changes(f)) for f in shown]
     screen.table(columns, rows)
-    _more(screen, len(tensors) - len(shown))
+    screen.more(len(tensors) - len(shown))
     if guessed:
         screen.paragraph("a guess: the file does not say what follows what, and each normalisation is taken to follow the weight before it")
     else:

@@ -23,9 +23,6 @@ from porter.store import TensorStore
 if TYPE_CHECKING:
     from porter.check.layout_blind.records import LayoutBlind
 
-ROWS = 40
-"""Rows of a table that a terminal shows without `--all`."""
-
 COLUMNS = (
     Column("TENSOR", fit="shrink"),
     Column("SHAPE"),
@@ -130,13 +127,12 @@ def _mapped(store: TensorStore, other: TensorStore, map_name: str | None, params
 
 def _print(screen: Screen, result: Comparison, everything: bool) -> None:
     rows = [t for t in result.tensors if everything or t.verdict != "equal"]
-    shown = rows if everything or not screen.terminal or len(rows) <= ROWS else rows[: ROWS - 5]
+    shown = screen.first(rows, everything)
     if shown:
         # The particulars are as wide as the rest together: in a terminal it has a line of its own.
         below = [_indented(screen, _particulars(t)) for t in shown] if screen.terminal else ()
         screen.table(COLUMNS, [_row(screen, t, result.tolerance) for t in shown], below)
-    if len(shown) < len(rows):
-        screen.line(f"…{len(rows) - len(shown):,} more (--all)")
+    screen.more(len(rows) - len(shown))
     hidden = len(result.tensors) - len(rows)
     if hidden and rows:
         screen.line(f"…{hidden:,} equal (--all)")

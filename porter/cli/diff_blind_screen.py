@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from porter.check.layout_blind.records import WORDS, Excused, LayoutBlind, Permutation, Relation
 from porter.cli.quantities import count
-from porter.cli.screen import ROWS, Screen
+from porter.cli.screen import Screen
 from porter.cli.table import Cell, Column
 from porter.dtypes import DTYPES
 
@@ -26,11 +26,10 @@ def print_blind(screen: Screen, result: LayoutBlind, everything: bool) -> None:
     groups = _groups(result.relations)
     plain = [g for g in groups if not g[0].steps]
     rows = groups if everything else [g for g in groups if g[0].steps]
-    shown = rows if everything or not screen.terminal or len(rows) <= ROWS else rows[: ROWS - 5]
+    shown = screen.first(rows, everything)
     if shown:
         screen.table(COLUMNS, [_row(screen, g) for g in shown])
-    if len(shown) < len(rows):
-        screen.line(f"…{len(rows) - len(shown):,} more (--all)")
+    screen.more(len(rows) - len(shown))
     if plain and not everything and rows:
         screen.line(f"…{sum(map(len, plain)):,} equal, names included (--all)")
     for permutation in result.permutations:

@@ -11,16 +11,13 @@ import click
 from porter.cli.fold import Fold, folded
 from porter.cli.options import common_options, read_options
 from porter.cli.quantities import bytes_text, count, shape_text
-from porter.cli.screen import Screen, dumps
+from porter.cli.screen import ROWS, Screen, dumps
 from porter.cli.status import ExitCode
 from porter.cli.table import Column
 from porter.formats.base import ReadOptions
 from porter.formats.registry import open_store
 from porter.store import TensorStore, digest_of
 from porter.tensor import Tensor
-
-ROWS = 40
-"""Rows of a table that a terminal shows without `--all`."""
 
 COLUMNS = (
     Column("NAME", fit="shrink"),
@@ -126,23 +123,21 @@ def _file_bytes(files: Iterable[str]) -> int:
 
 
 def _print(screen: Screen, store: TensorStore, digests: dict[str, str] | None, everything: bool) -> None:
-    screen.line(_headline(screen, store))
+    screen.line(_headline(store))
     if len(store):
         folds = [Fold(t.name, (t,)) for t in store.values()]
         if screen.terminal and not everything and len(folds) > ROWS:
             folds = folded(store)
-        shown = folds if everything or not screen.terminal or len(folds) <= ROWS else folds[: ROWS - 5]
+        shown = screen.first(folds, everything)
         full = digests if digests is not None and everything else {}
         screen.table(COLUMNS, [_row(screen, store, fold, full) for fold in shown])
-        hidden = sum(len(fold.tensors) for fold in folds[len(shown) :])
-        if hidden:
-            screen.line(f"…{hidden:,} more (--all)")
+        screen.more(sum(len(fold.tensors) for fold in folds[len(shown) :]))
     _print_surroundings(screen, store)
     if digests is not None:
         screen.line(f"weights digest  {_weights_digest(store, digests)}")
 
 
-def _headline(screen: Screen, store: TensorStore) -> str:
+def _headline(store: TensorStore) -> str:
     source = store.source
     kind = f"{source.format}:{source.dialect}" if source and source.dialect else source.format if source else "store"
     files = _files(store)

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeVar
 
 from porter.errors import PorterError, printable
 
@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
 Color = Literal["auto", "always", "never"]
 
+_Row = TypeVar("_Row")
+
 LONG_WORK = 50_000_000
 """Bytes of work from which on a progress bar is worth its start-up time."""
 
 ROWS = 40
-"""Rows of a table that a terminal shows without `-v`."""
+"""Rows of a table that a terminal shows without `-v` or `--all`."""
 
 PATIENCE = 0.5
 """Seconds after which work that is counted in layers says how far it is."""
@@ -114,12 +116,20 @@ class Screen:
             text = "".join(self.margin + line for line in text.splitlines(keepends=True))
         sys.stdout.write(self._shown(text, sys.stdout))
 
+    def first(self, rows: Sequence[_Row], everything: bool) -> Sequence[_Row]:
+        """Those of `rows` that are shown: of more than `ROWS` a terminal shows the first, unless `everything` was asked for."""
+        return rows if everything or not self.terminal or len(rows) <= ROWS else rows[: ROWS - 5]
+
+    def more(self, hidden: int, option: str = "--all") -> None:
+        """How many rows are not shown, if some are, and what shows them."""
+        if hidden:
+            self.line(f"…{hidden:,} more ({option})")
+
     def brief_table(self, columns: Sequence[Column], rows: Sequence[Row]) -> None:
         """As `table`; of more than `ROWS` rows a terminal shows the first, and how many more there are, unless `-v` is given."""
-        shown = rows if self.verbose or not self.terminal or len(rows) <= ROWS else rows[: ROWS - 5]
+        shown = self.first(rows, self.verbose)
         self.table(columns, shown)
-        if len(shown) < len(rows):
-            self.line(f"…{len(rows) - len(shown):,} more (-v)")
+        self.more(len(rows) - len(shown), "-v")
 
     def aligned(self, rows: Sequence[Row]) -> None:
         """Lines of the result whose parts stand under each other; in a terminal the words of the last part wrap beneath it."""

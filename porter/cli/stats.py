@@ -155,7 +155,7 @@ def _compare(
         from porter.cli import stats_screen
 
         stats_screen.comparison(screen, found, everything)
-        stats_screen.unpaired(screen, store, second, found)
+        stats_screen.unpaired(screen, store, second)
 
 
 def _draw(screen: Screen, store: TensorStore, result: Statistics, picture: str | None, events: str | None) -> None:

@@ -11,7 +11,7 @@ from porter.check.statistics.levels import Quantiles
 from porter.check.statistics.measure import EqualTensors, Group, Statistics, TensorStatistics
 from porter.check.statistics.summary import Counts, Number
 from porter.cli.quantities import bytes_text, count, shape_text
-from porter.cli.screen import ROWS, Screen
+from porter.cli.screen import Screen
 from porter.cli.table import Cell, Column
 from porter.store import TensorStore
 
@@ -51,31 +51,22 @@ def overview(screen: Screen, result: Statistics, everything: bool, quantiles: bo
     """One row for each tensor, then the whole by kind, then equal tensors."""
     if screen.quiet:
         return
-    shown = _cut(screen, result.tensors, everything)
+    shown = screen.first(result.tensors, everything)
     remarks = [_remarks(t) for t in shown]
     rows: list[tuple[str | Cell, ...]]
     if quantiles:
         rows = [(screen.name(t.spec.name), *_quantile_row(t)) for t in shown]
-        columns = _quantile_columns(result)
+        columns = _quantile_columns()
     else:
         rows, columns = [_row(screen, t) for t in shown], list(COLUMNS)
     if rows and screen.terminal:
         screen.table(columns, rows, [screen.styled(f"  {r}", "dim") if r else "" for r in remarks])
     elif rows:
         screen.table([*columns, Column("NOTES")], [(*row, remark) for row, remark in zip(rows, remarks, strict=True)])
-    _more(screen, len(result.tensors) - len(shown))
+    screen.more(len(result.tensors) - len(shown))
     for group in result.groups:
         _group(screen, group)
     _equal(screen, result.equal)
-
-
-def _cut(screen: Screen, tensors: Sequence[TensorStatistics], everything: bool) -> Sequence[TensorStatistics]:
-    return tensors if everything or not screen.terminal or len(tensors) <= ROWS else tensors[: ROWS - 5]
-
-
-def _more(screen: Screen, hidden: int) -> None:
-    if hidden:
-        screen.line(f"…{hidden:,} more (--all)")
 
 
 def _row(screen: Screen, one: TensorStatistics) -> tuple[str | Cell, ...]:
@@ -96,7 +87,7 @@ def _row(screen: Screen, one: TensorStatistics) -> tuple[str | Cell, ...]:
     )
 
 
-def _quantile_columns(result: Statistics) -> list[Column]:
+def _quantile_columns() -> list[Column]:
     from porter.check.statistics.measure import PROBABILITIES
 
     ends = (PROBABILITIES[0], PROBABILITIES[-1])
@@ -157,7 +148,7 @@ def _equal(screen: Screen, groups: Sequence[EqualTensors]) -> None:
 
 def histograms(screen: Screen, result: Statistics, scale: str, everything: bool) -> None:
     """A histogram of text for each tensor that the table shows."""
-    for one in _cut(screen, result.tensors, everything):
+    for one in screen.first(result.tensors, everything):
         spread = one.distribution
         if spread is None or spread.linear is None or spread.octaves is None:
             continue
@@ -197,9 +188,9 @@ def comparison(screen: Screen, found: Sequence[Compared], everything: bool) -> N
     """One row for each pair."""
     if screen.quiet:
         return
-    shown = found if everything or not screen.terminal or len(found) <= ROWS else found[: ROWS - 5]
+    shown = screen.first(found, everything)
     screen.table(PAIRS, [_pair(screen, c) for c in shown])
-    _more(screen, len(found) - len(shown))
+    screen.more(len(found) - len(shown))
 
 
 def _pair(screen: Screen, c: Compared) -> tuple[str | Cell, ...]:
@@ -213,7 +204,7 @@ def _pair(screen: Screen, c: Compared) -> tuple[str | Cell, ...]:
     )
 
 
-def unpaired(screen: Screen, a: TensorStore, b: TensorStore, found: Sequence[Compared]) -> None:
+def unpaired(screen: Screen, a: TensorStore, b: TensorStore) -> None:
     """Names that only one of the files has."""
     if screen.quiet:
         return
