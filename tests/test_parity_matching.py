@@ -95,6 +95,16 @@ def test_what_is_folded_meets_at_its_end(tmp_path: Path) -> None:
     assert pairs == {"conv": ("bn", "name"), "out": ("out", "name")}
 
 
+def test_what_is_folded_and_named_by_its_end(tmp_path: Path) -> None:
+    """The one's layer is called as the other's convolution, and its value as an identifier of the normalisation behind that."""
+    norm = "v = Exp(w_v)\n  conv_BN = BatchNormalization(conv, w_s, w_b, w_m, v)"
+    a = model(tmp_path, "a.onnx", HEAD + FOLDED.format(body=norm, last="conv_BN"))
+    folded = FOLDED.replace("  conv = Conv", "  [conv] conv_bn = Conv")
+    b = model(tmp_path, "b.onnx", HEAD + folded.format(body="", last="conv_bn"))
+    assert matched(a, b)[1] == {"conv_BN": ("conv_bn", "name"), "out": ("out", "name")}
+    assert matched(b, a)[1] == {"conv_bn": ("conv_BN", "name"), "out": ("out", "name")}
+
+
 def test_order_where_one_side_does_not_say_what_its_layers_read(tmp_path: Path) -> None:
     nets = make(tmp_path)
     record = dict(np.load(nets / "golden.npz"))

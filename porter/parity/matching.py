@@ -174,7 +174,6 @@ class _Search:
         # A layer's own name says more than that of another which may be part of it.
         for x, y in ((all_a, own_b), (own_a, all_b), (all_a, all_b)):
             self._equal(x, y, "name")
-        for x, y in ((all_a, own_b), (own_a, all_b), (all_a, all_b)):
             self._equal(_identifiers(x), _identifiers(y), "name")
 
     def _equal(self, a: Mapping[str, Sequence[str]], b: Mapping[str, Sequence[str]], way: str) -> None:
@@ -204,8 +203,9 @@ class _Search:
         end_v, end_w = self.a.ends[v], self.b.ends[w]
         known = (self.a.folds and self.b.folds) or self.a.kinds.get(v) == self.b.kinds.get(w) == NORM
         if known and (end_v == v) != (end_w == w):
-            # A side that has something of the names behind it has not folded that.
-            there = self.a.behind(v) & self.b.known if end_w == w else self.b.behind(w) & self.a.known
+            # A side that has something of the names behind it has not folded that, unless it is the name of what it has folded.
+            names = self.a.behind(v) - self.b.identifiers(w) if end_w == w else self.b.behind(w) - self.a.identifiers(v)
+            there = names & (self.b.known if end_w == w else self.a.known)
             v, w = (v, w) if there or self.a.is_bare(v) or self.b.is_bare(w) else (end_v, end_w)
         self.add(v, w, way)
 
