@@ -105,6 +105,23 @@ def test_what_is_folded_and_named_by_its_end(tmp_path: Path) -> None:
     assert matched(b, a)[1] == {"conv_bn": ("conv_BN", "name"), "out": ("out", "name")}
 
 
+def test_what_is_quantised_is_folded_into_nothing(tmp_path: Path) -> None:
+    """The one has QuantizeLinear behind its convolution, the other the arithmetic of it, as a port to PyTorch has."""
+    head = HEAD + "g (float[1, 2, 8, 8] in, float[4, 2, 3, 3] w_1) => (float[N, C, H, W] out)\n<float s = {0.5}, int8 z = {0}> {\n"
+    a = model(
+        tmp_path,
+        "a.onnx",
+        head + "conv = Conv(in, w_1)\n q = QuantizeLinear(conv, s, z)\n d = DequantizeLinear(q, s, z)\n out = Relu(d)\n}",
+    )
+    b = model(
+        tmp_path,
+        "b.onnx",
+        head + "conv = Conv(in, w_1)\n p = Div(conv, s)\n r = Round(p)\n d = Mul(r, s)\n out = Relu(d)\n}",
+    )
+    assert matched(a, b)[1] == {v: (v, "name") for v in ("conv", "d", "out")}
+    assert matched(b, a)[1] == {v: (v, "name") for v in ("conv", "d", "out")}
+
+
 def test_order_where_one_side_does_not_say_what_its_layers_read(tmp_path: Path) -> None:
     nets = make(tmp_path)
     record = dict(np.load(nets / "golden.npz"))

@@ -127,11 +127,13 @@ class _Layers:
             for v, w in pairwise(self.values):
                 if (self.kinds.get(v), self.kinds.get(w)) == (NORM, AFFINE):
                     readers[v].append(w)
+        # What is divided to be rounded is quantised: a layer of its own elsewhere, and folded into nothing.
+        quantised = {name for v, step in self.makers.items() if self.kinds[v] == "round" for name in step.inputs}
         ends: dict[str, str] = {}
         for v in reversed(self.values):
             after = readers[v]
             folds = len(after) == 1 and v not in self.side.outputs and self.kinds.get(v) in (LINEAR, NORM, AFFINE)
-            ends[v] = ends[after[0]] if folds and self.kinds[after[0]] in (NORM, AFFINE) else v
+            ends[v] = ends[after[0]] if folds and self.kinds[after[0]] in (NORM, AFFINE) and after[0] not in quantised else v
             if ends[v] != v:
                 self.next[v] = after[0]
         return ends
