@@ -9,15 +9,16 @@ Source: onnx/onnx, `onnx/onnx.proto` (fields of ModelProto, GraphProto and Tenso
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
-from porter.dataclass import dataclass
 from porter.errors import GraphError
 from porter.formats.base import WriteOptions, refuse_overwrite
 from porter.formats.onnx.weights_model import LIMIT, alignment_of, external_entries
 from porter.graph.network import Network
 from porter.io.atomic import OutputGroup
+from porter.io.payloads import LoadedPayload
 from porter.io.protobuf_wire import delimited
 from porter.tensor import Payload
 
@@ -76,47 +77,29 @@ def write_model(model: ir.Model, path: str, *, overwrite: bool = True) -> tuple[
     return (path, data_path) if outside else (path,)
 
 
-@dataclass(frozen=True, slots=True)
-class _Values:
-    """The values of a tensor, read when they are written."""
+def _values(tensor: ir.TensorProtocol) -> memoryview:
+    """The bytes of a tensor, as `raw_data` has them."""
+    import sys
 
-    tensor: ir.TensorProtocol
+    import numpy as np
 
-    @property
-    def nbytes(self) -> int:
-        return self.tensor.nbytes
-
-    @property
-    def location(self) -> None:
-        return None
-
-    def chunks(self, limit: int) -> Iterator[memoryview]:
-        view = self.buffer()
-        for start in range(0, view.nbytes, limit):
-            yield view[start : start + limit]
-
-    def buffer(self) -> memoryview:
-        import sys
-
-        import numpy as np
-
-        if self.tensor.dtype.itemsize < 1 or sys.byteorder == "big":
-            return memoryview(self.tensor.tobytes())
-        return np.ascontiguousarray(self.tensor.numpy()).reshape(-1).view(np.uint8).data
+    if tensor.dtype.itemsize < 1 or sys.byteorder == "big":
+        return memoryview(tensor.tobytes())
+    return np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8).data
 
 
-def without_values(model: ir.Model) -> tuple[onnx.ModelProto, dict[str, _Values]]:
+def without_values(model: ir.Model) -> tuple[onnx.ModelProto, dict[str, Payload]]:
     """The model with large weights empty, and the values of these by name."""
     import onnx
     import onnx_ir as ir
 
-    large: dict[str, _Values] = {}
+    large: dict[str, Payload] = {}
     held: list[tuple[ir.Value, ir.TensorProtocol]] = []
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
         if tensor is None or tensor.nbytes <= SMALL or tensor.dtype == ir.DataType.STRING:
             continue
-        large[name] = _Values(tensor)
+        large[name] = LoadedPayload(tensor.nbytes, partial(_values, tensor))
         held.append((value, tensor))
     try:
         for value, tensor in held:
@@ -145,7 +128,7 @@ def _check(skeleton: onnx.ModelProto, large: set[str]) -> None:
         raise GraphError("G040", f"onnx's own checker refuses the model: {said}") from error
 
 
-def _model(skeleton: onnx.ModelProto, large: dict[str, _Values], location: str | None) -> list[Payload]:
+def _model(skeleton: onnx.ModelProto, large: dict[str, Payload], location: str | None) -> list[Payload]:
     """The model as payloads to be written one after the other; `location`: the file that large values lie in."""
     import onnx
 

@@ -65,6 +65,24 @@ class ComputedPayload:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadedPayload:
+    """Bytes that `load` gives all at once when they are asked for, and again each time. Their number must be `nbytes`."""
+
+    nbytes: int
+    load: Callable[[], memoryview]
+
+    @property
+    def location(self) -> None:
+        return None
+
+    def chunks(self, limit: int) -> Iterator[memoryview]:
+        return BytesPayload(self.buffer()).chunks(limit)
+
+    def buffer(self) -> memoryview:
+        return self.load().toreadonly()
+
+
+@dataclass(frozen=True, slots=True)
 class SwappedPayload:
     """`base` with the bytes of every `width`-byte number reversed: big-endian data made canonical. `width` is 2, 4 or 8."""
 

@@ -7,10 +7,12 @@ of A, of B, or of both.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from porter.check.layout_blind.records import Relation, Step
 from porter.check.layout_blind.translation import relation
-from porter.dataclass import dataclass, replace
+from porter.dataclass import replace
+from porter.io.payloads import LoadedPayload
 from porter.mapping.inference.batch_norm import match_folds, match_statistics
 from porter.mapping.inference.entries import Entry
 from porter.mapping.inference.state import State
@@ -64,28 +66,8 @@ def _turned(entry: Entry) -> Entry:
         return entry
     axes = tuple([last.index(axis) for axis in _FIRST[len(last)]])
     spec = TensorSpec(entry.name, entry.dtype, tuple([entry.shape[k] for k in axes]), role=entry.spec.role)
-    return Entry(spec, entry.order, Tensor(spec, _Turned(entry.tensor, axes)))
+    return Entry(spec, entry.order, Tensor(spec, LoadedPayload(spec.nbytes, partial(_transposed, entry.tensor, axes))))
 
 
-@dataclass(frozen=True, slots=True)
-class _Turned:
-    """The bytes of a tensor with its axes in another order, made when they are asked for."""
-
-    tensor: Tensor
-    axes: Sequence[int]
-
-    @property
-    def nbytes(self) -> int:
-        return self.tensor.nbytes
-
-    @property
-    def location(self) -> None:
-        return None
-
-    def chunks(self, limit: int) -> Iterator[memoryview]:
-        data = self.buffer()
-        for start in range(0, len(data), limit):
-            yield data[start : start + limit]
-
-    def buffer(self) -> memoryview:
-        return canonical_bytes(self.tensor.numpy().transpose(self.axes), self.tensor.dtype)
+def _transposed(tensor: Tensor, axes: Sequence[int]) -> memoryview:
+    return canonical_bytes(tensor.numpy().transpose(axes), tensor.dtype)

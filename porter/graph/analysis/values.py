@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from porter.dataclass import dataclass, field, replace
+from porter.dtypes import DTYPES as ELEMENT_TYPES
+from porter.io.payloads import LoadedPayload
+from porter.tensor import Payload, canonical_bytes
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -80,6 +83,11 @@ class Constant:
     def array(self) -> NDArray[Any]:
         """The values. Reads them."""
         return self.load().reshape(self.shape)
+
+    def payload(self) -> Payload:
+        """Their canonical bytes, loaded for whoever asks."""
+        dtype = ELEMENT_TYPES[self.dtype]
+        return LoadedPayload(dtype.nbytes(self.size), lambda: canonical_bytes(self.array(), dtype))
 
     def reshaped(self, shape: tuple[int, ...]) -> Constant:
         """The same values in another shape."""

@@ -13,7 +13,7 @@ from porter.graph.torch_source.helpers import HELPERS
 from porter.graph.torch_source.identifiers import attribute_names, variable_names
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    pass
 
 SMALL = 16
 """Elements of the largest constant that is written out in the source; others are in the state."""
@@ -194,10 +194,3 @@ def _key(constant: Constant) -> tuple[object, ...]:
     if constant.source is None:
         return (id(constant.load), constant.shape)
     return (constant.source, constant.perm, constant.shape)
-
-
-def values_of(constant: Constant) -> NDArray[Any]:
-    """The values in C order. Reads them."""
-    import numpy as np
-
-    return np.ascontiguousarray(constant.array()).reshape(constant.shape)

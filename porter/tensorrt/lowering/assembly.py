@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
-from porter.dtypes import DTYPES, DType
+from porter.dtypes import DTYPES
 from porter.errors import TensorRTError
 from porter.graph.analysis.values import Constant, Element, Network, Node, Size, Value, computed
-from porter.tensor import BytesPayload, Tensor, TensorSpec, canonical_bytes
+from porter.tensor import Tensor, TensorSpec
 from porter.tensorrt import layers
 from porter.tensorrt.lowering.batch_norm import scale_and_shift
 from porter.tensorrt.lowering.naming import Names, WeightNames, is_good, without_spaces
 from porter.tensorrt.lowering.types import TensorType, infer
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 Key = tuple[object, ...]
 
@@ -142,7 +138,7 @@ class Assembly:
         formula = turned if source is not None else "constant"
         spec = TensorSpec(self.weight_names.take(wanted, source), dtype, constant.shape)
         self._kept.append(constant)
-        return layers.Weights(Tensor(spec, ConstantPayload(constant, dtype)), (source,) if source is not None else (), formula)
+        return layers.Weights(Tensor(spec, constant.payload()), (source,) if source is not None else (), formula)
 
     def scale_and_shift(self, norm: layers.BatchNorm, dtype: str) -> tuple[layers.Weights, layers.Weights]:
         """What a batch normalisation comes to; the same weights for the same normalisation."""
@@ -207,30 +203,6 @@ class Assembly:
         name = self.tensor_names.take(wanted)
         self.add(operation, inputs, (name,), self.layer_names.take(wanted))
         return name
-
-
-class ConstantPayload:
-    """The bytes of a constant, loaded for whoever asks."""
-
-    location = None
-
-    def __init__(self, constant: Constant, dtype: DType) -> None:
-        self._constant = constant
-        self._dtype = dtype
-        self.nbytes = dtype.nbytes(constant.size)
-
-    def buffer(self) -> memoryview:
-        """Reads them."""
-        return canonical_bytes(self._array(), self._dtype).toreadonly()
-
-    def chunks(self, limit: int) -> Iterator[memoryview]:
-        """Reads them."""
-        return BytesPayload(self.buffer()).chunks(limit)
-
-    def _array(self) -> NDArray[Any]:
-        import numpy as np
-
-        return np.ascontiguousarray(self._constant.array()).reshape(self._constant.shape)
 
 
 def _key(constant: Constant) -> Key:
