@@ -260,6 +260,24 @@ def test_convolution(tmp_path: Path, data: st.DataObject) -> None:
     check(graph([made], {"x": shape}, ["y"], constants), {"x": floats(*shape)}, tmp_path)
 
 
+@pytest.mark.parametrize("auto", ["SAME_UPPER", "SAME_LOWER", "VALID"])
+def test_padding_that_is_to_be_worked_out(auto: str, tmp_path: Path) -> None:
+    nodes = [
+        node("Conv", ["x", "w"], ["open"], auto_pad=auto),
+        node("Conv", ["fixed", "w"], ["strided"], auto_pad=auto, strides=[3, 2]),
+    ]
+    model = graph(nodes, {"x": (1, 2, "H", "W"), "fixed": (1, 2, 8, 7)}, ["open", "strided"], {"w": floats(2, 2, 4, 3)})
+    check(model, {"x": floats(1, 2, 9, 8), "fixed": floats(1, 2, 8, 7)}, tmp_path)
+    strided = graph(
+        [node("Conv", ["x", "w"], ["y"], auto_pad=auto, strides=[2, 1])], {"x": (1, 2, "H", 9)}, ["y"], {"w": floats(2, 2, 4, 3)}
+    )
+    if auto == "VALID":
+        check(strided, {"x": floats(1, 2, 9, 9)}, tmp_path / "strided")
+    else:
+        with pytest.raises(GraphError, match="depends on sizes"):
+            emitted(strided)
+
+
 def test_layers_that_share_weights_are_one(tmp_path: Path) -> None:
     weight = {"a.weight": floats(2, 2, 3, 3)}
     nodes = [

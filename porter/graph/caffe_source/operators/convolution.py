@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from porter.dataclass import dataclass
+from porter.graph.analysis.windows import halves, same_padding, transposed_total
 from porter.graph.caffe_source.net import Blob, Padded, Weight
 from porter.graph.caffe_source.op import Op, Refused
 
@@ -159,25 +160,26 @@ def pads(op: Op, spatial: Sequence[int], kernel: Sequence[int]) -> tuple[tuple[i
     if mode == "VALID":
         return (0,) * count, (0,) * count
     stride, dilation = (op.attribute(name) or [1] * count for name in ("strides", "dilations"))
-    total = [max(0, (-(-n // s) - 1) * s + d * (k - 1) + 1 - n) for n, s, d, k in zip(spatial, stride, dilation, kernel, strict=True)]
-    return _halves(total, mode)
+    padding = same_padding(mode, spatial, _reach(kernel, dilation), stride)
+    assert padding is not None
+    return padding
 
 
-def _halves(total: Sequence[int], mode: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    less, more = tuple([n // 2 for n in total]), tuple([n - n // 2 for n in total])
-    return (less, more) if mode == "SAME_UPPER" else (more, less)
+def _reach(kernel: Sequence[int], dilation: Sequence[int]) -> list[int]:
+    return [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
 
 
 def _transposed_pads(op: Op, spatial: Sequence[int], kernel: Sequence[int], out: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """What is cut off a transposed convolution at both ends, less what is put behind it: it follows from the size of the result."""
     count = len(kernel)
     stride, dilation = (op.attribute(name) or [1] * count for name in ("strides", "dilations"))
-    whole = [s * (n - 1) + d * (k - 1) + 1 for n, s, d, k in zip(spatial, stride, dilation, kernel, strict=True)]
+    none = [0] * count
+    whole = transposed_total(spatial, _reach(kernel, dilation), stride, none, none)
     mode = op.text("auto_pad", "NOTSET")
     if mode.startswith("SAME") or op.attribute("output_shape"):
         extra = op.attribute("output_padding") or [0] * count
         total = [max(0, w + e - n) for w, e, n in zip(whole, extra, out, strict=True)]
-        begin = _halves(total, "SAME_UPPER" if mode == "SAME_UPPER" else "SAME_LOWER")[0]
+        begin = halves(mode, total)[0]
     else:
         begin = tuple((op.attribute("pads") or [0] * count)[:count]) if mode != "VALID" else (0,) * count
     return begin, tuple([w - b - n for w, b, n in zip(whole, begin, out, strict=True)])

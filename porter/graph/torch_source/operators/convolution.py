@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from porter.dataclass import dataclass, replace
+from porter.graph.analysis.windows import halves, same_padding, transposed_total
 from porter.graph.python_layout import tuple_literal
 from porter.graph.torch_source.op import Op, options, spatial
 
@@ -90,13 +91,10 @@ def _auto_padded(op: Op, windows: Windows) -> Windows:
     zeros = (0,) * len(windows.kernel)
     if auto == "VALID":
         return replace(windows, begin=zeros, end=zeros)
-    if windows.sizes is None:
+    padding = same_padding(auto, windows.sizes or [None] * len(zeros), windows.extent, windows.stride)
+    if padding is None:
         raise op.refuse(f"auto_pad {auto} depends on sizes that are known only when the network runs")
-    total = [max(0, (-(-n // s) - 1) * s + e - n) for n, s, e in zip(windows.sizes, windows.stride, windows.extent, strict=True)]
-    less, more = tuple([n // 2 for n in total]), tuple([n - n // 2 for n in total])
-    return (
-        replace(windows, begin=less, end=more, ceil=False) if auto == "SAME_UPPER" else replace(windows, begin=more, end=less, ceil=False)
-    )
+    return replace(windows, begin=padding[0], end=padding[1], ceil=False)
 
 
 def _dimensions(op: Op) -> int:
@@ -193,9 +191,7 @@ def _transposed_sizes(op: Op, windows: Windows, extra: tuple[int, ...]) -> tuple
     rank = len(extra)
     sizes = op.static(0, range(2, rank + 2))
     outputs = wanted[-rank:] if wanted is not None else [n * s for n, s in zip(sizes, windows.stride, strict=True)]
-    totals = [s * (n - 1) + x + e - o for n, s, x, e, o in zip(sizes, windows.stride, extra, windows.extent, outputs, strict=True)]
-    half, rest = tuple([t // 2 for t in totals]), tuple([t - t // 2 for t in totals])
-    return extra, *((half, rest) if auto == "SAME_UPPER" else (rest, half))
+    return extra, *halves(auto, transposed_total(sizes, windows.extent, windows.stride, extra, outputs))
 
 
 def _dtype(op: Op) -> str | None:

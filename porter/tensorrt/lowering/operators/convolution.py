@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from porter.dataclass import dataclass, replace
+from porter.graph.analysis.windows import halves, same_padding, transposed_total
 from porter.tensorrt import layers
 from porter.tensorrt.lowering.op import Op
 
@@ -62,15 +63,10 @@ def _auto_padded(op: Op, windows: Windows) -> Windows:
     zeros = (0,) * len(windows.kernel)
     if auto == "VALID":
         return replace(windows, begin=zeros, end=zeros)
-    if windows.open and set(windows.stride) != {1}:
+    padding = same_padding(auto, [n if n >= 0 else None for n in windows.sizes], windows.extent, windows.stride)
+    if padding is None:
         raise op.refuse(f"auto_pad {auto} depends on sizes that are known only when the network runs")
-    total = [
-        max(0, e - 1 if s == 1 else (-(-n // s) - 1) * s + e - n)
-        for n, s, e in zip(windows.sizes, windows.stride, windows.extent, strict=True)
-    ]
-    less, more = tuple([n // 2 for n in total]), tuple([n - n // 2 for n in total])
-    begin, end = (less, more) if auto == "SAME_UPPER" else (more, less)
-    return replace(windows, begin=begin, end=end, ceil=False)
+    return replace(windows, begin=padding[0], end=padding[1], ceil=False)
 
 
 def conv(op: Op) -> None:
@@ -135,10 +131,7 @@ def _cut(op: Op, windows: Windows, extra: tuple[int, ...]) -> Windows:
         return replace(windows, begin=begin, end=tuple([e - x for e, x in zip(end, extra, strict=True)]))
     sizes = op.static(0, range(2, rank + 2))
     outputs = wanted[-rank:] if wanted is not None else [n * s for n, s in zip(sizes, windows.stride, strict=True)]
-    steps = zip(sizes, windows.stride, extra, windows.extent, outputs, strict=True)
-    totals = [s * (n - 1) + x + e - o for n, s, x, e, o in steps]
-    half, rest = tuple([t // 2 for t in totals]), tuple([t - t // 2 for t in totals])
-    begin, end = (half, rest) if auto == "SAME_UPPER" else (rest, half)
+    begin, end = halves(auto, transposed_total(sizes, windows.extent, windows.stride, extra, outputs))
     return replace(windows, begin=begin, end=tuple([e - x for e, x in zip(end, extra, strict=True)]))
 
 
