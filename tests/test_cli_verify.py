@@ -145,7 +145,7 @@ def test_what_is_fed(nets: Path, porter_cli: Porter) -> None:
     np.savez(nets / "alone.npz", whatever=np.full((1, 3, 14, 14), 2, np.float64))
     documents = [porter_cli("verify", CAFFE, ONNX, "--json", "--input", name).json for name in ("x.npz", "alone.npz")]
     assert documents[0]["compared"] == documents[1]["compared"]
-    assert documents[0]["fed"] == {"input": "x.npz", "image": None, "seed": None, "fill": "normal"}
+    assert documents[0]["fed"] == {"input": "x.npz", "image": None, "seed": None, "fill": None}
 
 
 def test_an_image(nets: Path, porter_cli: Porter) -> None:

@@ -13,7 +13,7 @@ AREAS = {
     "hdf5": "HDF5",
     "safetensors": "safetensors",
     "npz": "NumPy",
-    "check": "Comparing",
+    "check": "Comparing, measuring, quantising",
     "cli": "The command line",
     "map_language": "Maps: the language",
     "map_names": "Maps: names and captures",

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import math
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from porter.check.measures import TOLERANCE
 from porter.cli.options import common_options, shapes
 from porter.cli.screen import Screen
 from porter.cli.status import ExitCode
 from porter.cli.verify_screen import document, print_verified
 from porter.errors import UsageError
+from porter.graph.feeds import FILLS
+from porter.parity.opening import RUNNERS, OpenOptions
+
+if TYPE_CHECKING:
+    from porter.parity.verifying import VerifyOptions
 
 
 @click.command("verify", short_help="Compare what two networks compute, layer by layer.")
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Of the values that both are fed (0).")
-@click.option("--fill", type=click.Choice(["normal", "uniform"]), help="These values: normal (0, 1), or uniform in 0…1 (normal).")
+@click.option("--fill", type=click.Choice(FILLS), help="These values: normal (0, 1), or uniform in 0…1 (normal).")
 @click.option("--input", "inputs", metavar="FILE.npz", help="Feed these instead: an array for each input.")
 @click.option("--image", metavar="FILE", help="Feed an image, resized to the input: PNG, JPEG, PGM, PPM.")
 @click.option(
@@ -36,12 +42,12 @@ from porter.errors import UsageError
     callback=shapes(1),
     help="The shape of an input: data=1x3x9x9.",
 )
-@click.option("--tolerance", type=float, default=1e-4, metavar="T", help="Of a value's largest magnitude in A (1e-4).")
+@click.option("--tolerance", type=float, default=TOLERANCE, metavar="T", help="Of a value's largest magnitude in A (1e-4).")
 @click.option("--layers", metavar="layers.json", help="Which value holds what a Caffe layer makes: 'porter port' writes it.")
 @click.option(
     "--runner",
-    type=click.Choice(["onnxruntime", "opencv", "engine"]),
-    default="onnxruntime",
+    type=click.Choice(RUNNERS),
+    default=RUNNERS[0],
     help="opencv: OpenCV's own importer runs the Caffe net (B, else A). engine: a GPU runs networks of TensorRT.",
 )
 @click.option("-a", "--all", "everything", is_flag=True, help="Show all values in the order of A's layers, and every layer that is wrong.")
@@ -69,12 +75,11 @@ def command(screen: Screen, /, a: str, b: str, **given: Any) -> ExitCode:
     return ExitCode.YES if verified.same else ExitCode.NO
 
 
-def _options(given: dict[str, Any]) -> Any:
+def _options(given: dict[str, Any]) -> VerifyOptions:
     from porter.graph.caffe.importer import ImportOptions
     from porter.graph.porting import PortOptions
     from porter.graph.preprocessing import wanted
     from porter.parity.feeding import FeedOptions
-    from porter.parity.opening import OpenOptions
     from porter.parity.verifying import VerifyOptions
 
     if given["inputs"] is not None and given["image"] is not None:

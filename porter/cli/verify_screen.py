@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from porter.cli.quantities import count, shape_text
 from porter.cli.screen import Screen
 from porter.cli.table import Cell, Column
+from porter.graph.feeds import FILLS
 
 if TYPE_CHECKING:
     from porter.check.measures import Measured
@@ -38,6 +39,7 @@ COLUMNS = (
 def document(verified: Verified, options: VerifyOptions) -> dict[str, Any]:
     """The result as JSON."""
     c, feeding = verified.comparison, options.feeding
+    made_up = not (feeding.inputs or feeding.image or "golden" in (verified.a.kind, verified.b.kind))
     return {
         "a": _side(verified.a),
         "b": _side(verified.b),
@@ -46,8 +48,8 @@ def document(verified: Verified, options: VerifyOptions) -> dict[str, Any]:
         "fed": {
             "input": feeding.inputs,
             "image": feeding.image,
-            "seed": None if feeding.inputs or feeding.image or "golden" in (verified.a.kind, verified.b.kind) else feeding.seed or 0,
-            "fill": feeding.fill or "normal",
+            "seed": feeding.seed or 0 if made_up else None,
+            "fill": feeding.fill or FILLS[0] if made_up else None,
         },
         "matched": {
             "ways": dict(c.matching.ways),

@@ -13,7 +13,7 @@ from porter.graph.user_code import named, required
 from porter.parity.side import Side
 
 RUNNERS = ("onnxruntime", "opencv", "engine")
-"""What runs a network: onnxruntime, of porter's graph or of ONNX; a Caffe net OpenCV's own importer; one of TensorRT its engine."""
+"""What runs a network, the usual one first: onnxruntime runs graphs, OpenCV's own importer a Caffe net, an engine one of TensorRT."""
 
 WAYS = "a side is deploy.prototxt,model.caffemodel or model.onnx or model.py:Net,model.pth or net.py:build,net.wts or golden.npz"
 
@@ -25,7 +25,7 @@ class OpenOptions:
     """What a caller may say about a side. graph: how a Caffe net is taken over. runner: of `RUNNERS`; PyTorch runs its own modules."""
 
     graph: PortOptions = field(default_factory=PortOptions)
-    runner: str = "onnxruntime"
+    runner: str = RUNNERS[0]
 
 
 @dataclass(frozen=True, slots=True)
