@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from porter import __version__
 from porter.check.compare import Comparison, compare
@@ -15,8 +15,8 @@ from porter.report.tensors import measure_all
 from porter.store import Notice, TensorStore
 from porter.tensor import Json
 
-Answer = str
-"""What a report answers: "equal", "within tolerance", "differs", "map does not fit", or "" where nothing was asked."""
+Answer = Literal["equal", "within tolerance", "differs", "map does not fit", ""]
+"""What a report answers; nothing where nothing was asked."""
 
 
 def report(request: Request, inputs: Inputs, advance: Advance | None = None) -> dict[str, Any]:

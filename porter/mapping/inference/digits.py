@@ -2,7 +2,7 @@
 
 A change of layout (transpose, reshape, any axis pattern) reads the source at `sum(digit_k * stride_k)`, where the digits are
 those of the target's flat index in some mixed radix. `solve` finds radices and strides; a pattern is checked by computing
-the same from its axes (`digits_of`).
+the same from its axes (`porter.mapping.inference.layouts`).
 """
 
 from __future__ import annotations
