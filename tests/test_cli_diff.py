@@ -9,7 +9,8 @@ import pytest
 from cli_runner import Porter
 
 import porter
-from porter.cli.diff import _cosine, _rounded_up
+from porter.cli.diff import _rounded_up
+from porter.cli.quantities import cosine_text
 from porter.store import TensorStore
 from porter.tensor import Tensor
 
@@ -227,5 +228,5 @@ def test_rounding_up(value: float, text: str) -> None:
     ("value", "text"),
     [(1.0, "1"), (1 - 2**-53, "1-1e-16"), (0.9999995, "1-5e-07"), (0.99999, "0.999990"), (-1.0, "-1.000000"), (0.0, "0.000000")],
 )
-def test_cosine(value: float, text: str) -> None:
-    assert _cosine(value) == text
+def testcosine_text(value: float, text: str) -> None:
+    assert cosine_text(value) == text

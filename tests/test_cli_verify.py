@@ -55,20 +55,19 @@ A        net.prototxt, deploy.caffemodel: caffe, 11 layers, run by onnxruntime
 B        golden.npz: golden, 11 layers, recorded
 fed      what was recorded
 matched  11 by name
-VALUE      SHAPE       MAX|Δ|  OF SCALE  SNR  ULP    COSINE  VERDICT
-conv1      1×8×14×14  0.0e+00   0.0e+00    ∞    0  1.000000  same
-bn1        1×8×14×14  0.0e+00   0.0e+00    ∞    0  1.000000  same
-scale1     1×8×14×14  0.0e+00   0.0e+00    ∞    0  1.000000  same
-relu1      1×8×14×14  0.0e+00   0.0e+00    ∞    0  1.000000  same
-norm1      1×8×14×14  0.0e+00   0.0e+00    ∞    0  1.000000  same
-pool1      1×8×7×7    0.0e+00   0.0e+00    ∞    0  1.000000  same
-left/1x1   1×4×7×7    0.0e+00   0.0e+00    ∞    0  1.000000  same
-right/1x1  1×4×7×7    0.0e+00   0.0e+00    ∞    0  1.000000  same
-both       1×8×7×7    0.0e+00   0.0e+00    ∞    0  1.000000  same
-ip         1×5        0.0e+00   0.0e+00    ∞    0  1.000000  same
-prob       1×5        0.0e+00   0.0e+00    ∞    0  1.000000  same
-same: 11 values, 11 of them equal, by 0.0e+00 of a value's largest magnitude at
-      most, at 'conv1'; 0.0001 is allowed
+VALUE      TYPE          SHAPE      MAX|Δ|  OF SCALE  SNR  ULP  COSINE  VERDICT
+conv1      Convolution   1×8×14×14       0         0    ∞    0       1  same
+bn1        BatchNorm     1×8×14×14       0         0    ∞    0       1  same
+scale1     Scale         1×8×14×14       0         0    ∞    0       1  same
+relu1      ReLU          1×8×14×14       0         0    ∞    0       1  same
+norm1      LRN           1×8×14×14       0         0    ∞    0       1  same
+pool1      Pooling       1×8×7×7         0         0    ∞    0       1  same
+left/1x1   Convolution   1×4×7×7         0         0    ∞    0       1  same
+right/1x1  Convolution   1×4×7×7         0         0    ∞    0       1  same
+both       Concat        1×8×7×7         0         0    ∞    0       1  same
+ip         InnerProduct  1×5             0         0    ∞    0       1  same
+prob       Softmax       1×5             0         0    ∞    0       1  same
+same: 11 values, all of them equal
 """
     )
     assert porter_cli("verify", CAFFE, GOLDEN, "-q").out == ""

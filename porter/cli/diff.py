@@ -10,7 +10,7 @@ import click
 
 from porter.check.compare import Comparison, TensorComparison, Tolerance, compare
 from porter.cli.options import common_options, map_options, read_options_of_both, tolerance_options
-from porter.cli.quantities import count, shape_text
+from porter.cli.quantities import amount_text, cosine_text, count, shape_text
 from porter.cli.screen import Screen
 from porter.cli.status import ExitCode
 from porter.cli.table import Cell, Column
@@ -148,8 +148,8 @@ def _row(screen: Screen, t: TensorComparison, tolerance: Tolerance) -> tuple[str
     d = t.difference
     measures = ("", "", "", "")
     if d is not None:
-        cosine = "" if d.cosine is None else _cosine(d.cosine)
-        measures = (_amount(d.max_abs), f"{d.max_ulp:,}", cosine, _needs(screen, t, tolerance))
+        cosine = "" if d.cosine is None else cosine_text(d.cosine)
+        measures = (amount_text(d.max_abs), f"{d.max_ulp:,}", cosine, _needs(screen, t, tolerance))
     return (screen.name(t.name), shape_text(t.a.shape), *measures, _verdict_cell(screen, t))
 
 
@@ -237,17 +237,6 @@ def _verdict(result: Comparison) -> str:
     if unpaired:
         parts.append(f"{unpaired:,} unpaired")
     return f"DIFFERS: {', '.join(parts)}"
-
-
-def _amount(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else "0" if not value else f"{value:.1e}"
-
-
-def _cosine(value: float) -> str:
-    """Six digits, and 1 only for what is 1: rounding must not hide a difference, so what is close to 1 is `1-3e-09`."""
-    if value == 1:
-        return "1"
-    return f"{value:.6f}" if value < 0.999999 else f"1-{1 - value:.0e}"
 
 
 def _rounded_up(value: float) -> str:

@@ -25,3 +25,15 @@ def count(number: int, noun: str) -> str:
 def shape_text(shape: Sequence[int]) -> str:
     """`10×3×3×3`, and `scalar` for no dimensions."""
     return "×".join(map(str, shape)) if shape else "scalar"
+
+
+def cosine_text(value: float) -> str:
+    """Six digits, and 1 only for what is 1: rounding must not hide a difference, so what is close to 1 is `1-3e-09`."""
+    if value == 1:
+        return "1"
+    return f"{value:.6f}" if value < 0.999999 else f"1-{1 - value:.0e}"
+
+
+def amount_text(value: float) -> str:
+    """A difference: integers whole, others with two digits, and 0 only for what is 0."""
+    return f"{value:,}" if isinstance(value, int) else "0" if not value else f"{value:.1e}"

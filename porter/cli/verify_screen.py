@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from porter.cli.quantities import count, shape_text
+from porter.cli.quantities import amount_text, cosine_text, count, shape_text
 from porter.cli.screen import Screen
 from porter.cli.table import Cell, Column
 from porter.graph.feeds import FILLS
@@ -239,9 +239,9 @@ def _row(screen: Screen, c: Compared) -> tuple[str | Cell, ...]:
     m = c.measured
     if m is None:
         return name, other, kind, shape, "", "", "", "", "", Cell("other shape", "bad")
-    cosine = "" if m.cosine is None else f"{m.cosine:.6f}"
+    cosine = "" if m.cosine is None else cosine_text(m.cosine)
     snr = "∞" if m.snr == math.inf else f"{m.snr:.0f} dB"
-    return name, other, kind, shape, f"{m.max_abs:.1e}", f"{m.relative:.1e}", snr, f"{m.max_ulp:,}", cosine, verdict
+    return name, other, kind, shape, amount_text(m.max_abs), amount_text(m.relative), snr, f"{m.max_ulp:,}", cosine, verdict
 
 
 def _print_verdict(screen: Screen, verified: Verified) -> None:
@@ -256,9 +256,10 @@ def _print_verdict(screen: Screen, verified: Verified) -> None:
     if first is None:
         assert c.worst is not None
         if not screen.quiet:
-            most = f"by {c.worst.relative:.1e} of a value's largest magnitude at most, at '{screen.name(c.worst.pair.a)}'"
             equal = sum(entry.measured is not None and entry.measured.max_abs == 0 for entry in c.compared)
-            screen.paragraph(f"{count(len(c.compared), 'value')}, {equal:,} of them equal, {most}; {c.tolerance:g} is allowed", "same: ")
+            most = f"{c.worst.relative:.1e} of a value's largest magnitude at most, at '{screen.name(c.worst.pair.a)}'"
+            rest = f"{equal:,} of them equal, the others within {most}; {c.tolerance:g} is allowed"
+            screen.paragraph(f"{count(len(c.compared), 'value')}, {'all of them equal' if equal == len(c.compared) else rest}", "same: ")
         return
     wrong = sum(entry.problem is not None for entry in c.compared)
     screen.paragraph(
