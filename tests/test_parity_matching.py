@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,6 +72,62 @@ g (float[1, 2, 8, 8] in, float[{0}, 2, 1, 1] w_1, float[{1}, 2, 1, 1] w_2) => (f
     found, pairs = matched(a, b)
     assert {v: pairs[v][0] for v in ("x_a", "x_b", "x_k", "x_l")} == {"x_a": "y_b", "x_b": "y_a", "x_k": "y_k", "x_l": "y_l"}
     assert found.ambiguous == ()
+
+
+def test_structure_of_branches_that_what_they_read_tells_apart(tmp_path: Path) -> None:
+    """Two projections that are made alike, as in attention, and what follows them in the one order or the other."""
+    text = """
+g (float[1, 4, 4] in, float[4, 4] w_1, float[4, 4] w_2) => (float[N, H, W] {p}out)
+{{
+  {p}q = MatMul(in, w_1)
+  {p}k = MatMul(in, w_2)
+  {0}
+  {1}
+  {p}out = MatMul({p}s, {p}t)
+}}
+"""
+    s, t = ("{p}s = Softmax ({p}q)", "{p}t = Softmax ({p}k)")
+    a = model(tmp_path, "a.onnx", HEAD + text.format(s.format(p="x_"), t.format(p="x_"), p="x_"))
+    b = model(tmp_path, "b.onnx", HEAD + text.format(t.format(p="y_"), s.format(p="y_"), p="y_"))
+    pairs = {v: w for v, (w, _) in matched(a, b)[1].items()}
+    assert pairs == {f"x_{v}": f"y_{v}" for v in ("q", "k", "s", "t", "out")}
+
+
+def test_transpositions_without_names_are_not_compared(tmp_path: Path) -> None:
+    """The one transposes once, the other twice: with sizes that are alike, the first of the two would be taken for the one."""
+    head = HEAD + "g (float[4, 4, 4] in) => (float[N, H, W] {p}out) {{ {p}r = Relu(in)\n {p}s = Transpose <perm = [{0}]> ({p}r)\n "
+    a = model(tmp_path, "a.onnx", (head + "x_out = Tanh(x_s) }}").format("1, 2, 0", p="x_"))
+    b = model(tmp_path, "b.onnx", (head + "y_t = Transpose <perm = [1, 0, 2]> (y_s)\n y_out = Tanh(y_t) }}").format("2, 1, 0", p="y_"))
+    assert {v: w for v, (w, _) in matched(a, b)[1].items()} == {"x_r": "y_r", "x_out": "y_out"}
+
+
+def test_constants_do_not_hide_structure(tmp_path: Path) -> None:
+    """A slope that the one reshapes as it runs, as PyTorch's exporter writes it, and the other holds ready."""
+    text = """
+g (float[1, 2, 8, 8] in, float[2] w_s, float[2, 1, 1] w_r) => (float[N, C, H, W] {p}out)
+<int64[2] n = {{1, 2}}>
+{{
+  {body}
+  {p}e = Sigmoid({p}d)
+  {p}out = Tanh({p}e)
+}}
+"""
+    a = model(tmp_path, "a.onnx", HEAD + text.format(p="x_", body="u = Unsqueeze(w_s, n)\n  x_d = PRelu(in, u)"))
+    b = model(tmp_path, "b.onnx", HEAD + text.format(p="y_", body="y_d = PRelu(in, w_r)"))
+    assert {v: w for v, (w, _) in matched(a, b)[1].items()} == {"x_d": "y_d", "x_e": "y_e", "x_out": "y_out"}
+
+
+def test_names_of_the_exporter_as_identifiers(tmp_path: Path) -> None:
+    """PyTorch's exporter begins names of values with a slash; a port to PyTorch has identifiers."""
+    paths = []
+    for file, name in (("a.onnx", "/x/{}_output_0"), ("b.onnx", "x_{}_output_0")):
+        paths.append(model(tmp_path, file, HEAD + CHAIN.format(p="x_")))
+        proto = onnx.load(paths[-1])
+        for names in (names for node in proto.graph.node for names in (node.input, node.output)):
+            names[:] = [name.format(v[-1]) if v[:2] == "x_" and len(v) == 3 else v for v in names]
+        onnx.save(proto, paths[-1])
+    pairs = matched(*paths)[1]
+    assert pairs == {"x_out": ("x_out", "name")} | {f"/x/{v}_output_0": (f"x_{v}_output_0", "name") for v in "crpdes"}
 
 
 FOLDED = """

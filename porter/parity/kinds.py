@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from porter.parity.side import Step
 
-LINEAR, NORM, AFFINE, NOTHING = "linear", "norm", "affine", "nothing"
-"""Kinds that are matched in a special way: what a converter folds into each other, and layers that only move values."""
+LINEAR, NORM, AFFINE, PERMUTE, NOTHING = "linear", "norm", "affine", "permute", "nothing"
+"""Kinds that are matched in a special way: what a converter folds into each other, or merges, and layers that only move values."""
 
 _TYPES: Mapping[str, tuple[str, ...]] = {
     LINEAR: (
@@ -30,6 +30,7 @@ _TYPES: Mapping[str, tuple[str, ...]] = {
     ),
     NORM: ("BatchNorm", "BN", "BatchNormalization", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "batch_norm"),
     AFFINE: ("Scale", "Bias", "SCALE"),
+    "layer norm": ("LayerNormalization", "LayerNorm", "layer_norm"),
     "local response norm": ("LRN", "LocalResponseNorm", "local_response_norm"),
     "pool": (
         *("Pooling", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "POOLING"),
@@ -47,7 +48,7 @@ _TYPES: Mapping[str, tuple[str, ...]] = {
     "concat": ("Concat", "cat", "CONCATENATION"),
     "eltwise": ("Eltwise", "Add", "Mul", "Sub", "Max", "Sum", "add", "mul", "sub", "iadd", "imul", "maximum", "ELEMENTWISE"),
     "resize": ("Resize", "Upsample", "Interp", "interpolate", "RESIZE"),
-    "permute": ("Permute", "Transpose", "permute", "transpose"),
+    PERMUTE: ("Permute", "Transpose", "permute", "transpose"),
     "slice": ("Slice", "Split", "split", "chunk", "SLICE"),
     NOTHING: (
         *("Dropout", "Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Pad", "Cast", "Constant", "Shape"),

@@ -17,7 +17,7 @@ from itertools import pairwise
 
 from porter.dataclass import dataclass
 from porter.errors import UsageError, access_error
-from porter.parity.kinds import AFFINE, LINEAR, NORM, NOTHING, are_alike, kind_of
+from porter.parity.kinds import AFFINE, LINEAR, NORM, NOTHING, PERMUTE, are_alike, kind_of
 from porter.parity.side import Side
 
 FEW = 0.5
@@ -146,6 +146,16 @@ class _Layers:
             names |= self.identifiers(v)
         return frozenset(names)
 
+    def read_by(self, v: str) -> set[str]:
+        """The values that the maker of `v` reads, before what only moves them."""
+        read: set[str] = set()
+        for name in self.makers[v].inputs:
+            while name in self.makers and self.kinds[name] == NOTHING and self.makers[name].inputs:
+                name = self.makers[name].inputs[0]
+            if name in self.makers:
+                read.add(name)
+        return read
+
     def is_bare(self, v: str) -> bool:
         """Whether it is made by a normalisation of PyTorch's that has no scale of its own."""
         return v in self.makers and self.makers[v].settings.get("affine") is False
@@ -162,7 +172,9 @@ class _Search:
         self.ambiguous: list[str] = []
 
     def add(self, a: str, b: str, way: str) -> None:
-        if a not in self.found and b not in self.taken:
+        # Without a name nothing says of two transpositions that they are the same: converters merge them. What follows shows it.
+        moves = way in ("structure", "order") and PERMUTE in (self.a.kinds.get(a), self.b.kinds.get(b))
+        if not moves and a not in self.found and b not in self.taken:
             self.found[a] = Pair(a, b, way)
             self.taken.add(b)
 
@@ -231,6 +243,7 @@ class _Search:
                 if len(set(shapes[0])) == len(chains) and set(shapes[0]) == set(shapes[1]):
                     others = [others[shapes[1].index(shape)] for shape in shapes[0]]
                 else:
+                    others = self._readers(chains, others)
                     self.ambiguous += [c[-1] for c in chains if c[-1] not in self.found]
             for chain, other in zip(chains, others, strict=True):
                 if [self.a.kinds[v] for v in chain] == [self.b.kinds[w] for w in other]:
@@ -238,6 +251,17 @@ class _Search:
                         self.add(v, w, "structure")
                 else:
                     self.add(chain[-1], other[-1], "structure")
+
+    def _readers(self, chains: list[list[str]], others: list[list[str]]) -> list[list[str]]:
+        """Chains of B in the order of A's, which are all made alike: what they read tells them apart, else their order."""
+        left, told = list(others), {}
+        for number, chain in enumerate(chains):
+            read = {self.found[v].b if v in self.found else v for v in self.a.read_by(chain[0])}
+            same = [other for other in left if read == self.b.read_by(other[0])]
+            if len(same) == 1:
+                told[number] = same[0]
+                left.remove(same[0])
+        return [told[number] if number in told else left.pop(0) for number in range(len(chains))]
 
     def by_order(self) -> None:
         """Pair what is left, where kinds and shapes follow each other in the same order on both sides."""
@@ -283,8 +307,12 @@ def _identifiers(names: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
 
 
 def _identifier(name: str) -> str:
-    """A name as it can be one in Python, in lower case. Where it begins with a digit, porter puts `x_` before it."""
-    plain = re.sub(r"\W", "_", name).lower()
+    """A name as it can be one in Python, in lower case. Where it begins with a digit, porter puts `x_` before it.
+
+    PyTorch's exporter calls values `/ln/Add_output_0`, and identifiers made of that lack the first slash. Its nodes, such as `/Add_1`, keep
+    it: when PyTorch traces a module, it numbers what has no name in the same way, but counts other things.
+    """
+    plain = re.sub(r"\W", "_", re.sub(r"^/(?=.*_output_\d+$)", "", name)).lower()
     return f"x_{plain}" if plain[:1].isdigit() else plain
 
 
@@ -295,7 +323,10 @@ def _grown(side: _Layers) -> dict[int, list[list[str]]]:
     for step in side.side.steps:
         if not step.inputs:
             continue
-        kind, made = kind_of(step), [signatures.get(name, hash("constant")) for name in step.inputs]
+        # Constants are not told of by everyone: PyTorch's modules hold theirs.
+        kind, made = kind_of(step), [signatures[name] for name in step.inputs if name in signatures]
+        if not made:
+            continue
         for number, v in enumerate(step.outputs):
             if kind == NOTHING:
                 signatures[v] = made[0]
