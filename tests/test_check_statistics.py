@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from pathlib import Path
 
 import ml_dtypes
@@ -373,3 +374,14 @@ def test_real_files(shared: Path, path: str) -> None:
     with porter.open(shared / "real" / path) as opened:
         for found in measure(opened).tensors:
             check(found, opened[found.spec.name].numpy())
+
+
+def test_results_of_many_tensors_keep_no_blocks() -> None:
+    array = np.arange(1 << 17, dtype=np.float32)
+    one(array)
+    tracemalloc.start()
+    kept = [one(array) for _ in range(8)]
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert len(kept) == 8
+    assert held < array.nbytes

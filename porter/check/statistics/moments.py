@@ -76,6 +76,10 @@ class Moments:
                 found._exponent = exponent
         self.merge(found)
 
+    def release(self) -> None:
+        """Give back the room of blocks: results of many tensors are kept."""
+        self._room = None
+
     def merge(self, other: Moments) -> None:
         """Take in the numbers of `other`."""
         if not other.count:

@@ -198,6 +198,7 @@ class SummaryOf:
     def result(self) -> Summary:
         """What was seen."""
         m = self._moments
+        m.release()
         return Summary(
             counts=self._counts,
             mean=m.mean if m.count else None,
