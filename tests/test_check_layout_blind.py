@@ -292,6 +292,20 @@ def test_constants_of_a_graph_are_no_weights(tmp_path: Path) -> None:
     assert not blind({"w": w}, {"w": w, "s": np.array([1, 1, 2, 2], "<f4")}).equal
 
 
+def test_a_number_that_a_node_states_is_no_weight(tmp_path: Path) -> None:
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    w = network()["conv2.weight"]
+    shape = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 16, 8, 8])
+    half = numpy_helper.from_array(np.array(0.5, "<f4"))
+    nodes = [helper.make_node("Constant", [], ["half"], value=half), helper.make_node("Mul", ["x", "half"], ["y"])]
+    save(helper.make_model(helper.make_graph(nodes, "g", [shape], [], [numpy_helper.from_array(w, "w")])), tmp_path / "m.onnx")
+    model = porter.open(tmp_path / "m.onnx")
+    assert len(model) == 2
+    assert compare(made({"w": w}), model).up_to == ("constant",)
+    assert not compare(made({"w": w, "gain": np.array([2], "<f4")}), model).equal
+
+
 @pytest.mark.parametrize("dtype", ["<f2", ml_dtypes.bfloat16, "<f8"], ids=["f16", "bf16", "f64"])
 def test_constants_are_rounded_with_the_rest(dtype: str) -> None:
     a = dict(network(), **{"conv1.bias": np.zeros(16, "<f4"), "conv2.bias": np.full(24, 1 / 3, "<f4")})

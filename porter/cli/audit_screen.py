@@ -139,7 +139,7 @@ def totals(screen: Screen, result: Audit, small: Sequence[Epsilon]) -> None:
             how = "becomes zero" if not e.becomes else f"becomes {e.becomes:.6g}, subnormal" if e.subnormal else ""
             how = "overflows" if e.becomes is None else how
             if how:
-                assumed = " (the usual one; --eps tells another)" if e.assumed else ""
+                assumed = " (assumed; --eps states it, --fold reads an ONNX graph's)" if e.assumed else ""
                 screen.paragraph(f"an epsilon of {e.eps:g}{assumed} {how} in {e.target}: add it in float32")
 
 

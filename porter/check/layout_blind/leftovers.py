@@ -25,6 +25,7 @@ def excused(state: State, used: Mapping[str, str], graphs: Set[str]) -> Iterator
     """
     for side, left, other, whole in (("a", state.left_a, state.left_b, state.a), ("b", state.left_b, state.left_a, state.b)):
         rivals = {e.size for e in other.values() if e.dtype.kind in _INTEGERS or len(e.shape) < 2}
+        is_lone = not any(e.size == 1 and e.dtype.kind == "float" for e in other.values())
         held = [n for n in whole if n not in left]
         twins = dict(duplicates(state, list(left.values()), held, side))
         for name, entry in left.items():
@@ -33,12 +34,12 @@ def excused(state: State, used: Mapping[str, str], graphs: Set[str]) -> Iterator
             elif side == "a" and name in used:
                 yield Excused(side, name, "neutral", used[name])
             else:
-                yield from _by_itself(side, entry, rivals, side in graphs)
+                yield from _by_itself(side, entry, rivals, side in graphs, is_lone)
 
 
-def _by_itself(side: str, entry: Entry, rivals: Set[int], graph: bool) -> Iterator[Excused]:
+def _by_itself(side: str, entry: Entry, rivals: Set[int], graph: bool, is_lone: bool) -> Iterator[Excused]:
     """What is no difference by what it is. rivals: sizes of what the other side alone has, and what may stand for it. graph: it comes
-    with a graph.
+    with a graph. is_lone: the other side has no single float that may stand for one of this side's.
     """
     role, vector = role_of(entry.spec), len(entry.shape) < 2
     if not entry.size:
@@ -51,6 +52,8 @@ def _by_itself(side: str, entry: Entry, rivals: Set[int], graph: bool) -> Iterat
             yield Excused(side, entry.name, "constant", "a few integers: a shape or an index, no weight")
     elif graph and role is None and vector and 1 < entry.size <= FEW and entry.size not in rivals and _whole(entry):
         yield Excused(side, entry.name, "constant", "a few whole numbers beside the graph: such as the scales of a resize, no weight")
+    elif is_lone and entry.size == 1 and entry.spec.attributes.get("onnx.origin") == "constant":
+        yield Excused(side, entry.name, "constant", "a number that a node of the graph states, no weight")
     elif role in _ZERO and max(entry.shape, default=1) == entry.size and _all(entry, 0):
         yield Excused(side, entry.name, "neutral", f"a {role} of zeros")
     elif (role in _ONE or (role == "weight" and vector)) and _all(entry, 1):

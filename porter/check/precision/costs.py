@@ -45,7 +45,7 @@ class Cost:
         """
         if self.relative is None or (self.overflow and self.scheme is None):
             return None
-        return -20 * math.log10(self.relative) if self.relative else math.inf
+        return 0.0 - 20 * math.log10(self.relative) if self.relative else math.inf
 
     def to_json(self) -> dict[str, Json]:
         """This cost as JSON values."""
