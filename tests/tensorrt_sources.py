@@ -32,6 +32,12 @@ def known(network: Network) -> Network:
     return replace(network, shapes=read.shapes, dtypes=read.dtypes)
 
 
+HALF = ("half precision", "bfloat16")
+FED = ("convolution with a kernel of another layer", "deconvolution with a kernel of another layer")
+PRINTED = tuple([name for name in EXAMPLES if name not in HALF + FED])
+"""Examples that can be written as source: a .wts file holds float32, and the kernels of others are no weights of theirs."""
+
+
 def one_of_all(names: Iterable[str]) -> Network:
     """Examples of layers beside each other in one network, all names with a number before them."""
     inputs: list[Input] = []

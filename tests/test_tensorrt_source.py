@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import tensorrt_sources as sources
 from tensorrt_nets import EXAMPLES, constant, network, plain, weights
-from tensorrt_sources import HOSTILE, Builder
+from tensorrt_sources import FED, HALF, HOSTILE, PRINTED, Builder
 from torch_runs import ruff
 
 from porter.dataclass import replace
@@ -32,9 +32,6 @@ from porter.tensorrt.walk import walk
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64", reason="TensorRT's package has no wheel for this platform"
 )
-
-HALF = ("half precision", "bfloat16")
-FED = ("convolution with a kernel of another layer", "deconvolution with a kernel of another layer")
 
 
 def cpp(made: Network) -> str:
@@ -61,7 +58,7 @@ def part(text: str, begin: str) -> str:
 # ---- every layer -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [n for n in EXAMPLES if n not in HALF + FED])
+@pytest.mark.parametrize("name", PRINTED)
 def test_the_source_builds_the_network(name: str) -> None:
     example = sources.known(EXAMPLES[name])
     assert plain(sources.built(example)) == plain(example)
@@ -100,7 +97,7 @@ def test_layers_that_are_not_known_are_refused() -> None:
 
 
 def test_sources_are_as_ruff_wants_them(tmp_path: Path) -> None:
-    for number, name in enumerate(n for n in EXAMPLES if n not in HALF + FED):
+    for number, name in enumerate(PRINTED):
         (tmp_path / f"net{number}.py").write_text(python(sources.known(EXAMPLES[name])))
     for made in (sources.lenet, sources.mtcnn, sources.residual, sources.hostile):
         (tmp_path / f"{made.__name__}.py").write_text(python(made()))

@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 import tensorrt_sources as sources
 from conftest import ROOT
-from tensorrt_nets import EXAMPLES
 
 from porter.dataclass import replace
 from porter.tensorrt.layers import Network
@@ -82,7 +81,7 @@ def changed(path: Path, tensor: str, digit: int = 7) -> None:
 @pytest.fixture(scope="module")
 def everything() -> Network:
     """Every kind of layer beside each other; names that are hard to write."""
-    network = sources.one_of_all(n for n in EXAMPLES if n not in ("half precision", "bfloat16"))
+    network = sources.one_of_all(sources.PRINTED)
     return replace(network, layers=tuple([replace(y, name=f"{y.name}{sources.HOSTILE}") for y in network.layers]))
 
 
@@ -98,7 +97,7 @@ def test_every_layer_compiles_and_holds_what_it_should(everything: Network, tmp_
 def test_other_versions(headers: Path, tmp_path: Path) -> None:
     """What all versions have compiles with all of them."""
     newer = ("activation GELU", "cumulative sum", "reshape to an input", "slice to an input", "cast")
-    names = [n for n in EXAMPLES if n not in ("half precision", "bfloat16") and (version(headers) >= 11 or not n.startswith(newer))]
+    names = [n for n in sources.PRINTED if version(headers) >= 11 or not n.startswith(newer)]
     if version(headers) < 9:  # types and unary operations that came later
         names = [n for n in names if n not in ("gather elements", "scatter elements", "resize to an input", "unary ISNAN")]
     folder = sources.write(sources.one_of_all(names), tmp_path / "net", cpp=True)
