@@ -3,6 +3,8 @@
 const ROW = 34;
 const PRINTED = 500;
 const SPARE = 8;
+// Letters of a name from which on other columns make room for it earlier.
+const LONG = 28;
 
 // columns: {label: node or text, class, sort: row => comparable, cell: row => node or text, first: 'descending'}; the first one names
 // the row.
@@ -18,7 +20,7 @@ class RowTable {
     this.before = h('tr', { 'aria-hidden': 'true', class: 'pad' }, h('td'));
     this.after = this.before.cloneNode(true);
     this.body = h('tbody', {}, this.before, this.after);
-    this.element = h('table', { class: 'rows' },
+    this.element = h('table', { class: rows.some((row) => label(row).length > LONG) ? 'rows long' : 'rows' },
       h('caption', { class: 'hidden' }, caption),
       h('colgroup', {}, columns.map((c) => h('col', { class: c.class }))),
       h('thead', {}, this.head), this.body);
