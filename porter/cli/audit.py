@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,18 +14,13 @@ from porter.cli.options import common_options, read_options
 from porter.cli.outputs import check_output
 from porter.cli.screen import Screen, document_text
 from porter.cli.status import ExitCode
-from porter.dataclass import dataclass
-from porter.errors import PorterError, UsageError
+from porter.errors import UsageError
 from porter.formats.base import ReadOptions
 from porter.formats.registry import open_store
 from porter.store import TensorStore
-from porter.tensor import TensorSpec
 
 if TYPE_CHECKING:
-    from porter.check.precision.epsilons import Epsilon, StatedEpsilons
-    from porter.check.precision.equalisation import Advice
-    from porter.check.precision.folding import FoldedAudit
-    from porter.check.precision.topology import Topology
+    from porter.check.precision.following_layers import Layers
 
 
 @click.command("audit", short_help="Say what lower precision would do to a weight file.")
@@ -79,6 +74,8 @@ def command(
     PATTERN chooses tensors by name. The verdict on a tensor is 'ok', 'per-channel' (integers need a scale for each channel) or
     'keep f32'. Variances of batch normalisation and slopes of PReLU are held to more.
     """
+    from porter.check.precision.following_layers import layers_of
+
     targets = parse_targets(types)
     if not math.isfinite(snr):
         raise UsageError("U808", f"an SNR of {snr} dB is no threshold")
@@ -89,101 +86,12 @@ def command(
     with open_store(file, source_format, options=ReadOptions(select=select, net=net)) as store:
         with screen.progress("reading", 2 * store.nbytes) as advance:
             result = audit(store, targets, pattern, every_scheme=schemes, least_snr=snr, advance=advance)
-        layers = _layers(store, result, net, eps, fold, equalise, schemes)
+        layers = layers_of(store, result, net, eps, fold=fold, equalise=equalise, every_scheme=schemes)
         if plan_path is not None:
             _write_plan(screen, result, plan_path)
         _report(screen, store, result, layers, everything, details)
         screen.notices(store.notices)
     return ExitCode.YES
-
-
-@dataclass(frozen=True, slots=True)
-class Layers:
-    """What an audit tells of layers that follow each other, None where it was not asked for; known: by what that is known.
-
-    epsilons: what becomes of those of the normalisations.
-    """
-
-    epsilons: tuple[Epsilon, ...]
-    folded: tuple[FoldedAudit, ...] | None
-    advice: tuple[Advice, ...] | None
-    known: Literal["graph", "order"] | None
-
-
-def _layers(
-    store: TensorStore, result: Audit, net: str | None, eps: float | None, fold: bool, equalise: bool, every_scheme: bool
-) -> Layers:
-    from porter.check.precision.epsilons import StatedEpsilons, epsilons
-
-    topology = _topology(store, net) if fold or equalise else None
-    stated = StatedEpsilons(store, net)
-    found = _epsilons(result, topology, stated, eps)
-    small = tuple([e for value, assumed in found.items() for e in epsilons(result.targets, value, assumed=assumed)])
-    folded = _folded(store, result, topology, stated, eps, every_scheme) if fold else None
-    advice = _advice(store, result, topology) if equalise else None
-    return Layers(small, folded, advice, ("order" if topology is None else "graph") if fold or equalise else None)
-
-
-def _topology(store: TensorStore, net: str | None) -> Topology | None:
-    """What follows what; None where nothing but the order of the tensors says it."""
-    from porter.check.precision.topology import Topology
-    from porter.graph.weight_file import graph_of
-
-    try:
-        model = graph_of(store, net)
-    except PorterError as error:
-        # The prototxt that was given has to be right; a net of training, which a caffemodel may have in itself, seldom is.
-        if net is not None:
-            raise
-        store.note("assumed", f"what follows what is taken from the file's order: {error.message}; --net deploy.prototxt says it")
-        return None
-    return Topology(model, store) if model is not None else None
-
-
-def _epsilons(result: Audit, topology: Topology | None, stated: StatedEpsilons, eps: float | None) -> dict[float, bool]:
-    """Each epsilon of the variances once, and whether it is assumed.
-
-    Raises:
-        UsageError: the file says them, and `eps` is given as well.
-    """
-    from porter.check.precision.epsilons import USUAL
-
-    variances = [t.spec for t in result.tensors if t.watch == "variance"]
-    found = topology.epsilons if topology is not None else tuple([e for v in variances if (e := stated.of(v)) is not None])
-    if found and eps is not None:
-        said = ", ".join(f"{e:g}" for e in dict.fromkeys(found))
-        raise UsageError("U808", f"the network itself says its epsilons ({said}), and --eps {eps:g} is given", hint="leave --eps out")
-    unknown = any(stated.of(v) is None for v in variances) and topology is None
-    return {**({USUAL if eps is None else eps: eps is None} if unknown else {}), **dict.fromkeys(found, False)}
-
-
-def _folded(
-    store: TensorStore, result: Audit, topology: Topology | None, stated: StatedEpsilons, eps: float | None, every_scheme: bool
-) -> tuple[FoldedAudit, ...]:
-    from porter.check.precision.epsilons import USUAL
-    from porter.check.precision.folding import audit_folded, folded_by_order
-
-    def of(spec: TensorSpec) -> float:
-        found = stated.of(spec)
-        return found if found is not None else USUAL if eps is None else eps
-
-    tensors = topology.fold() if topology is not None else folded_by_order(store, of)
-    found = audit_folded(tensors, result.tensors, result.targets, every_scheme=every_scheme, least_snr=result.least_snr)
-    for one in found:
-        before = one.before.summary.counts if one.before is not None else None
-        counts = one.after.summary.counts
-        strange = counts.numbers - counts.finite - (before.numbers - before.finite if before is not None else 0)
-        if strange > 0:
-            said = f"with its normalisation folded in, {strange:,} of {counts.numbers:,} numbers are NaN or infinite"
-            store.note("note", said, one.after.spec.name)
-    return found
-
-
-def _advice(store: TensorStore, result: Audit, topology: Topology | None) -> tuple[Advice, ...]:
-    from porter.check.precision.equalisation import advise, by_order
-
-    names = [t.spec.name for t in result.tensors]
-    return tuple(advise(topology.neighbours(names) if topology is not None else by_order([store[n] for n in names])))
 
 
 def _report(screen: Screen, store: TensorStore, result: Audit, layers: Layers, everything: bool, details: bool) -> None:
