@@ -122,7 +122,8 @@ def chosen(store: TensorStore, pattern: str | None) -> list[Tensor]:
     found = [t for t in store.values() if pattern is None or fnmatchcase(t.name, pattern)]
     if not found and pattern is not None:
         hint = did_you_mean(pattern, store) or "'*' stands for any text: '*.weight'"
-        raise UsageError("U802", f"no tensor is called '{pattern}'", hint=hint)
+        path = store.source.path if store.source is not None else None
+        raise UsageError("U802", f"no tensor is called '{pattern}'", path=path, hint=hint)
     return found
 
 
