@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import hypothesis
 import pytest
-from cli_runner import porter_cli
+from cli_runner import Porter, porter_cli
 from onnx_cases import onnx_cases
 
 __all__ = ["onnx_cases", "porter_cli"]  # fixtures, which tests find here
@@ -43,3 +44,18 @@ def shared() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return folder
+
+
+@pytest.fixture(scope="session")
+def nets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one network in every form of `parity_nets.FORMS`; to be read only."""
+    from parity_nets import make
+
+    return make(tmp_path_factory.mktemp("nets"))
+
+
+@pytest.fixture
+def own_nets(nets: Path, tmp_path: Path, porter_cli: Porter) -> Path:
+    """The same to be changed, in the folder in which the command runs."""
+    shutil.copytree(nets, tmp_path, dirs_exist_ok=True)
+    return tmp_path

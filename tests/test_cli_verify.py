@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from cli_runner import Porter
-from parity_nets import FORMS, make, model
+from parity_nets import FORMS, model
 
 from porter.tensorrt.live import engine_run
 
 CAFFE, ONNX, TORCH, TENSORRT, GOLDEN = FORMS
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(tmp_path_factory.mktemp("nets"))
-
-
-@pytest.fixture
-def nets(made: Path, tmp_path: Path, porter_cli: Porter) -> Path:
-    """The network in every form, in the folder in which the command runs."""
-    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
-    return tmp_path
 
 
 def change(path: Path, old: str, new: str) -> None:
@@ -36,7 +23,7 @@ def change(path: Path, old: str, new: str) -> None:
 
 
 @pytest.mark.parametrize("b", [*FORMS[1:], CAFFE])
-def test_the_same_network(nets: Path, porter_cli: Porter, b: str) -> None:
+def test_the_same_network(own_nets: Path, porter_cli: Porter, b: str) -> None:
     found = porter_cli("verify", CAFFE, b, "--json")
     assert (found.code, found.err) == (0, "")
     assert found.json["same"] is True
@@ -45,7 +32,7 @@ def test_the_same_network(nets: Path, porter_cli: Porter, b: str) -> None:
     assert {c["measured"]["beyond"] for c in found.json["compared"]} == {0}
 
 
-def test_the_screen(nets: Path, porter_cli: Porter) -> None:
+def test_the_screen(own_nets: Path, porter_cli: Porter) -> None:
     found = porter_cli("verify", CAFFE, GOLDEN, terminal=True)
     assert found.code == 0
     assert (
@@ -73,8 +60,8 @@ same: 11 values, all of them equal
     assert porter_cli("verify", CAFFE, GOLDEN, "-q").out == ""
 
 
-def test_the_layer_that_is_wrong_is_told_from_those_that_inherit_it(nets: Path, porter_cli: Porter) -> None:
-    change(nets / "model.py", "F.max_pool2d(norm1, 3, 2, ceil_mode=True)", "F.avg_pool2d(norm1, 3, 2, ceil_mode=True)")
+def test_the_layer_that_is_wrong_is_told_from_those_that_inherit_it(own_nets: Path, porter_cli: Porter) -> None:
+    change(own_nets / "model.py", "F.max_pool2d(norm1, 3, 2, ceil_mode=True)", "F.avg_pool2d(norm1, 3, 2, ceil_mode=True)")
     found = porter_cli("verify", CAFFE, TORCH, terminal=True)
     assert found.code == 1
     assert "different: 6 of 10 values, 'pool1' the first" in found.out
@@ -91,8 +78,8 @@ def test_the_layer_that_is_wrong_is_told_from_those_that_inherit_it(nets: Path, 
     assert porter_cli("verify", CAFFE, TORCH, "--no-first", "--json").json["divergence"] is None
 
 
-def test_an_explanation_that_is_as_good_is_marked_as_such(nets: Path, porter_cli: Porter) -> None:
-    change(nets / "model.py", "F.max_pool2d(norm1, 3, 2, ceil_mode=True)", "F.max_pool2d(norm1, 3, 2)")
+def test_an_explanation_that_is_as_good_is_marked_as_such(own_nets: Path, porter_cli: Porter) -> None:
+    change(own_nets / "model.py", "F.max_pool2d(norm1, 3, 2, ceil_mode=True)", "F.max_pool2d(norm1, 3, 2)")
     found = porter_cli("verify", CAFFE, TORCH, terminal=True)
     assert found.code == 1
     words = " ".join(found.out.split())
@@ -100,77 +87,77 @@ def test_an_explanation_that_is_as_good_is_marked_as_such(nets: Path, porter_cli
     assert words.index("cause: ceil pooling") < words.index("or, which explains it as well: padding on another side.")
 
 
-def test_a_tolerance_of_ones_own(nets: Path, porter_cli: Porter) -> None:
+def test_a_tolerance_of_ones_own(own_nets: Path, porter_cli: Porter) -> None:
     assert porter_cli("verify", CAFFE, TORCH, "--tolerance", "0", "--no-first").code == 1
     assert porter_cli("verify", CAFFE, TORCH, "--tolerance", "1e-5").code == 0
     for value in ("nan", "-1", "inf"):
         assert "error[U801]" in porter_cli("verify", CAFFE, TORCH, "--tolerance", value).err
 
 
-def test_values_in_the_order_of_the_layers(nets: Path, porter_cli: Porter) -> None:
+def test_values_in_the_order_of_the_layers(own_nets: Path, porter_cli: Porter) -> None:
     found = porter_cli("verify", CAFFE, ONNX, "--all")
     names = [line.split()[0] for line in found.out.splitlines()[6:17]]
     assert names == ["conv1", "bn1", "scale1", "relu1", "norm1", "pool1", "left/1x1", "right/1x1", "both", "ip", "prob"]
     assert "note: 2 values of B without a partner: scale1/scaled, ip/flatten" in found.err
 
 
-def test_weights_that_are_not_the_same_bits_are_said_though_outputs_agree(nets: Path, porter_cli: Porter) -> None:
-    proto = onnx.load(nets / "model.onnx")
+def test_weights_that_are_not_the_same_bits_are_said_though_outputs_agree(own_nets: Path, porter_cli: Porter) -> None:
+    proto = onnx.load(own_nets / "model.onnx")
     kernel = next(i for i in proto.graph.initializer if i.name == "conv1.weight")
     array = onnx.numpy_helper.to_array(kernel).copy()
     array[3, 1] *= np.float32(1 + 1e-6)
     kernel.CopyFrom(onnx.numpy_helper.from_array(array, kernel.name))
-    onnx.save(proto, nets / "near.onnx")
+    onnx.save(proto, own_nets / "near.onnx")
     found = porter_cli("verify", ONNX, "near.onnx")
     assert found.code == 0
     assert re.search(r"weights  (\d+) of (\d+) equal bit for bit, 1 different, 'conv1.weight' most, by [1-9.]+e-07", found.out)
     (apart,) = porter_cli("verify", ONNX, "near.onnx", "--json").json["weights"]["apart"]
     assert (apart["a"], apart["b"]) == ("conv1.weight", "conv1.weight")
-    original = onnx.numpy_helper.to_array(next(i for i in onnx.load(nets / "model.onnx").graph.initializer if i.name == "conv1.weight"))
+    original = onnx.numpy_helper.to_array(next(i for i in onnx.load(own_nets / "model.onnx").graph.initializer if i.name == "conv1.weight"))
     assert apart["relative"] == pytest.approx(np.abs(array - original).max() / np.abs(original).max(), rel=1e-6)
     document = porter_cli("verify", CAFFE, TORCH, "--json").json["weights"]
     assert document == {"equal": 12, "moved": 0, "scaled": 0, "apart": [], "alone": []}
     assert porter_cli("verify", CAFFE, GOLDEN, "--json").json["weights"] is None
 
 
-def test_what_is_fed(nets: Path, porter_cli: Porter) -> None:
+def test_what_is_fed(own_nets: Path, porter_cli: Porter) -> None:
     scales = {}
     for options in ((), ("--seed", "1"), ("--fill", "uniform")):
         document = porter_cli("verify", CAFFE, ONNX, "--json", *options).json
         assert document["same"] is True
         scales[options] = document["compared"][0]["measured"]["scale"]
     assert len(set(scales.values())) == 3
-    np.savez(nets / "x.npz", data=np.full((1, 3, 14, 14), 2, np.float32))
-    np.savez(nets / "alone.npz", whatever=np.full((1, 3, 14, 14), 2, np.float64))
+    np.savez(own_nets / "x.npz", data=np.full((1, 3, 14, 14), 2, np.float32))
+    np.savez(own_nets / "alone.npz", whatever=np.full((1, 3, 14, 14), 2, np.float64))
     documents = [porter_cli("verify", CAFFE, ONNX, "--json", "--input", name).json for name in ("x.npz", "alone.npz")]
     assert documents[0]["compared"] == documents[1]["compared"]
     assert documents[0]["fed"] == {"input": "x.npz", "image": None, "seed": None, "fill": None}
 
 
-def test_an_image(nets: Path, porter_cli: Porter) -> None:
+def test_an_image(own_nets: Path, porter_cli: Porter) -> None:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (14, 14, 3), np.uint8)
-    (nets / "x.ppm").write_bytes(b"P6 14 14 255\n" + pixels.tobytes())
+    (own_nets / "x.ppm").write_bytes(b"P6 14 14 255\n" + pixels.tobytes())
     words = "mean=104,117,123 scale=0.5"
     fed = (pixels[..., ::-1].astype(np.float32) - np.array([104, 117, 123], np.float32)) * np.float32(0.5)
-    np.savez(nets / "x.npz", data=fed.transpose(2, 0, 1)[None])
+    np.savez(own_nets / "x.npz", data=fed.transpose(2, 0, 1)[None])
     image = porter_cli("verify", CAFFE, ONNX, "--image", "x.ppm", "--preprocess", words, "--json").json
     arrays = porter_cli("verify", CAFFE, ONNX, "--input", "x.npz", "--json").json
     assert image["compared"] == arrays["compared"]
     assert "'data' is fed the image 'x.ppm': BGR, less 104, 117, 123, times 0.5, values from 0 to 255 before that" in image["notices"]
     rgb = porter_cli("verify", CAFFE, ONNX, "--image", "x.ppm", "--preprocess", f"{words} channels=rgb", "--json").json
     assert rgb["compared"] != image["compared"]
-    (nets / "large.pgm").write_bytes(b"P5 28 7 255\n" + bytes(196))
+    (own_nets / "large.pgm").write_bytes(b"P5 28 7 255\n" + bytes(196))
     found = porter_cli("verify", CAFFE, ONNX, "--image", "large.pgm")
     assert "resized from 7×28 to 14×14, bilinear" in found.err
 
 
-def test_layers_json(nets: Path, porter_cli: Porter) -> None:
+def test_layers_json(own_nets: Path, porter_cli: Porter) -> None:
     assert porter_cli("verify", CAFFE, ONNX, "--layers", "layers.json").code == 0
     assert "error[U952]" in porter_cli("verify", CAFFE, ONNX, "--layers", "net.prototxt").err
 
 
-def test_opencv(nets: Path, porter_cli: Porter) -> None:
+def test_opencv(own_nets: Path, porter_cli: Porter) -> None:
     found = porter_cli("verify", CAFFE, CAFFE, "--runner", "opencv", "--json")
     assert found.code == 0
     assert (found.json["a"]["runner"], found.json["b"]["runner"]) == ("onnxruntime", "opencv")
@@ -178,7 +165,7 @@ def test_opencv(nets: Path, porter_cli: Porter) -> None:
 
 
 @pytest.mark.skipif(engine_run.device() is not None, reason="there is a GPU")
-def test_an_engine_takes_a_gpu(nets: Path, porter_cli: Porter) -> None:
+def test_an_engine_takes_a_gpu(own_nets: Path, porter_cli: Porter) -> None:
     found = porter_cli("verify", ONNX, TENSORRT, "--runner", "engine")
     assert found.code == 2
     assert found.err.startswith("error[T345]: an engine runs on a GPU, and there is none")
@@ -201,13 +188,13 @@ def test_an_engine_takes_a_gpu(nets: Path, porter_cli: Porter) -> None:
         ("large.onnx", (), "U953", "two shapes: 1×3×14×14 of A, 1×3×20×20 of B"),
     ],
 )
-def test_errors(nets: Path, porter_cli: Porter, b: str, options: tuple[str, ...], code: str, said: str) -> None:
+def test_errors(own_nets: Path, porter_cli: Porter, b: str, options: tuple[str, ...], code: str, said: str) -> None:
     head = '<ir_version: 8, opset_import: ["" : 17]>\n'
-    (nets / "x.ppm").write_bytes(b"P6 14 14 255\n" + bytes(588))
-    np.savez(nets / "small.npz", data=np.zeros((1, 2), np.float32))
-    np.savez(nets / "ints.npz", data=np.zeros((1, 3, 14, 14), np.int64))
-    model(nets, "two.onnx", head + "g (float[1, 3, 14, 14] data, float[1] other) => (float[1, 3, 14, 14] y) { y = Add(data, other) }")
-    model(nets, "large.onnx", head + "g (float[1, 3, 20, 20] data) => (float[1, 3, 20, 20] y) { y = Relu(data) }")
+    (own_nets / "x.ppm").write_bytes(b"P6 14 14 255\n" + bytes(588))
+    np.savez(own_nets / "small.npz", data=np.zeros((1, 2), np.float32))
+    np.savez(own_nets / "ints.npz", data=np.zeros((1, 3, 14, 14), np.int64))
+    model(own_nets, "two.onnx", head + "g (float[1, 3, 14, 14] data, float[1] other) => (float[1, 3, 14, 14] y) { y = Add(data, other) }")
+    model(own_nets, "large.onnx", head + "g (float[1, 3, 20, 20] data) => (float[1, 3, 20, 20] y) { y = Relu(data) }")
     a = ONNX if "--runner" in options else CAFFE
     found = porter_cli("verify", a, b, *options)
     assert found.code == 2
@@ -215,18 +202,18 @@ def test_errors(nets: Path, porter_cli: Porter, b: str, options: tuple[str, ...]
     assert said in found.err
 
 
-def test_a_shape_that_nothing_says(nets: Path, porter_cli: Porter) -> None:
+def test_a_shape_that_nothing_says(own_nets: Path, porter_cli: Porter) -> None:
     assert "'--input-shape data=" in porter_cli("verify", TORCH, TORCH).err
     assert porter_cli("verify", TORCH, TORCH, "--input-shape", "data=2x3x14x14").code == 0
 
 
-def test_sizes_that_are_open_are_said_or_asked_for(nets: Path, porter_cli: Porter) -> None:
+def test_sizes_that_are_open_are_said_or_asked_for(own_nets: Path, porter_cli: Porter) -> None:
     """Also where the model leaves the shape of its output out."""
     head = '<ir_version: 8, opset_import: ["" : 17]>\n'
     for name, shape in (("batch", "n, 3, 8, 8"), ("planes", "1, 3, h, w")):
         proto = onnx.parser.parse_model(head + f"g (float[{shape}] x) => (float[{shape}] y) {{ y = Relu (x) }}")
         proto.graph.output[0].type.tensor_type.ClearField("shape")
-        onnx.save(proto, nets / f"{name}.onnx")
+        onnx.save(proto, own_nets / f"{name}.onnx")
     found = porter_cli("verify", "batch.onnx", "batch.onnx")
     assert (found.code, found.err) == (0, "note: the size of the batch is open in 'x', which is fed one\n")
     assert "1×3×8×8" in found.out
@@ -234,21 +221,21 @@ def test_sizes_that_are_open_are_said_or_asked_for(nets: Path, porter_cli: Porte
     assert found.code == 2
     assert "error[U953]: nothing says the shape of the input 'x': it is 1×3×?×?" in found.err
     assert porter_cli("verify", "planes.onnx", "planes.onnx", "--input-shape", "x=1x3x4x6").code == 0
-    np.savez(nets / "x.npz", x=np.full((1, 3, 4, 6), 0.1))
+    np.savez(own_nets / "x.npz", x=np.full((1, 3, 4, 6), 0.1))
     found = porter_cli("verify", "planes.onnx", "planes.onnx", "--input", "x.npz")
     assert (found.code, found.err) == (0, "note: the array for 'x' is float64, and was rounded to float32, which the input is\n")
 
 
-def test_networks_of_other_names(nets: Path, porter_cli: Porter, tmp_path: Path) -> None:
+def test_networks_of_other_names(own_nets: Path, porter_cli: Porter, tmp_path: Path) -> None:
     """By structure; two branches that only their order tells apart are said."""
-    text = (nets / "model.py").read_text()
+    text = (own_nets / "model.py").read_text()
     for old in ("left_1x1", "right_1x1", "conv1", "scale1", "bn1", "relu1", "norm1", "pool1", "both"):
         text = text.replace(old, f"other_{old[::-1]}")
-    (nets / "model.py").write_text(text)
+    (own_nets / "model.py").write_text(text)
     import torch
 
-    state = torch.load(nets / "model.pth", weights_only=True)
-    torch.save({_renamed(name): value for name, value in state.items()}, nets / "model.pth")
+    state = torch.load(own_nets / "model.pth", weights_only=True)
+    torch.save({_renamed(name): value for name, value in state.items()}, own_nets / "model.pth")
     found = porter_cli("verify", CAFFE, TORCH, "--json")
     assert found.code == 0
     assert found.json["matched"]["ways"]["structure"] >= 6
@@ -260,9 +247,9 @@ def _renamed(name: str) -> str:
     return name if layer == "ip" else f"other_{layer[::-1]}.{role}"
 
 
-def test_progress_is_told_in_layers_to_who_looks(nets: Path, porter_cli: Porter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_told_in_layers_to_who_looks(own_nets: Path, porter_cli: Porter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("porter.cli.screen.PATIENCE", 0)
-    change(nets / "model.py", "F.softmax(ip, 1)", "F.softmax(ip, 0)")
+    change(own_nets / "model.py", "F.softmax(ip, 1)", "F.softmax(ip, 0)")
     shown = porter_cli("verify", CAFFE, TORCH, terminal=True).err
     assert [f"comparing: layer {n} of 10\x1b[K" in shown for n in (1, 10)] == [True, True]
     assert "\rlooking for the first that is wrong: layer 1 of 1\x1b[K" in shown

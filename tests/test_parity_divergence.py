@@ -11,7 +11,7 @@ import pytest
 from onnx import numpy_helper
 from parity_faults import Case as Real
 from parity_faults import diverged, recorded
-from parity_nets import FORMS, make, model, side
+from parity_nets import FORMS, model, side
 
 from porter.errors import GraphError
 from porter.graph.porting import PortOptions, port
@@ -23,11 +23,6 @@ from porter.parity.side import Side
 
 FED = {"data": np.random.default_rng(1).standard_normal((1, 3, 14, 14)).astype(np.float32)}
 CAFFE, ONNX, TORCH, TENSORRT, GOLDEN = FORMS
-
-
-@pytest.fixture(scope="module")
-def nets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(tmp_path_factory.mktemp("nets"))
 
 
 def searched(a: Side, b: Side, *, tolerance: float = 1e-4, everything: bool = True) -> Divergence:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from cli_runner import Porter
-from parity_nets import FORMS, make, model
+from parity_nets import FORMS, model
 
 from porter.check.measures import measured
 
@@ -19,22 +18,10 @@ CAFFE, ONNX, TORCH, _, GOLDEN = FORMS
 HEAD = '<ir_version: 8, opset_import: ["" : 17, "my" : 1]> g '
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(tmp_path_factory.mktemp("nets"))
-
-
-@pytest.fixture
-def nets(made: Path, tmp_path: Path, porter_cli: Porter) -> Path:
-    """The network in every form, in the folder in which the command runs."""
-    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
-    return tmp_path
-
-
-def rewritten(nets: Path, forward: str) -> str:
+def rewritten(own_nets: Path, forward: str) -> str:
     """The module with a forward() that torch.fx cannot trace: `self.whole(*a)` is what it was."""
-    text = (nets / "model.py").read_text()
-    (nets / "other.py").write_text(text.replace("def forward(self", f"def forward(self, *a):\n        {forward}\n\n    def whole(self"))
+    text = (own_nets / "model.py").read_text()
+    (own_nets / "other.py").write_text(text.replace("def forward(self", f"def forward(self, *a):\n        {forward}\n\n    def whole(self"))
     return "other.py:Net,model.pth"
 
 
@@ -48,8 +35,8 @@ def rewritten(nets: Path, forward: str) -> str:
     "return {'inner': (None, {'deeper': self.whole(*a)})}",
     "import collections; return collections.namedtuple('Made', 'prob')(self.whole(*a))",
 ])  # fmt: skip
-def test_a_faithful_module_that_cannot_be_traced(nets: Path, porter_cli: Porter, forward: str) -> None:
-    found = porter_cli("verify", CAFFE, rewritten(nets, forward), "--json")
+def test_a_faithful_module_that_cannot_be_traced(own_nets: Path, porter_cli: Porter, forward: str) -> None:
+    found = porter_cli("verify", CAFFE, rewritten(own_nets, forward), "--json")
     assert found.code == porter_cli("verify", GOLDEN, "other.py:Net,model.pth").code == 0, found.out
     pairs = {c["a"]: c["b"] for c in found.json["compared"]}
     assert "prob" in pairs
@@ -66,8 +53,8 @@ def test_a_faithful_module_that_cannot_be_traced(nets: Path, porter_cli: Porter,
     ("return {'other': self.whole(*a).flip(1)}", "'prob' is wrong by itself: off by"),
     ("return self.whole(*a), a[0]", "compared with no output of the other network: 'prob' of A, 'output0' of B, 'output1' of B"),
 ])  # fmt: skip
-def test_what_a_module_that_cannot_be_traced_gives_back_is_compared(nets: Path, porter_cli: Porter, forward: str, verdict: str) -> None:
-    found = porter_cli("verify", CAFFE, rewritten(nets, forward))
+def test_what_a_module_that_cannot_be_traced_gives_back_is_compared(own_nets: Path, porter_cli: Porter, forward: str, verdict: str) -> None:
+    found = porter_cli("verify", CAFFE, rewritten(own_nets, forward))
     assert found.code == 1
     assert verdict in " ".join(found.out.split())
 
@@ -79,25 +66,25 @@ def test_what_a_module_that_cannot_be_traced_gives_back_is_compared(nets: Path, 
     ("raise BaseException('no')", "the module fails: BaseException: no"),
     ("return self.missing", "the module fails: AttributeError"),
 ])  # fmt: skip
-def test_a_module_that_cannot_be_run_is_no_answer(nets: Path, porter_cli: Porter, forward: str, said: str) -> None:
-    found = porter_cli("verify", CAFFE, rewritten(nets, forward))
+def test_a_module_that_cannot_be_run_is_no_answer(own_nets: Path, porter_cli: Porter, forward: str, said: str) -> None:
+    found = porter_cli("verify", CAFFE, rewritten(own_nets, forward))
     assert (found.code, found.out) == (2, "")
     assert f"error[G094]: {said}" in found.err
     assert "other.py" in found.err
 
 
-def test_what_users_print_is_not_the_result(nets: Path, porter_cli: Porter) -> None:
-    source = rewritten(nets, "import sys; print('in forward'); sys.stdout.close(); return self.whole(*a)")
-    text = (nets / "other.py").read_text().replace("super().__init__()", "super().__init__()\n        print('in init')")
-    (nets / "other.py").write_text(f"print('in the file')\n{text}")
+def test_what_users_print_is_not_the_result(own_nets: Path, porter_cli: Porter) -> None:
+    source = rewritten(own_nets, "import sys; print('in forward'); sys.stdout.close(); return self.whole(*a)")
+    text = (own_nets / "other.py").read_text().replace("super().__init__()", "super().__init__()\n        print('in init')")
+    (own_nets / "other.py").write_text(f"print('in the file')\n{text}")
     found = porter_cli("verify", CAFFE, source, "--json")
     assert found.json["same"] is True
     assert {"in the file", "in init", "in forward"} <= {*found.err.splitlines()}
 
 
-def test_a_module_in_double_precision_is_fed_that(nets: Path, porter_cli: Porter) -> None:
-    text = (nets / "model.py").read_text()
-    (nets / "double.py").write_text(f"{text}\n\ndef make():\n    return Net().double()\n\n\nclass Sized(Net):\n"
+def test_a_module_in_double_precision_is_fed_that(own_nets: Path, porter_cli: Porter) -> None:
+    text = (own_nets / "model.py").read_text()
+    (own_nets / "double.py").write_text(f"{text}\n\ndef make():\n    return Net().double()\n\n\nclass Sized(Net):\n"
                                     "    def __init__(self, size):\n        super().__init__()\n\n\nnumber = 5\n")  # fmt: skip
     assert porter_cli("verify", CAFFE, "double.py:make,model.pth").code == 0
     for name, said in (("Sized", "the class 'Sized' takes arguments"), ("number", "is no function or class: it is of type int")):
@@ -174,8 +161,8 @@ def test_what_b_cannot_run_is_no_difference(porter_cli: Porter, tmp_path: Path) 
     ({"data": np.full((1, 3, 14, 14), 1e300)}, "U953", "588 of the 588 numbers for 'data' are too large for float32"),
     ({}, "G091", "the archive is empty"),
 ])  # fmt: skip
-def test_inputs_that_show_nothing(nets: Path, porter_cli: Porter, arrays: dict[str, np.ndarray], code: str, said: str) -> None:
-    np.savez(nets / "x.npz", **arrays)  # type: ignore[arg-type]
+def test_inputs_that_show_nothing(own_nets: Path, porter_cli: Porter, arrays: dict[str, np.ndarray], code: str, said: str) -> None:
+    np.savez(own_nets / "x.npz", **arrays)  # type: ignore[arg-type]
     found = porter_cli("verify", CAFFE, ONNX, "--input", "x.npz")
     assert found.code == 2
     assert f"error[{code}]" in found.err
@@ -187,19 +174,19 @@ def test_an_output_without_elements_shows_nothing(porter_cli: Porter, tmp_path: 
     assert "error[G093]" in porter_cli("verify", "a.onnx", "a.onnx").err
 
 
-def test_arrays_and_options_that_do_nothing_are_said(nets: Path, porter_cli: Porter) -> None:
+def test_arrays_and_options_that_do_nothing_are_said(own_nets: Path, porter_cli: Porter) -> None:
     x = np.ones((1, 3, 14, 14), np.float32)
-    np.savez(nets / "named.npz", wrong=x)
-    np.savez(nets / "more.npz", data=x, label=x)
+    np.savez(own_nets / "named.npz", wrong=x)
+    np.savez(own_nets / "more.npz", data=x, label=x)
     assert "note: the array 'wrong' is taken for the input 'data'" in porter_cli("verify", CAFFE, ONNX, "--input", "named.npz").err
     assert "note: no input takes 'label' of the arrays that are fed" in porter_cli("verify", CAFFE, ONNX, "--input", "more.npz").err
     for options in (("--seed", "3"), ("--fill", "normal"), ("--input", "more.npz")):
         found = porter_cli("verify", GOLDEN, CAFFE, *options)
         assert (found.code, f"{options[0]} would change nothing" in found.err) == (2, True)
     assert "error[U942]" in porter_cli("verify", CAFFE, ONNX, "--input", "more.npz", "--seed", "0").err
-    np.savez(nets / "weights.npz", x=x)
+    np.savez(own_nets / "weights.npz", x=x)
     assert "has no weights of a Caffe net: it is npz" in porter_cli("verify", CAFFE, "net.prototxt,weights.npz").err
-    (nets / "l.json").write_text("{}")
+    (own_nets / "l.json").write_text("{}")
     assert "it has no list 'layers'" in porter_cli("verify", CAFFE, ONNX, "--layers", "l.json").err
 
 
@@ -209,10 +196,10 @@ def test_arrays_and_options_that_do_nothing_are_said(nets: Path, porter_cli: Por
     (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "no image that OpenCV reads"),
     (b"", "no image that OpenCV reads"),
 ], ids=["sixteen-bits", "endless", "cut", "empty"])  # fmt: skip
-def test_images_that_cannot_be_fed(nets: Path, porter_cli: Porter, image: bytes, said: str) -> None:
-    (nets / "x.img").write_bytes(image)
+def test_images_that_cannot_be_fed(own_nets: Path, porter_cli: Porter, image: bytes, said: str) -> None:
+    (own_nets / "x.img").write_bytes(image)
     kept = os.dup(2)
-    with open(nets / "log", "wb") as log:
+    with open(own_nets / "log", "wb") as log:
         os.dup2(log.fileno(), 2)
         try:
             found = porter_cli("verify", CAFFE, ONNX, "--image", "x.img")
@@ -222,11 +209,11 @@ def test_images_that_cannot_be_fed(nets: Path, porter_cli: Porter, image: bytes,
     assert found.code == 2
     assert "error[U954]: " in found.err
     assert said in found.err
-    assert (nets / "log").read_bytes() == b""  # of the libraries that read images
+    assert (own_nets / "log").read_bytes() == b""  # of the libraries that read images
 
 
-def test_preprocessing_that_is_nothing_or_too_much(nets: Path, porter_cli: Porter) -> None:
-    (nets / "x.pgm").write_bytes(b"P5 14 14 255\n" + bytes(196))
+def test_preprocessing_that_is_nothing_or_too_much(own_nets: Path, porter_cli: Porter) -> None:
+    (own_nets / "x.pgm").write_bytes(b"P5 14 14 255\n" + bytes(196))
     assert "error[U954]: after the preprocessing" in porter_cli("verify", CAFFE, ONNX, "--image", "x.pgm", "--preprocess", "mean=1e39").err
     assert "'--preprocess' says nothing" in porter_cli("verify", CAFFE, ONNX, "--image", "x.pgm", "--preprocess", "").err
 
@@ -242,24 +229,24 @@ def test_the_noise_of_large_numbers_is_not_lost() -> None:
     assert measured(small, small * 2, 1e-4).snr == pytest.approx(0.0, abs=1e-9)
 
 
-def test_a_recorded_scale_cannot_hide_a_difference(nets: Path, porter_cli: Porter) -> None:
-    record = dict(np.load(nets / "golden.npz"))
+def test_a_recorded_scale_cannot_hide_a_difference(own_nets: Path, porter_cli: Porter) -> None:
+    record = dict(np.load(own_nets / "golden.npz"))
     conv = next(key for key in map(str, record["layer_keys"]) if f"{key}@idx" in record)
     record[conv] = record[conv] * np.float32(1.5)
     record[f"{conv}@absmax"] = np.float32(1e30)
-    np.savez(nets / "golden.npz", **record)
+    np.savez(own_nets / "golden.npz", **record)
     found = porter_cli("verify", "golden.npz", CAFFE, "--json")
     assert (found.code, [c["a"] for c in found.json["compared"] if not c["same"]]) == (1, ["conv1/conv1"])
     whole = next(key for key in map(str, record["layer_keys"]) if f"{key}@idx" not in record)
-    np.savez(nets / "golden.npz", **record | {f"{whole}@absmax": np.float32(1e30)})
+    np.savez(own_nets / "golden.npz", **record | {f"{whole}@absmax": np.float32(1e30)})
     assert "which is whole" in porter_cli("verify", "golden.npz", CAFFE).err
 
 
-def test_weights_that_differ_are_named_before_anything_is_fitted(nets: Path, porter_cli: Porter) -> None:
-    proto = onnx.load(nets / ONNX)
+def test_weights_that_differ_are_named_before_anything_is_fitted(own_nets: Path, porter_cli: Porter) -> None:
+    proto = onnx.load(own_nets / ONNX)
     kernel = next(i for i in proto.graph.initializer if i.name == "right/1x1.weight")
     kernel.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(kernel) * np.float32(1.01), kernel.name))
-    onnx.save(proto, nets / "louder.onnx")
+    onnx.save(proto, own_nets / "louder.onnx")
     for a in (CAFFE, ONNX, TORCH):
         found = porter_cli("verify", a, "louder.onnx", "--json")
         assert [c["id"] for c in found.json["divergence"]["guilty"]["causes"]] == ["weights"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
-from parity_nets import FORMS, VALUES, make, model, side
+from parity_nets import FORMS, VALUES, model, side
 
 from porter.errors import PorterError, UsageError
 from porter.graph.runtime import Runnable
@@ -20,11 +20,6 @@ from porter.parity.sides.engine import EngineSide
 
 FED = {"data": np.random.default_rng(0).standard_normal((1, 3, 14, 14)).astype(np.float32)}
 CAFFE, ONNX, TORCH, TENSORRT, GOLDEN = FORMS
-
-
-@pytest.fixture(scope="module")
-def nets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(tmp_path_factory.mktemp("nets"))
 
 
 def made(opened: Side, names: list[str]) -> dict[str, np.ndarray]:
